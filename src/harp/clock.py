@@ -1,0 +1,27 @@
+"""One type for "how often": a number of epochs or of optimiser steps."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """A span of training, written "20ep" (epochs) or "500it" (optimiser steps)."""
+
+    count: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Step":
+        """The span that `text` names; raises `ValueError` unless it is a positive whole number with `ep` or `it`."""
+        found = re.fullmatch(r"([1-9]\d*)(ep|it)", text.strip())
+        if not found:
+            raise ValueError(f"expected a span such as '1ep' (epochs) or '500it' (steps), got {text!r}")
+        return cls(int(found[1]), found[2])
+
+    def steps(self, per_epoch: int) -> int:
+        """The span in optimiser steps, where an epoch has `per_epoch` of them."""
+        return self.count * per_epoch if self.unit == "ep" else self.count
+
+    def __str__(self) -> str:
+        return f"{self.count}{self.unit}"

@@ -1,0 +1,239 @@
+"""Recipes: every number of a run in one frozen, typed tree, read from YAML, with the paper's values as defaults."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from harp.clock import Step
+from harp.errors import HarpError, choices
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def _fraction(value: Any) -> Any:
+    """8/255 may be written as just that."""
+    return float(Fraction(value.replace(" ", ""))) if isinstance(value, str) and "/" in value else value
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Span = Annotated[str, AfterValidator(lambda text: str(Step.parse(text)))]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataSettings(Settings):
+    name: str = "digits"
+    """data set (`harp list`)"""
+    path: Path | None = None
+    """folder or file the set is read from; none: the set's own place"""
+    train: Count | None = None
+    """train on this many images, classes in proportion; none: all"""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """share of the training images held out, classes in proportion, to select the best epoch"""
+    flip: bool | None = None
+    """mirror training images at random; none: where the set allows it"""
+    pad: Annotated[int, Field(ge=0)] | None = None
+    """pad by this many pixels and crop at random; none: the set's own value"""
+
+
+class ModelSettings(Settings):
+    name: str = "digits_cnn"
+    """network (`harp list`), or path/to/file.py:factory"""
+    width: Positive = 1.0
+    """factor on the channel counts"""
+    mean: tuple[float, ...] | None = None
+    """per-channel mean subtracted inside the model; eps stays in pixels"""
+    std: tuple[float, ...] | None = None
+    """per-channel deviation divided by inside the model"""
+
+
+class ThreatSettings(Settings):
+    norm: Literal["inf", "2"] = "inf"
+    """norm of the perturbation"""
+    eps: Annotated[NonNegative, BeforeValidator(_fraction)] = 8 / 255
+    """its largest size in pixel units, pixels in [0, 1]; fractions such as 8/255 are read"""
+
+    @property
+    def order(self) -> float:
+        return math.inf if self.norm == "inf" else 2.0
+
+
+class AttackSettings(Settings):
+    steps: Count = 10
+    """steps of the attack in training and validation"""
+    step: Positive = 0.25
+    """step size as a share of eps (the paper's 0.0078 at eps 0.031)"""
+
+
+class TrainingSettings(Settings):
+    source: Path | None = None
+    """begin from this safetensors file instead of the stage before"""
+    objective: str = "pgd-at"
+    """what is minimised (`harp list`)"""
+    epochs: Count = 100
+    """passes over the training images"""
+    batch_size: Count = 128
+    """images per optimiser step"""
+    lr: Positive = 0.1
+    """largest learning rate of SGD"""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """momentum of SGD"""
+    weight_decay: NonNegative = 5e-4
+    """weight decay of all that trains"""
+    schedule: Literal["cosine", "cosine-epochs", "warm", "constant"] = "cosine"
+    """course of the learning rate; cosine-epochs is the published code's, which lags by an epoch"""
+    batch_norm: Literal["adversarial", "mixed"] = "adversarial"
+    """statistics from adversarial batches only, or, as the published code, from a clean forward per step, too"""
+    selection: Literal["best", "last"] = "best"
+    """keep the epoch of highest robust accuracy on the held-out images, or the last; never the test set"""
+    validate_every: Span = "1ep"
+    """how often to measure and record, e.g. 1ep or 500it"""
+    checkpoint_every: Span = "1ep"
+    """how often to write a checkpoint"""
+
+
+class PretrainSettings(TrainingSettings):
+    pass
+
+
+class PruneSettings(TrainingSettings):
+    epochs: Count = 20
+    """passes over the training images"""
+    method: str = "harp"
+    """pruning method (`harp list`)"""
+    keep: Share = 0.01
+    """share of the prunable weights that stays"""
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """no layer keeps less than this share of `keep`; the paper's alpha"""
+    gamma: NonNegative = 0.01
+    """first weight of HARP's size penalty, which grows by as much every epoch until the budget is met"""
+    start_keep: Share | None = None
+    """share every layer starts from in HARP; none: 0.1, or `keep` where that is more"""
+    rate_weight_decay: NonNegative | None = None
+    """weight decay of HARP's learned rates; none: weight_decay, as published"""
+
+
+class FinetuneSettings(TrainingSettings):
+    masks: Path | None = None
+    """masks for `source`, a safetensors file of bool tensors"""
+    lr: Positive = 0.01
+    """largest learning rate of SGD"""
+
+
+class EvaluationSettings(Settings):
+    attacks: tuple[str, ...] = ("fgsm", "pgd", "cw")
+    """attacks (`harp list`); clean accuracy is always measured"""
+    steps: Count = 20
+    """steps of the iterated attacks"""
+    restarts: Count = 3
+    """random restarts of the iterated attacks; the worst counts"""
+    step: Positive = 0.25
+    """step size as a share of eps"""
+    batch_size: Count = 250
+    """images per batch"""
+    images: Count | None = None
+    """evaluate the first so many test images; none: all"""
+
+
+class Recipe(Settings):
+    name: str = "custom"
+    """a word for the run; part of its folder's name"""
+    seed: int = 0
+    """seed of every random draw"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one"""
+    threads: Count | None = None
+    """processor threads; none: torch's own choice"""
+    data: DataSettings = DataSettings()
+    """images"""
+    model: ModelSettings = ModelSettings()
+    """network"""
+    threat: ThreatSettings = ThreatSettings()
+    """what an attacker may do"""
+    attack: AttackSettings = AttackSettings()
+    """the attack trained against"""
+    pretrain: PretrainSettings = PretrainSettings()
+    """adversarial training of the dense network"""
+    prune: PruneSettings = PruneSettings()
+    """learning what to keep"""
+    finetune: FinetuneSettings = FinetuneSettings()
+    """training what is left"""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """attacks on the results"""
+
+    @property
+    def identity(self) -> str:
+        """Eight hex digits over the settings that differ from the defaults: the same run, the same digits."""
+        return hashlib.sha256(json.dumps(different(self), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def different(recipe: Recipe) -> dict[str, Any]:
+    """The settings of `recipe` that differ from the defaults, as JSON values."""
+    return recipe.model_dump(mode="json", exclude_defaults=True)
+
+
+def find_recipe(name: str) -> Path:
+    """The YAML file that `name` means: a file of that path, or a recipe that comes with harp."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise HarpError(f"no recipe file {name}")
+        return path
+    path = RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        raise HarpError(f"no recipe {name!r}; {choices(name, (p.stem for p in RECIPES.glob('*.yaml')))}")
+    return path
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The nested mapping in a YAML recipe, not yet checked; raises `HarpError` where it is none."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise HarpError(f"{path} is not a readable recipe: {error}") from None
+    if not isinstance(values, dict):
+        raise HarpError(f"{path} is not a recipe: expected settings such as `seed: 0`")
+    return values
+
+
+def make_recipe(values: Mapping[str, Any]) -> Recipe:
+    """The recipe of nested `values`; raises `HarpError` with one line for each setting that is wrong."""
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        raise HarpError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from None
+
+
+def write_recipe(recipe: Recipe) -> bytes:
+    """YAML with every setting spelled out; `make_recipe` of it gives an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).encode()
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    where = [str(part) for part in problem["loc"]]
+    name = ".".join(where)
+    if problem["type"] == "extra_forbidden":
+        return f"no setting {name!r}; {choices(where[-1], _fields(where[:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def _fields(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in path:
+        inner = model.model_fields[part].annotation
+        assert isinstance(inner, type)
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,146 @@
+"""Labelled images, a data set of two such parts, and the register of data sets by name."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harp.errors import HarpError
+from harp.registry import Registry
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images with their labels, checked when made.
+
+    `images` is [n, c, h, w], uint8 (0..255) or float32 in [0, 1]; `labels` is int64 [n], each at least 0.
+    Raises `HarpError` for another shape or dtype, no image at all, a value that is not finite or lies outside
+    the box, and a negative label; the last three tell how many images and the first one's index.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        _check_form(self.images, self.labels)
+        if self.images.dtype == torch.float32:
+            flat = self.images.flatten(1)
+            refuse((~flat.isfinite()).any(1), "images hold NaN or infinity")
+            refuse(((flat < 0) | (flat > 1)).any(1), "float images hold values outside [0, 1]")
+        refuse(self.labels < 0, "labels are negative")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: Tensor) -> "Images":
+        """The images at `indices` (int64 [m]), in that order, copied; raises `IndexError` beyond the end."""
+        return Images(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a test part of one image shape, the class names, and how training images may be varied.
+
+    `flip` says that a mirrored image keeps its label; `pad` is how many zero pixels pad-and-crop adds on each
+    side by default. Raises `HarpError` where the parts' image shapes differ, or a label has no class name.
+    """
+
+    name: str
+    train: Images
+    test: Images
+    classes: tuple[str, ...]
+    flip: bool
+    pad: int
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(part.images.shape[1:]) for part in (self.train, self.test)]
+        if shapes[0] != shapes[1]:
+            raise HarpError(
+                f"{self.name}: training images are {shapes[0]}, test images {shapes[1]}; expected one shape"
+            )
+        if self.pad < 0:
+            raise HarpError(f"{self.name}: pad is {self.pad}; expected at least 0 pixels")
+        for part, data in (("training", self.train), ("test", self.test)):
+            with located(f"{self.name}, {part} part"):
+                refuse(
+                    data.labels >= len(self.classes), f"labels are not below the {len(self.classes)} classes"
+                )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the shapes, dtypes and bytes of both parts' images and labels."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.test):
+            for tensor in (part.images, part.labels):
+                digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+                digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
+        return self.train.images.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.train.images.shape[2], self.train.images.shape[3]
+
+
+DATA: Registry[Callable[[Path | None], Dataset]] = Registry("data set")
+
+
+def unknown(name: str, train: Images, test: Images, classes: tuple[str, ...]) -> Dataset:
+    """A data set of which only the files are known: never mirrored, padded by an eighth of its shorter side.
+
+    Mirroring turns many digits and letters into others, so it waits for somebody to ask for it. An eighth is
+    the customary 4 pixels at 32x32.
+    """
+    pad = min(train.images.shape[2:]) // 8
+    return Dataset(name, train, test, classes, flip=False, pad=pad)
+
+
+def required(path: Path | None, name: str, what: str) -> Path:
+    """`path`, which exists; raises `HarpError` with `what` it should be where it is None or not there."""
+    if path is None:
+        raise HarpError(f"data set {name!r} has no default place; set data.path to {what}")
+    if not path.exists():
+        raise HarpError(f"data set {name!r}: {path} does not exist; expected {what}")
+    return path
+
+
+def refuse(bad: Tensor, what: str) -> None:
+    """Nothing where `bad` (bool [n]) is all False, else `HarpError` with how many are True and the first."""
+    if bad.any():
+        raise HarpError(
+            f"{int(bad.sum())} of {len(bad)} {what}; the first is at index {int(bad.nonzero()[0])}"
+        )
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """A block whose `HarpError`s begin with `where`."""
+    try:
+        yield
+    except HarpError as error:
+        raise HarpError(f"{where}: {error}") from None
+
+
+def _check_form(images: Tensor, labels: Tensor) -> None:
+    if images.dtype not in (torch.uint8, torch.float32):
+        raise HarpError(f"images are {images.dtype}; expected uint8, or float32 in [0, 1]")
+    if images.ndim != 4:
+        raise HarpError(f"images have shape {tuple(images.shape)}; expected [n, c, h, w]")
+    if labels.dtype != torch.int64:
+        raise HarpError(f"labels are {labels.dtype}; expected int64")
+    if labels.shape != images.shape[:1]:
+        raise HarpError(f"labels have shape {tuple(labels.shape)}; expected [{len(images)}], one per image")
+    if images.numel() == 0:
+        raise HarpError(
+            f"there are no images: the shape is {tuple(images.shape)}; expected at least one pixel"
+        )

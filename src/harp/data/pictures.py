@@ -1,0 +1,56 @@
+"""Encoded pictures (PNG, JPEG, ...) decoded into one tensor."""
+
+import io
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harp.data.extras import need
+from harp.errors import HarpError
+
+# Pillow's modes of at most 8 bits per channel, and what each becomes; deeper ones would be clipped.
+GREY = {"1", "L", "LA"}
+COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
+
+
+def decode(pictures: Iterable[tuple[str, bytes | Path]]) -> Tensor:
+    """All pictures as uint8 [n, c, h, w]: c = 1 where every one is grey, else c = 3; alpha is dropped.
+
+    Each picture comes with the words that say where it is. Raises `HarpError` for a picture that cannot be
+    read, has more than 8 bits per channel, or differs in size from the first one, and where there is none at
+    all.
+    """
+    image = need("PIL.Image", "images")
+    arrays: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+    for where, data in pictures:
+        array = _read(image, where, data)
+        if arrays and array.shape[:2] != arrays[0].shape[:2]:
+            raise HarpError(
+                f"{where} is {array.shape[0]}x{array.shape[1]} pixels, the first picture "
+                f"{arrays[0].shape[0]}x{arrays[0].shape[1]}; expected one size"
+            )
+        arrays.append(array)
+    if not arrays:
+        raise HarpError("there are no pictures; expected at least one")
+    channels = max(array.shape[2] for array in arrays)
+    stack = np.stack([np.broadcast_to(array, (*array.shape[:2], channels)) for array in arrays])
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
+
+
+def _read(image: Any, where: str, data: bytes | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The picture as uint8 [h, w, c] with c = 1 or 3."""
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    try:
+        with image.open(source) as picture:
+            if picture.mode not in GREY | COLOUR:
+                raise HarpError(f"{where} has pixels of mode {picture.mode}; expected 8 bits per channel")
+            pixels = np.array(picture.convert("L" if picture.mode in GREY else "RGB"))
+    # What Pillow raises depends on the format and on where the damage lies.
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, image.DecompressionBombError) as error:
+        raise HarpError(f"{where} is not a whole picture: {error}") from None
+    return pixels.reshape(*pixels.shape[:2], -1)

@@ -1,0 +1,58 @@
+"""Where the Parquet files of a Hugging Face-style data set lie."""
+
+import re
+from pathlib import Path
+
+from harp.errors import HarpError
+
+# In order of preference: many sets on the hub have no labelled test part and call the held-out one otherwise.
+TEST = ("test", "validation", "valid")
+
+
+def find_shards(root: Path) -> tuple[list[Path], list[Path]]:
+    """The training and the test files, in order, in `root` or its one subfolder with `train-*.parquet`.
+
+    Raises `HarpError` where there is no such folder or more than one, no test files, or a shard is missing
+    (as told by names like `train-00000-of-00003.parquet`).
+    """
+    folder = _folder(root)
+    train = _part(folder, "train")
+    for name in TEST:
+        if test := _part(folder, name):
+            return train, test
+    raise HarpError(
+        f"{folder} holds train-*.parquet but no test part; expected one of {', '.join(TEST)}-*.parquet"
+    )
+
+
+def has_shards(root: Path) -> bool:
+    """Whether `find_shards` has anything to find in `root`."""
+    return bool(_folders(root))
+
+
+def _folder(root: Path) -> Path:
+    folders = _folders(root)
+    if not folders:
+        raise HarpError(f"no train-*.parquet in {root} or in a folder within it")
+    if len(folders) > 1:
+        names = ", ".join(folder.name for folder in folders)
+        raise HarpError(f"{root} holds several sets: {names}; name one of these folders")
+    return folders[0]
+
+
+def _folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    if _part(root, "train"):
+        return [root]
+    return [folder for folder in sorted(root.iterdir()) if folder.is_dir() and _part(folder, "train")]
+
+
+def _part(folder: Path, name: str) -> list[Path]:
+    files = sorted(folder.glob(f"{name}-*.parquet"))
+    numbered = [re.search(r"-(\d+)-of-(\d+)", file.name) for file in files]
+    found = {int(match[1]) for match in numbered if match}
+    missing = {number for match in numbered if match for number in range(int(match[2]))} - found
+    if missing:
+        raise HarpError(f"{folder} lacks shard {min(missing)} of its {name}-*.parquet; expected every one")
+    return files

@@ -1,0 +1,64 @@
+"""Masks baked into a plain state dictionary, and the proof that the file is the model that was measured."""
+
+import copy
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harp.attacks import evaluating
+from harp.errors import HarpError
+from harp.runs import load_tree, save_tree, write_json
+from harp.sparsity import Masks
+
+
+def bake(
+    model: nn.Module,
+    masks: Masks,
+    folder: Path,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    blank: nn.Module | None = None,
+) -> dict[str, Any]:
+    """The manifest of an export: `folder` gets model.safetensors, masks.safetensors and, last, manifest.json.
+
+    model.safetensors is the model's `state_dict`, pruned weights exactly zero, under the model's own names; any
+    safetensors reader loads it. It is read back into `blank` (a fresh model of the same class; None takes a copy of
+    `model`), which must give bitwise the logits of `model` on `batches`. Raises `HarpError` where it does not, or
+    where a weight outside the masks is not zero: then the model is not the one the masks describe.
+    """
+    state = model.state_dict()
+    for name, mask in masks.items():
+        if state[name].masked_select(~mask.to(state[name].device)).any():
+            raise HarpError(f"{name} has weights outside its mask; the model is not the pruned one")
+    path = folder / "model.safetensors"
+    save_tree(path, dict(state))
+    save_tree(folder / "masks.safetensors", dict(masks))
+    blank = copy.deepcopy(model) if blank is None else blank
+    blank.load_state_dict(load_tree(path))
+    counts = masks.counts
+    manifest = {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "total": masks.total,
+        "kept": masks.kept,
+        "sites": {name: {"size": mask.numel(), "kept": counts[name]} for name, mask in masks.items()},
+        "checked_images": _same_logits(model, blank, batches),
+        "logits_equal": True,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+@torch.no_grad()
+def _same_logits(first: nn.Module, second: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+    checked = 0
+    with evaluating(first), evaluating(second):
+        for x, _ in batches:
+            if not torch.equal(first(x), second(x)):
+                raise HarpError("the exported file does not give the logits of the model that was evaluated")
+            checked += len(x)
+    return checked

@@ -1,0 +1,60 @@
+"""One forward pass that tells, before any training, whether a network fits its data set."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from harp.errors import HarpError
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    # Per module: a frozen batch norm in a training network must be frozen still afterwards.
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _device(model: nn.Module) -> torch.device:
+    for tensor in chain(model.parameters(), model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def _answer(model: nn.Module, channels: int, size: int) -> object:
+    images = torch.zeros(2, channels, size, size, device=_device(model))
+    try:
+        with _evaluating(model), torch.no_grad():
+            return model(images)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise HarpError(f"the network fails on images of {channels} x {size} x {size} ({reason})") from error
+
+
+def check_logits(model: nn.Module, classes: int, channels: int, size: int) -> None:
+    """Nothing, where two black images [2, channels, size, size] in float32 give float logits [2, classes].
+
+    Raises `HarpError` where the forward pass fails (another number of channels, another image size) or where
+    what comes out is no such tensor. Runs in evaluation mode without gradients on the network's own device;
+    the modes of all its modules are put back.
+    """
+    logits = _answer(model, channels, size)
+    if not isinstance(logits, Tensor):
+        kind = type(logits).__name__
+        raise HarpError(
+            f"the network returns an object of type {kind}; expected a tensor of logits [2, {classes}]"
+        )
+    if not logits.is_floating_point():
+        raise HarpError(f"the network returns {logits.dtype}; expected floating-point logits [2, {classes}]")
+    if logits.dim() != 2 or len(logits) != 2:
+        shape = list(logits.shape)
+        raise HarpError(f"the network returns shape {shape} for 2 images; expected logits [2, {classes}]")
+    if logits.shape[1] != classes:
+        raise HarpError(f"a network of {logits.shape[1]} logits for a data set of {classes} classes")

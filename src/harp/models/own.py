@@ -1,0 +1,86 @@
+"""A factory from a user's own Python file, named as `path/to/file.py:factory`."""
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from harp.errors import HarpError, choices
+from harp.models.base import Factory
+
+
+def _run(path: Path) -> ModuleType:
+    # The digest keeps two files of the same name apart; dataclasses need their module to be found in
+    # sys.modules.
+    name = f"harp_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise HarpError(f"cannot load {path}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def load_factory(source: str) -> Factory:
+    """The function or class that `path/to/file.py:factory` names, after running that file.
+
+    The file runs anew at each call, so an edit is seen. Raises `HarpError` for a missing file, one that
+    raises while it runs, and a name that is no callable in it (the message gives the nearest callable defined
+    there).
+    """
+    file, _, name = source.rpartition(":")
+    path = Path(file).expanduser().resolve()
+    if not path.is_file():
+        raise HarpError(f"model {source!r}: there is no file {file}")
+    module = _run(path)
+    factory: Factory | None = getattr(module, name, None)
+    if not callable(factory):
+        members = vars(module).items()
+        own = [key for key, value in members if getattr(value, "__module__", None) == module.__name__]
+        raise HarpError(f"model {source!r}: no function {name!r} in {path.name}; {choices(name, own)}")
+    return factory
+
+
+def _accepted(factory: Factory, options: dict[str, float]) -> dict[str, float]:
+    parameters = inspect.signature(factory).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return options
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = {parameter.name for parameter in parameters if parameter.kind in kinds}
+    return {key: value for key, value in options.items() if key in names}
+
+
+def build_own(source: str, *, classes: int, channels: int, size: int, width: float) -> nn.Module:
+    """What the factory named by `source` returns, called with those of the four keywords it accepts.
+
+    Raises `HarpError` for all that `load_factory` refuses, for a `width` other than 1 that the factory does
+    not accept, for a factory that raises, and for a result that is no `nn.Module`.
+    """
+    factory = load_factory(source)
+    options = {"classes": classes, "channels": channels, "size": size, "width": width}
+    accepted = _accepted(factory, options)
+    if width != 1 and "width" not in accepted:
+        raise HarpError(
+            f"model {source!r} takes no width, so width {width} would change nothing; expected 1.0"
+        )
+    try:
+        model = factory(**accepted)
+    except Exception as error:
+        offer = ", ".join(options)
+        raise HarpError(
+            f"model {source!r} raised {type(error).__name__}: {error} (it may take: {offer})"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise HarpError(
+            f"model {source!r} returned an object of type {type(model).__name__}; expected an nn.Module"
+        )
+    return model

@@ -1,0 +1,149 @@
+"""The stages after training: evaluate, export, report."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from harp.attacks import ATTACKS, Attack, evaluating
+from harp.errors import HarpError
+from harp.evaluation import correct, summary
+from harp.evaluation.evaluate import evaluation_noise, worst
+from harp.export import bake
+from harp.pipeline.train import dense_weights, final_masks
+from harp.pipeline.workspace import FOLDERS, Workspace
+from harp.registry import accepted
+from harp.report import write_report
+from harp.runs import Tree, load_tree, read_json, save_tree, write_json
+from harp.sparsity import Masks, find_sites
+
+EXAMPLES = 10  # as many as fit side by side on a page
+
+
+def evaluate(work: Workspace) -> None:
+    """evaluation/: every model under every attack; flags per example, accuracies with intervals, some examples."""
+    folder, attacks = work.run.at(FOLDERS["evaluation"]), _attacks(work)
+    results: dict[str, Any] = {}
+    for name, path in _models(work).items():
+        model = work.loaded(path)
+        flags = {
+            measure: _flags(work, folder, name, model, measure, attacks) for measure in ("clean", *attacks)
+        }
+        results[name] = {**_size(work, name, model), **summary({**flags, "worst": worst(flags)})}
+    save_tree(folder / "examples.safetensors", _examples(work, attacks))
+    threat = work.recipe.threat
+    write_json(
+        folder / "results.json",
+        {
+            "threat": {"norm": threat.norm, "eps": threat.eps},
+            "attacks": {name: repr(attack) for name, attack in attacks.items()},
+            "models": results,
+        },
+    )
+    work.run.finish(FOLDERS["evaluation"], {"notes": [], "environment": work.environment()})
+
+
+def export(work: Workspace) -> None:
+    """export/: the fine-tuned model with its masks baked in, checked bit by bit against the one evaluated."""
+    path = _models(work).get("finetuned")
+    if path is None:
+        raise HarpError(f"{work.run.folder} has no finished finetune stage; run `harp finetune` there first")
+    model = work.loaded(path)
+    masks = Masks(load_tree(final_masks(work)))
+    images = work.in_order(work.split.test)
+    bake(model, masks, work.run.at(FOLDERS["export"]), images.once(), blank=work.model())
+    work.run.finish(FOLDERS["export"], {"notes": [], "environment": work.environment()})
+
+
+def report(work: Workspace) -> None:
+    """report.html and report.md from what the other stages recorded."""
+    write_report(work.run.folder)
+
+
+def table(work: Workspace) -> Table:
+    """Dense, pruned and fine-tuned side by side, as recorded."""
+    results = read_json(work.run.at(FOLDERS["evaluation"]) / "results.json")["models"]
+    grid = Table(title="accuracy in %, with 95 % intervals")
+    grid.add_column("")
+    for name in results:
+        grid.add_column(name, justify="right")
+    grid.add_row("weights kept", *(f"{r['kept']:,} of {r['total']:,}" for r in results.values()))
+    for measure in [m for m in next(iter(results.values())) if m not in ("kept", "total")]:
+        grid.add_row(measure, *(_percent(r[measure]) for r in results.values()))
+    return grid
+
+
+def _percent(row: dict[str, float]) -> str:
+    return f"{100 * row['accuracy']:.1f} ({100 * row['low']:.1f}-{100 * row['high']:.1f})"
+
+
+def _attacks(work: Workspace) -> dict[str, Attack]:
+    settings = work.recipe.evaluation
+    options = {"steps": settings.steps, "restarts": settings.restarts, "step": settings.step}
+    return {name: ATTACKS[name](**accepted(ATTACKS[name], options)) for name in settings.attacks}
+
+
+def _models(work: Workspace) -> dict[str, Path]:
+    """The dense, pruned and fine-tuned weights, as far as they exist; at least one does."""
+    files = {name: work.run.at(FOLDERS[stage]) / "model.safetensors" for name, stage in _STAGE_OF.items()}
+    found = {name: files[name] for name, stage in _STAGE_OF.items() if work.run.done(FOLDERS[stage])}
+    if "dense" not in found and work.recipe.prune.source:
+        found = {"dense": dense_weights(work), **found}
+    if not found:
+        raise HarpError(
+            f"{work.run.folder} has no finished training stage to measure; run `harp pretrain` there first"
+        )
+    return found
+
+
+_STAGE_OF = {"dense": "pretrain", "pruned": "prune", "finetuned": "finetune"}
+
+
+def _size(work: Workspace, name: str, model: nn.Module) -> dict[str, int]:
+    total = sum(site.size for site in find_sites(model))
+    if name == "dense":
+        return {"kept": total, "total": total}
+    path = final_masks(work) if name == "finetuned" else work.run.at(FOLDERS["prune"]) / "masks.safetensors"
+    return {"kept": Masks(load_tree(path)).kept, "total": total}
+
+
+def _flags(
+    work: Workspace, folder: Path, name: str, model: nn.Module, measure: str, attacks: dict[str, Attack]
+) -> Tensor:
+    """The flags of one model under one measure, from their file where an earlier start already wrote it."""
+    path = folder / f"{name}.{measure}.safetensors"
+    if path.exists():
+        right: Tensor = load_tree(path)["right"]
+        return right
+    test = work.split.test
+    with work.display.bar(f"{name} {measure}", len(test)) as move:
+        flags = correct(
+            model,
+            work.in_order(test).once(),
+            attacks.get(measure),
+            work.threat,
+            evaluation_noise(work.recipe.seed, measure),
+            lambda units: move(units, ""),
+        )
+    save_tree(path, {"right": flags})
+    return flags
+
+
+def _examples(work: Workspace, attacks: dict[str, Attack]) -> Tree:
+    """The first test images, their adversarial versions for each model, and what each model says to both."""
+    images = work.in_order(work.split.test.take(torch.arange(min(EXAMPLES, len(work.split.test)))))
+    x, y = next(iter(images.once()))
+    measure = "pgd" if "pgd" in attacks else next(iter(attacks), None)
+    tree: Tree = {"images": x, "labels": y, "adversarial": {}, "predictions": {}}
+    for name, path in _models(work).items():
+        model = work.loaded(path)
+        adv = x
+        if measure is not None:
+            noise = evaluation_noise(work.recipe.seed, "examples")(0, x.device)
+            adv = attacks[measure](model, x, y, work.threat, noise)
+        with torch.no_grad(), evaluating(model):
+            both = torch.stack([model(x).argmax(1), model(adv).argmax(1)], 1)
+        tree["adversarial"][name], tree["predictions"][name] = adv, both
+    return tree

@@ -1,0 +1,202 @@
+"""What every stage of a run needs: its folder, images, network, threat and display, checked before any work begins."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harp import data, models
+from harp.attacks import ATTACKS, PGD
+from harp.config import Recipe, TrainingSettings, different, make_recipe, read_recipe, write_recipe
+from harp.errors import HarpError
+from harp.objectives import OBJECTIVES, Objective
+from harp.pipeline.display import Display
+from harp.pruners import METHODS
+from harp.randomness import seed_of
+from harp.registry import accepted
+from harp.runs import Run, environment, load_tree, read_json, write_atomic, write_json
+from harp.threats import Threat
+
+FOLDERS = {
+    "pretrain": "1-pretrain",
+    "prune": "2-prune",
+    "finetune": "3-finetune",
+    "evaluation": "evaluation",
+    "export": "export",
+}
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """runs/NAME-IDENTITY: the same recipe, the same folder."""
+    return Path("runs") / f"{recipe.name}-{recipe.identity}"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of a run by their use."""
+
+    dataset: data.Dataset
+    train: data.Images
+    validation: data.Images | None
+    test: data.Images
+
+
+class Workspace:
+    """A run's folder and everything a recipe names, built on first use.
+
+    Raises `HarpError` for names nothing is registered under, a device that is not there, or a folder that holds a
+    run of another recipe.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path | None = None, display: Display | None = None):
+        self.recipe = recipe
+        self.display = display or Display()
+        self.run = Run(folder or default_folder(recipe))
+        self.device = _device(recipe.device)
+        if recipe.threads is not None:
+            torch.set_num_threads(recipe.threads)
+        self._check_names()
+
+    def open(self) -> None:
+        """The folder holds the resolved recipe, the environment and what the data were."""
+        self._check_recorded_recipe()
+        split = self.split
+        self.model()
+        record = {
+            "name": split.dataset.name,
+            "fingerprint": split.dataset.fingerprint,
+            "train": len(split.train),
+            "validation": len(split.validation) if split.validation else 0,
+            "test": len(split.test),
+            "classes": list(split.dataset.classes),
+        }
+        path = self.run.folder / "data.json"
+        if path.exists():
+            from_before = read_json(path)
+            if from_before["fingerprint"] != record["fingerprint"]:
+                raise HarpError(
+                    f"the images of {split.dataset.name} are not those {self.run.folder} was begun with"
+                )
+        write_json(path, record)
+        write_atomic(self.run.folder / "recipe.yaml", write_recipe(self.recipe))
+        if not (self.run.folder / "environment.json").exists():
+            write_json(self.run.folder / "environment.json", self.environment())
+
+    def environment(self) -> dict[str, Any]:
+        return environment(self.device)
+
+    @property
+    def threat(self) -> Threat:
+        settings = self.recipe.threat
+        return Threat(norm=settings.order, eps=settings.eps)
+
+    @property
+    def training_attack(self) -> PGD:
+        return PGD(steps=self.recipe.attack.steps, step=self.recipe.attack.step)
+
+    def objective(self, settings: TrainingSettings) -> Objective:
+        factory = OBJECTIVES[settings.objective]
+        options = {"attack": self.training_attack, "threat": self.threat, "batch_norm": settings.batch_norm}
+        return factory(**accepted(factory, options))
+
+    @cached_property
+    def split(self) -> Split:
+        """The training images, those held out of them, and the test images; the test set selects nothing."""
+        settings, seed = self.recipe.data, self.recipe.seed
+        dataset = data.load(settings.name, settings.path)
+        train = dataset.train
+        if settings.train is not None:
+            train = train.take(data.subset(train.labels, settings.train, seed))
+        validation = None
+        if settings.holdout:
+            rest, held = data.holdout(train.labels, settings.holdout, seed)
+            train, validation = train.take(rest), train.take(held)
+        test, limit = dataset.test, self.recipe.evaluation.images
+        return Split(
+            dataset, train, validation, test.take(torch.arange(min(limit, len(test)))) if limit else test
+        )
+
+    def batches(self, stage: str, batch_size: int) -> data.Resident:
+        """The training images as `fit` wants them, augmented, in an order of the stage's own."""
+        settings, dataset = self.recipe.data, self.split.dataset
+        return data.Resident(
+            self.split.train,
+            batch_size,
+            seed_of(self.recipe.seed, stage, "data"),
+            device=self.device,
+            flip=dataset.flip if settings.flip is None else settings.flip,
+            pad=dataset.pad if settings.pad is None else settings.pad,
+        )
+
+    def in_order(self, images: data.Images) -> data.Resident:
+        """Images for measuring, as they are."""
+        size = min(self.recipe.evaluation.batch_size, len(images))
+        return data.Resident(images, size, 0, device=self.device, shuffle=False)
+
+    def model(self) -> nn.Module:
+        """The recipe's network with the weights its seed gives it."""
+        settings, dataset = self.recipe.model, self.split.dataset
+        height, width = dataset.size
+        if height != width:
+            raise HarpError(f"{dataset.name} has images of {height} x {width} pixels; expected square ones")
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed_of(self.recipe.seed, "weights"))
+            return models.build(
+                settings.name,
+                classes=len(dataset.classes),
+                channels=dataset.channels,
+                size=height,
+                width=settings.width,
+                mean=settings.mean,
+                std=settings.std,
+            ).to(self.device)
+
+    def loaded(self, path: Path) -> nn.Module:
+        """The recipe's network with the weights in `path`."""
+        model = self.model()
+        models.load_weights(model, load_tree(path), str(path))
+        return model
+
+    def _check_names(self) -> None:
+        recipe = self.recipe
+        METHODS[recipe.prune.method]
+        for settings in (recipe.pretrain, recipe.prune, recipe.finetune):
+            OBJECTIVES[settings.objective]
+            if settings.selection == "best" and not recipe.data.holdout:
+                raise HarpError(
+                    "selection: best needs held-out images; set data.holdout above 0 or selection to last"
+                )
+        for name in recipe.evaluation.attacks:
+            ATTACKS[name]
+
+    def _check_recorded_recipe(self) -> None:
+        """A setting may still change as long as no stage that depends on it has begun."""
+        path = self.run.folder / "recipe.yaml"
+        if not path.exists():
+            return
+        before, now = different(make_recipe(read_recipe(path))), different(self.recipe)
+        order = list(FOLDERS)
+        for name in sorted({*before, *now}):
+            if before.get(name) == now.get(name):
+                continue
+            first = order.index(name) if name in order else 0
+            begun = [stage for stage in order[first:] if self.run.at(FOLDERS[stage]).exists()]
+            if begun:
+                raise HarpError(
+                    f"{self.run.folder} was begun with another setting of {name}: {before.get(name, 'default')} there, "
+                    f"{now.get(name, 'default')} asked for; choose another --folder"
+                )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise HarpError(f"device: {name!r} is not to be had here: {str(error).splitlines()[0]}") from None
+    return device

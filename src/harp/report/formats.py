@@ -1,0 +1,71 @@
+"""Numbers as readers expect them: percent with one decimal, intervals, eps in 255ths, sizes and times."""
+
+import math
+
+from harp.report.record import Accuracy
+from harp.threats import Threat
+
+
+def percent(value: float | None) -> str:
+    """`83.2 %`; below 1 % two significant digits (`0.12 %`); a dash for None."""
+    if value is None:
+        return "–"
+    size = abs(100 * value)
+    if 0 < size < 0.995:
+        return f"{100 * value:.{1 - math.floor(math.log10(size))}f} %"
+    return f"{100 * value:.1f} %"
+
+
+def interval(value: Accuracy | None) -> str:
+    """`83.2 (79.1-86.6)`, in percent with the ends of the 95 % interval; a dash where it was not measured."""
+    if value is None:
+        return "–"
+    return f"{100 * value.accuracy:.1f} ({span(value)})"
+
+
+def span(value: Accuracy) -> str:
+    """`79.1-86.6`: the ends of the 95 % interval, in percent."""
+    return f"{100 * value.low:.1f}-{100 * value.high:.1f}"
+
+
+def count(value: float) -> str:
+    """`1,234,567`."""
+    return f"{value:,}"
+
+
+def radius(eps: float) -> str:
+    """`8/255` where `eps` is a multiple of 1/255 to within 1e-9 and not whole, else its decimals."""
+    steps = round(255 * eps)
+    if abs(eps - steps / 255) <= 1e-9 and steps % 255:
+        return f"{steps}/255"
+    return f"{eps:g}"
+
+
+def threat_name(threat: Threat) -> str:
+    """`L∞, eps = 8/255`."""
+    return f"L{'∞' if threat.norm == math.inf else '2'}, eps = {radius(threat.eps)}"
+
+
+def file_size(count_of_bytes: int) -> str:
+    """`12.3 kB`: decimal units, three significant digits or the whole number of bytes below 1,000."""
+    value, unit = float(count_of_bytes), "bytes"
+    for larger in ("kB", "MB", "GB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    if unit == "bytes":
+        return f"{count_of_bytes} bytes"
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{decimals}f} {unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """`4.2 s`, `12 min 5 s` or `3 h 20 min`; a dash where it was not recorded."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

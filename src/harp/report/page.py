@@ -1,0 +1,126 @@
+"""Renders the report's two pages from a `Record`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from harp.report import figures, formats
+from harp.report.doubts import doubts
+from harp.report.pictures import strips
+from harp.report.reading import read_record
+from harp.report.record import Record
+from harp.runs import write_atomic
+
+_HERE = Path(__file__).parent
+_LABELS = {"dense": "dense", "pruned": "pruned", "finetuned": "fine-tuned"}
+_HEADINGS = {"clean": "clean images", "worst": "worst case"}
+_FILTERS = {
+    "percent": formats.percent,
+    "interval": formats.interval,
+    "span": formats.span,
+    "count": formats.count,
+    "file_size": formats.file_size,
+    "duration": formats.duration,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the results' table: what was measured, how, a cell for each model, the number of images."""
+
+    heading: str
+    detail: str
+    cells: tuple[str, ...]
+    images: str = ""
+
+
+def write_pages(folder: Path) -> Path:
+    """The path of `report.html`; see `harp.report.write_report`."""
+    record = read_record(folder)
+    facts = _facts(record)
+    css = Markup((_HERE / "page.css").read_text())
+    html = _environment().get_template("page.html.j2").render(facts, css=css, **_pictures(record))
+    markdown = _environment(finalize=_markdown).get_template("page.md.j2").render(facts)
+    write_atomic(folder / "report.md", markdown.encode())
+    write_atomic(folder / "report.html", html.encode())
+    return folder / "report.html"
+
+
+def _environment(**options: Any) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **options,
+    )
+    environment.filters.update(_FILTERS)
+    return environment
+
+
+def _markdown(value: object) -> Markup:
+    """`value` so that Markdown shows it as it is: no tag, emphasis, code, link or cell begins in it."""
+    text = str(escape(value)).replace("&#39;", "'").replace("&#34;", '"')
+    return Markup("".join(f"\\{letter}" if letter in r"\`*_[]|~" else letter for letter in text))
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    evaluation = record.evaluation
+    return {
+        "record": record,
+        "doubts": doubts(record),
+        "labels": _LABELS,
+        "threat": formats.threat_name(evaluation.threat),
+        "recipe_name": record.recipe["name"],
+        "model": record.recipe["model"]["name"],
+        "dense": evaluation.models["dense"],
+        "pruned": evaluation.models["pruned"],
+        "finetuned": evaluation.models["finetuned"],
+        "rows": _rows(record),
+        "environment": [
+            (name, "–" if value is None else value) for name, value in record.environment.items()
+        ],
+    }
+
+
+def _rows(record: Record) -> list[Row]:
+    evaluation = record.evaluation
+    models = [evaluation.models[name] for name in _LABELS]
+    # The worst case comes last: it follows from the rows above it, and it is the one to judge a model by.
+    names = dict.fromkeys(["clean", *evaluation.attacks, *models[-1].accuracies])
+    del names["worst"]
+    rows = [
+        Row("weights kept", "", tuple(formats.count(model.kept) for model in models)),
+        Row("density", "", tuple(formats.percent(model.density) for model in models)),
+    ]
+    return [*rows, *(_accuracies(record, name) for name in [*names, "worst"])]
+
+
+def _accuracies(record: Record, name: str) -> Row:
+    cells = [record.evaluation.models[model].accuracies.get(name) for model in _LABELS]
+    detail = {"clean": "no attack", "worst": "right on the clean image and under every attack"}
+    return Row(
+        _HEADINGS.get(name, name),
+        detail.get(name) or record.evaluation.attacks.get(name, ""),
+        tuple(formats.interval(cell) for cell in cells),
+        ", ".join(formats.count(n) for n in sorted({cell.n for cell in cells if cell})),
+    )
+
+
+def _pictures(record: Record) -> Mapping[str, Any]:
+    prune = record.stage("2-prune")
+    classes = record.data["classes"]
+    return {
+        "keep_shares": figures.keep_shares(record.allocation),
+        "validation": figures.validation(record.stages),
+        "rates": figures.rates(prune),
+        "budget": figures.budget(prune, record.allocation.keep),
+        "forces": figures.forces(prune),
+        "strips": strips(record.examples, classes, {name: _LABELS[name] for name in ("dense", "finetuned")}),
+        "true_classes": [classes[label] for label in record.examples.labels],
+    }

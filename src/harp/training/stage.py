@@ -1,0 +1,141 @@
+"""What surrounds `fit` in a run: metrics, validation, selection, checkpoints, and taking up where a kill left off."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harp.errors import HarpError
+from harp.pruners import Pruner
+from harp.runs import Metrics, Tree, load_tree, save_tree
+from harp.training.loop import Moment
+
+Validate = Callable[[nn.Module], dict[str, float]]
+"""Accuracies of a model on the validation split; must hold "robust" and "clean"."""
+
+
+class Stage:
+    """A callback for `fit` that keeps a stage's folder such that the stage can be killed at any moment.
+
+    The folder gets `metrics.jsonl`, `checkpoint.safetensors` (everything the next step depends on) and, where there is
+    a `validate`, `best.safetensors`: the state of highest robust, then clean validation accuracy. What is validated is
+    always the settled network, so a candidate over budget does not exist. `every` and `checkpoint` are in steps.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        pruner: Pruner,
+        optimiser: torch.optim.Optimizer,
+        *,
+        per_epoch: int,
+        until: int,
+        every: int,
+        checkpoint: int,
+        validate: Validate | None,
+    ):
+        self.folder, self.model, self.pruner, self.optimiser = folder, model, pruner, optimiser
+        self.per_epoch, self.until, self.every, self.checkpoint = per_epoch, until, every, checkpoint
+        self.validate = validate
+        self.metrics = Metrics(folder / "metrics.jsonl")
+        self.best: dict[str, Any] | None = None
+        self._losses = {"sum": 0.0, "count": 0}
+
+    def resume(self) -> int:
+        """The optimiser step from which to go on: 0, or that of the checkpoint, whose state is then in place."""
+        path = self.folder / "checkpoint.safetensors"
+        step = 0
+        if path.exists():
+            state = load_tree(path)
+            self.model.load_state_dict(state["model"])
+            self.pruner.load_state_dict(state.get("pruner", {}))
+            self.optimiser.load_state_dict(_from_text_keys(state["optimiser"]))
+            self.best, self._losses, step = state["best"], state["losses"], state["step"]
+        self.metrics.rewind(step)
+        return step
+
+    def __call__(self, moment: Moment) -> None:
+        self._losses["sum"] += float(moment.loss)
+        self._losses["count"] += 1
+        if moment.step % self.every == 0 or moment.step == self.until:
+            self._measure(moment)
+        if moment.step % self.checkpoint == 0:
+            save_tree(self.folder / "checkpoint.safetensors", self._state(moment.step))
+
+    def select(self) -> int:
+        """The step whose state the model and the pruner now hold: the best validated one, else the last."""
+        if self.best is None:
+            return self.until
+        state = load_tree(self.folder / "best.safetensors")
+        self.model.load_state_dict(state["model"])
+        self.pruner.load_state_dict(state.get("pruner", {}))
+        return int(self.best["step"])
+
+    def clear(self) -> None:
+        """The files that only a resume needs are gone; after the done-marker."""
+        for name in ("checkpoint.safetensors", "best.safetensors"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _measure(self, moment: Moment) -> None:
+        validation = None
+        if self.validate is not None:
+            with self.pruner.settled():
+                validation = self.validate(self.model)
+            self._remember(moment.step, validation)
+        decay = [g["weight_decay"] for g in self.optimiser.param_groups if g.get("role") == "rates"]
+        self.metrics.add(
+            {
+                "step": moment.step,
+                "epoch": moment.step / self.per_epoch,
+                "lr": moment.lr,
+                "loss": self._losses["sum"] / self._losses["count"],
+                "validation": validation,
+                "pruner": self.pruner.record(decay[0] if decay else 0.0),
+            }
+        )
+        self._losses = {"sum": 0.0, "count": 0}
+
+    def _remember(self, step: int, validation: dict[str, float]) -> None:
+        rank = [validation["robust"], validation["clean"]]
+        if self.best is None or rank > self.best["rank"]:
+            self._check_finite()
+            self.best = {"step": step, "rank": rank}
+            tree = {"model": self.model.state_dict(), "pruner": self.pruner.state_dict()}
+            save_tree(self.folder / "best.safetensors", tree)
+
+    def _state(self, step: int) -> Tree:
+        self._check_finite()
+        return {
+            "step": step,
+            "best": self.best,
+            "losses": dict(self._losses),
+            "model": self.model.state_dict(),
+            "pruner": self.pruner.state_dict(),
+            "optimiser": _to_text_keys(self.optimiser.state_dict()),
+        }
+
+    def _check_finite(self) -> None:
+        # A step can overflow the weights while its own loss was still finite; such a state must not replace a good one.
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise HarpError(
+                    f"{name} became NaN or infinite in training; a lower learning rate usually helps"
+                )
+
+
+def _to_text_keys(state: Tree) -> Tree:
+    # SGD keeps None for a momentum that does not exist yet; JSON and safetensors need text keys.
+    return {
+        "state": {str(key): dict(value) for key, value in state["state"].items()},
+        "param_groups": state["param_groups"],
+    }
+
+
+def _from_text_keys(state: Tree) -> Tree:
+    return {
+        "state": {int(key): value for key, value in state.get("state", {}).items()},
+        "param_groups": state["param_groups"],
+    }

@@ -1,0 +1,74 @@
+"""Small files for the tests of the data room."""
+
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from harp.data import Images
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def numbered(n: int, channels: int = 1, side: int = 4, classes: int = 2) -> Images:
+    """n images, the i-th filled with the value i and labelled i mod classes."""
+    values = torch.arange(n, dtype=torch.uint8)[:, None, None, None]
+    return Images(values.expand(n, channels, side, side).contiguous(), torch.arange(n) % classes)
+
+
+def png(colour: Any, size: tuple[int, int] = (4, 4), mode: str = "RGB", kind: str = "PNG") -> bytes:
+    """One picture of one colour; `size` is width and height."""
+    stream = io.BytesIO()
+    Image.new(mode, size, colour).save(stream, kind)
+    return stream.getvalue()
+
+
+def shard(
+    file: Path,
+    pictures: list[bytes | None],
+    labels: list[int | None],
+    names: list[str] | None = None,
+    columns: tuple[str, str] = ("img", "label"),
+) -> Path:
+    """A Parquet file as the hub has them: structs of bytes and path, class names in the metadata."""
+    cells = [{"bytes": data, "path": None} for data in pictures]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({columns[0]: pa.array(cells, kind), columns[1]: pa.array(labels, pa.int64())})
+    if names:
+        features = {columns[0]: {"_type": "Image"}, columns[1]: {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, file)
+    return file
+
+
+def parquet_set(root: Path, names: list[str] | None = None) -> Path:
+    """Two training shards (red 0, blue 1, red 0) and one test shard (blue 1)."""
+    names = ["red", "blue"] if names is None else names
+    shard(root / "train-00000-of-00002.parquet", [png(RED), png(BLUE)], [0, 1], names)
+    shard(root / "train-00001-of-00002.parquet", [png(RED)], [0], names)
+    shard(root / "test-00000-of-00001.parquet", [png(BLUE)], [1], names)
+    return root
+
+
+def cifar_pickles(root: Path) -> Path:
+    """torchvision's CIFAR-10 folder, two images per file: the b-th batch is filled with b, the test with 9."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for value, name in [*((b, f"data_batch_{b}") for b in range(1, 6)), (9, "test_batch")]:
+        dump(folder / name, {"data": np.full((2, 3072), value, np.uint8), "labels": [0, value]})
+    dump(folder / "batches.meta", {"label_names": [f"class {number}" for number in range(10)]})
+    return root
+
+
+def dump(file: Path, value: object) -> Path:
+    """A pickle of the protocol that the original files have."""
+    file.write_bytes(pickle.dumps(value, protocol=2))
+    return file

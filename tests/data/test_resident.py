@@ -1,0 +1,102 @@
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harp.data import Images, Resident
+from harp.errors import HarpError
+from harp.randomness import generator
+
+from .samples import numbered
+
+
+def resident(n: int = 10, batch_size: int = 4, **options) -> Resident:
+    return Resident(numbered(n), batch_size, 0, device="cpu", **options)
+
+
+def values(x: torch.Tensor) -> list[int]:
+    return (x[:, 0, 0, 0] * 255).round().int().tolist()
+
+
+def test_batches_follow_the_epochs_order():
+    data = resident()
+    assert data.steps_per_epoch == 2
+    for step, (x, y) in enumerate(islice(data.after(0), 6)):
+        epoch, position = divmod(step, 2)
+        order = torch.randperm(10, generator=generator(0, "order", epoch))[4 * position : 4 * position + 4]
+        assert values(x) == order.tolist()
+        assert y.tolist() == (order % 2).tolist()
+        assert (x.dtype, x.shape, y.dtype) == (torch.float32, (4, 1, 4, 4), torch.int64)
+
+
+@given(st.integers(0, 12), st.sampled_from([torch.uint8, torch.float32]), st.booleans())
+def test_resuming_is_exact(step, dtype, shuffle):
+    noise = torch.randint(0, 256, (9, 3, 5, 5), generator=generator(0, "test")).to(torch.uint8)
+    images = Images(noise if dtype == torch.uint8 else noise / 255, torch.arange(9))
+    data = Resident(images, 4, 7, device="cpu", flip=True, pad=2, shuffle=shuffle)
+    straight = list(islice(data.after(0), step, step + 4))
+    resumed = list(islice(data.after(step), 4))
+    for (x, y), (again, labels) in zip(straight, resumed, strict=True):
+        assert torch.equal(x, again)
+        assert torch.equal(y, labels)
+
+
+def test_augmentation_is_drawn_per_step():
+    noise = torch.rand(4, 1, 8, 8, generator=generator(0, "test"))
+    data = Resident(Images(noise, torch.arange(4)), 4, 0, device="cpu", pad=2, flip=True, shuffle=False)
+    (first, _), (second, _) = islice(data.after(0), 2)
+    assert not torch.equal(first, second)
+    assert first.min() == 0
+
+
+def test_without_shuffle_the_smaller_last_batch_stays():
+    data = resident(shuffle=False)
+    assert data.steps_per_epoch == 3
+    assert [values(x) for x, _ in islice(data.after(0), 4)] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+        [0, 1, 2, 3],
+    ]
+
+
+def test_once_is_everything_in_order_and_unaugmented():
+    data = resident(pad=2, flip=True)
+    assert [values(x) for x, _ in data.once()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    ((x, y),) = data.once(batch_size=100)
+    assert torch.equal(x * 255, data.images.float())
+    assert torch.equal(y, data.labels)
+
+
+@pytest.mark.parametrize("divide", [False, True])
+def test_changing_a_batch_leaves_the_set_alone(divide):
+    images = numbered(4).images / 255 if divide else numbered(4).images
+    data = Resident(Images(images.clone(), torch.arange(4)), 4, 0, device="cpu", shuffle=False)
+    for x, y in (next(data.after(0)), next(iter(data.once()))):
+        x.zero_()
+        y.zero_()
+    assert torch.equal(data.images, images)
+    assert data.labels.tolist() == [0, 1, 2, 3]
+
+
+def test_every_byte_becomes_its_255th():
+    images = Images(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16), torch.tensor([0]))
+    ((x, _),) = Resident(images, 1, 0, device="cpu").once()
+    assert torch.equal(x.flatten(), torch.arange(256).double().div(255).float())
+
+
+@pytest.mark.parametrize("batch_size", [0, 11])
+def test_a_batch_size_that_cannot_be_is_refused(batch_size):
+    with pytest.raises(HarpError, match="expected 1 to 10"):
+        resident(batch_size=batch_size)
+
+
+def test_other_senseless_numbers_are_refused():
+    with pytest.raises(HarpError, match="pad is -1"):
+        resident(pad=-1)
+    with pytest.raises(HarpError, match="step is -1"):
+        resident().after(-1)
+    with pytest.raises(HarpError, match="batch size is 0"):
+        resident().once(batch_size=0)

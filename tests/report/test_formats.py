@@ -1,0 +1,55 @@
+import math
+
+import pytest
+
+from harp.report.formats import duration, file_size, interval, percent, radius, threat_name
+from harp.report.record import Accuracy
+from harp.threats import Threat
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.8321, "83.2 %"),
+        (0.01, "1.0 %"),
+        (0.00123, "0.12 %"),
+        (0.0005, "0.050 %"),
+        (0.0, "0.0 %"),
+        (None, "–"),
+    ],
+)
+def test_percent(value: float | None, text: str) -> None:
+    assert percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("eps", "text"),
+    [(8 / 255, "8/255"), (8 / 255 + 5e-10, "8/255"), (0.031, "0.031"), (0.5, "0.5"), (1.0, "1"), (0.0, "0")],
+)
+def test_radius(eps: float, text: str) -> None:
+    assert radius(eps) == text
+
+
+def test_threat_name() -> None:
+    assert threat_name(Threat(math.inf, 4 / 255)) == "L∞, eps = 4/255"
+    assert threat_name(Threat(2, 128 / 255)) == "L2, eps = 128/255"
+
+
+def test_interval() -> None:
+    assert interval(Accuracy(0.832, 0.791, 0.866, 400)) == "83.2 (79.1-86.6)"
+    assert interval(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.00 kB"), (12345, "12.3 kB"), (999_600, "1.00 MB")],
+)
+def test_file_size(size: int, text: str) -> None:
+    assert file_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.21, "4.2 s"), (725.2, "12 min 5 s"), (12000, "3 h 20 min"), (None, "–")]
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,166 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harp.errors import HarpError
+from harp.report import write_report
+from harp.runs import read_json, write_json
+
+
+def change(path: Path, **values: Any) -> None:
+    write_json(path, {**read_json(path), **values})
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    from .conftest import write_run
+
+    html = write_report(write_run(tmp_path_factory.mktemp("page") / "run"))
+    return html.read_text(), html.with_suffix(".md").read_text()
+
+
+def test_both_pages_show_the_numbers(page: tuple[str, str]) -> None:
+    numbers = ["246", "12,304", "2.0 %", "L∞, eps = 8/255", "397", "62.5 %", "0.65 %", "12.3 kB", "12,345"]
+    cells = ["95.1 (91.0-98.5)", "83.2 (79.1-86.6)", "61.7 (57.6-65.1)", "APGD(loss=", "f00d", "ab" * 32]
+    for text in page:
+        assert [number for number in (*numbers, *cells) if number not in text] == []
+
+
+def test_html_fetches_nothing_and_runs_no_script(page: tuple[str, str]) -> None:
+    html = page[0]
+    assert "http" not in html
+    assert "<script" not in html
+    assert "@import" not in html
+    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+
+
+def test_class_names_are_text_not_tags(page: tuple[str, str]) -> None:
+    html, _ = page
+    assert "&lt;b&gt;" in html
+    assert '<th scope="col"><b>' not in html
+
+
+def test_every_chart_has_a_title_and_a_label(page: tuple[str, str]) -> None:
+    charts = re.findall(r"<svg[^>]*>.{0,8}", page[0])
+    assert len(charts) == 5
+    assert all('role="img" aria-label="' in chart and "<title>" in chart for chart in charts)
+
+
+class Balance(HTMLParser):
+    """Fails where a tag closes that is not the last one opened."""
+
+    open: list[str]
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta", "img", "path", "use", "image", "rect", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("path", "use", "image", "rect"):
+            assert self.open.pop() == tag
+
+
+def test_html_is_well_formed(page: tuple[str, str]) -> None:
+    parser = Balance()
+    parser.open = []
+    parser.feed(page[0])
+    assert parser.open == []
+
+
+def test_same_records_give_the_same_bytes(folder: Path) -> None:
+    copy = folder.with_name("elsewhere")
+    shutil.copytree(folder, copy)
+    first, second = write_report(folder), write_report(copy)
+    assert first.read_bytes() == second.read_bytes()
+    assert first.with_suffix(".md").read_bytes() == second.with_suffix(".md").read_bytes()
+
+
+def test_the_users_matplotlib_settings_change_nothing(folder: Path) -> None:
+    import matplotlib
+
+    before = write_report(folder).read_bytes()
+    with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):
+        assert write_report(folder).read_bytes() == before
+
+
+def test_a_run_from_somebodys_checkpoint_has_no_pretraining(folder: Path) -> None:
+    shutil.rmtree(folder / "1-pretrain")
+    html = write_report(folder).read_text()
+    assert "1-pretrain" not in html
+    assert "3-finetune" in html
+
+
+def test_a_method_without_rates_has_two_charts(folder: Path) -> None:
+    metrics = folder / "2-prune/metrics.jsonl"
+    records = [json.loads(line) | {"pruner": {}} for line in metrics.read_text().splitlines()]
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    allocation = read_json(folder / "2-prune/allocation.json")
+    sites = [{**site, "rate": None} for site in allocation["sites"]]
+    change(folder / "2-prune/allocation.json", sites=sites, method="lamp", density_before=None)
+    html = write_report(folder).read_text()
+    assert html.count("<svg") == 2
+    assert "How the budget was reached" not in html
+    assert "Before settling" not in html
+
+
+def test_an_l2_threat_is_named(folder: Path) -> None:
+    change(folder / "evaluation/results.json", threat={"norm": "2", "eps": 0.5})
+    assert "L2, eps = 0.5" in write_report(folder).read_text()
+
+
+def test_names_cannot_break_the_markdown(folder: Path) -> None:
+    sites = read_json(folder / "2-prune/allocation.json")["sites"]
+    sites[0]["name"] = "a|b*c_<i>`$x$"
+    change(folder / "2-prune/allocation.json", sites=sites)
+    write_report(folder)
+    assert r"| a\|b\*c\_&lt;i&gt;\`$x$ |" in (folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("recipe.yaml", "harp run"),
+        ("2-prune/allocation.json", "harp run"),
+        ("3-finetune/done.json", "harp run"),
+        ("evaluation/results.json", "harp evaluate"),
+        ("evaluation/examples.safetensors", "harp evaluate"),
+        ("export/manifest.json", "harp export"),
+    ],
+)
+def test_a_missing_record_names_the_command_to_run(folder: Path, name: str, command: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(HarpError, match=rf"no {name}; run `{command}`"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_missing_run_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HarpError, match=r"no run directory .*nowhere"):
+        write_report(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("2-prune/allocation.json", "keep"), ("export/manifest.json", "sha256"), ("data.json", "classes")],
+)
+def test_a_record_without_a_value_is_an_error_that_names_it(folder: Path, name: str, key: str) -> None:
+    record = read_json(folder / name)
+    del record[key]
+    write_json(folder / name, record)
+    with pytest.raises(HarpError, match=f"KeyError: '{key}'"):
+        write_report(folder)
+
+
+def test_a_model_without_a_worst_case_is_an_error(folder: Path) -> None:
+    results = read_json(folder / "evaluation/results.json")
+    del results["models"]["pruned"]["worst"]
+    write_json(folder / "evaluation/results.json", results)
+    with pytest.raises(HarpError, match="KeyError: 'worst'"):
+        write_report(folder)
