@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 from rich.console import Console
 from rich.table import Table
 
@@ -85,19 +85,16 @@ def _run(command: str, arguments: list[str]) -> None:
 
 def _parser(command: str) -> tuple[argparse.ArgumentParser, CliSettingsSource[Any]]:
     about = "all stages in turn" if command == "run" else STAGES[command]
-    short = (
-        f"In this command --{command}.NAME may be written --NAME. " if command in Recipe.model_fields else ""
-    )
+    short = f"In this command --{command}.NAME may be written --NAME. " if command in Recipe.model_fields else ""
     parser = argparse.ArgumentParser(
         prog=f"harp {command}",
         usage=f"harp {command} [RECIPE] [--folder DIR] [--SECTION.NAME VALUE ...]",
-        description=f"{about[0].upper()}{about[1:]}. {short}Finished stages are skipped, begun ones resumed.",
+        description=f"{about[0].upper()}{about[1:]}. {short}Finished stages are skipped, begun ones resumed. "
+        "Defaults are the paper's; a recipe's own settings come over them, and flags over both.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "recipe", nargs="?", default="digits", help="a recipe's name or YAML file (default: digits)"
-    )
-    parser.add_argument("--folder", type=Path, help="where the run lives (default: runs/NAME-IDENTITY)")
+    parser.add_argument("recipe", nargs="?", default="digits", help="a recipe's name or YAML file (default: digits)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run lives (default: runs/NAME-IDENTITY)")
     source: CliSettingsSource[Any] = CliSettingsSource(
         _Flags, root_parser=parser, cli_parse_args=False, cli_avoid_json=True, cli_hide_none_type=True
     )
@@ -114,7 +111,11 @@ def _values(
         raise HarpError(f"no argument {rest[0]!r}; {_nearest_flag(rest[0], known)}")
     values = read_recipe(find_recipe(space.recipe))
     flags = {name: value for name, value in vars(space).items() if name not in ("recipe", "folder")}
-    return _merged(values, source(parsed_args=argparse.Namespace(**flags))()), space.folder
+    try:
+        above = source(parsed_args=argparse.Namespace(**flags))()
+    except SettingsError as error:
+        raise HarpError(f"{error}: {error.__cause__}") from None
+    return _merged(values, above), space.folder
 
 
 def _nearest_flag(flag: str, known: list[str]) -> str:
@@ -143,7 +144,13 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _list(arguments: list[str]) -> None:
     from harp import ATTACKS, DATA, METHODS, MODELS, OBJECTIVES
 
-    kinds: dict[str, Registry[Any]] = {"methods": METHODS, "objectives": OBJECTIVES, "attacks": ATTACKS, "models": MODELS, "data": DATA}
+    kinds: dict[str, Registry[Any]] = {
+        "methods": METHODS,
+        "objectives": OBJECTIVES,
+        "attacks": ATTACKS,
+        "models": MODELS,
+        "data": DATA,
+    }
     wanted = arguments or [*kinds, "recipes"]
     grid = Table("kind", "name", "what it is", box=None)
     for kind in wanted:

@@ -59,7 +59,7 @@ def parquet_set(root: Path, names: list[str] | None = None) -> Path:
 
 
 def cifar_pickles(root: Path) -> Path:
-    """torchvision's CIFAR-10 folder, two images per file: the b-th batch is filled with b, the test with 9."""
+    """torchvision's CIFAR-10 folder, two images per file: batch b is filled with b, the test batch with 9."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for value, name in [*((b, f"data_batch_{b}") for b in range(1, 6)), (9, "test_batch")]:

@@ -13,9 +13,7 @@ REAL = Path(os.environ.get("HARP_DATA") or "../shared/data") / "cifar10"
 TEN = [f"class {number}" for number in range(10)]
 
 
-@pytest.mark.parametrize(
-    "make", [cifar_pickles, lambda root: parquet_set(root, TEN)], ids=["pickles", "parquet"]
-)
+@pytest.mark.parametrize("make", [cifar_pickles, lambda root: parquet_set(root, TEN)], ids=["pickles", "parquet"])
 def test_either_form_is_found(tmp_path, make):
     data = load("cifar10", make(tmp_path))
     assert (data.name, data.flip, data.pad, data.classes) == ("cifar10", True, 4, tuple(TEN))
@@ -33,9 +31,7 @@ def test_without_it_the_shared_folder_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.delenv("HARP_DATA", raising=False)
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    with pytest.raises(
-        HarpError, match=r"\.\./shared/data/cifar10 does not exist; .* HARP_DATA or data\.path"
-    ):
+    with pytest.raises(HarpError, match=r"\.\./shared/data/cifar10 does not exist; .* HARP_DATA or data\.path"):
         load("cifar10")
     parquet_set(tmp_path / "shared" / "data" / "cifar10", TEN)
     assert len(load("cifar10").train) == 3
@@ -48,9 +44,7 @@ def test_another_set_is_refused(tmp_path):
         load("cifar100", parquet_set(tmp_path))
 
 
-@pytest.mark.skipif(
-    not REAL.exists(), reason=f"no CIFAR-10 at {REAL}; HARP_DATA names the folder that holds cifar10"
-)
+@pytest.mark.skipif(not REAL.exists(), reason=f"no CIFAR-10 at {REAL}; HARP_DATA names the folder that holds cifar10")
 def test_the_real_test_part_is_itself(tmp_path):
     # As both parts: decoding all 60,000 pictures takes 7 s.
     for part in ("train", "test"):

@@ -92,7 +92,5 @@ def test_a_path_is_needed():
 def test_without_pyarrow_the_command_is_told(tmp_path, monkeypatch):
     parquet_set(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(
-        HarpError, match=r"needs pyarrow; install it with pip install 'harp-pruning\[images\]'"
-    ):
+    with pytest.raises(HarpError, match=r"needs pyarrow; install it with pip install 'harp-pruning\[images\]'"):
         load("parquet", tmp_path)

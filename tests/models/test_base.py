@@ -51,10 +51,6 @@ def test_convolutions_before_a_batch_norm_carry_no_bias_and_linear_layers_do(nam
 @pytest.mark.parametrize("name", MODELS)
 def test_a_width_multiplies_the_channels_of_every_batch_norm(name):
     def channels(width):
-        return [
-            layer.num_features
-            for layer in hollow(name, width=width).modules()
-            if hasattr(layer, "num_features")
-        ]
+        return [layer.num_features for layer in hollow(name, width=width).modules() if hasattr(layer, "num_features")]
 
     assert [2 * count for count in channels(1.0)] == channels(2.0)

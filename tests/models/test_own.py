@@ -64,17 +64,13 @@ def test_a_width_reaches_the_factory(source):
 
 
 def test_a_class_is_a_factory_too(source):
-    text = (
-        "from torch import nn\nclass Net(nn.Flatten):\n    def __init__(self):\n        super().__init__()\n"
-    )
+    text = "from torch import nn\nclass Net(nn.Flatten):\n    def __init__(self):\n        super().__init__()\n"
     assert type(make(source(text, "Net"), classes=64)).__name__ == "Net"
 
 
 def test_dataclasses_with_postponed_annotations_load(source):
     head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
-    text = (
-        f"{head}@dataclass\nclass Settings:\n    depth: int = 3\n{LINEAR.replace('from torch', 'from torch')}"
-    )
+    text = f"{head}@dataclass\nclass Settings:\n    depth: int = 3\n{LINEAR.replace('from torch', 'from torch')}"
     assert isinstance(make(source(text, "linear")), nn.Module)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from harp.report import write_report
 from harp.runs import save_tree, write_json
 
 SITES = {
@@ -34,13 +35,18 @@ def folder(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run")
 
 
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The HTML and the Markdown of the run as it is."""
+    html = write_report(write_run(tmp_path_factory.mktemp("page") / "run"))
+    return html.read_text(), html.with_suffix(".md").read_text()
+
+
 def write_run(run: Path) -> Path:
     """The directory `run`, with every file that a report needs."""
     run.mkdir()
     (run / "recipe.yaml").write_text(RECIPE)
-    write_json(
-        run / "environment.json", {"python": "3.11.9", "threads": 2, "torch": "2.13.0", "commit": None}
-    )
+    write_json(run / "environment.json", {"python": "3.11.9", "threads": 2, "torch": "2.13.0", "commit": None})
     counts = {"train": 1200, "validation": 200, "test": 397}
     write_json(run / "data.json", {"name": "digits", "fingerprint": "f00d", **counts, "classes": CLASSES})
     _write_stages(run)

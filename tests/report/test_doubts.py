@@ -33,9 +33,7 @@ def test_every_stages_notes_are_on_both_pages(folder: Path) -> None:
         ("export/manifest.json", {"logits_equal": False}, "logits were not equal"),
     ],
 )
-def test_records_that_contradict_are_told(
-    folder: Path, file: str, values: dict[str, Any], expected: str
-) -> None:
+def test_records_that_contradict_are_told(folder: Path, file: str, values: dict[str, Any], expected: str) -> None:
     write_json(folder / file, {**read_json(folder / file), **values})
     (found,) = doubts(read_record(folder))
     assert expected in found[1]

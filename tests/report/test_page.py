@@ -16,14 +16,6 @@ def change(path: Path, **values: Any) -> None:
     write_json(path, {**read_json(path), **values})
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    from .conftest import write_run
-
-    html = write_report(write_run(tmp_path_factory.mktemp("page") / "run"))
-    return html.read_text(), html.with_suffix(".md").read_text()
-
-
 def test_both_pages_show_the_numbers(page: tuple[str, str]) -> None:
     numbers = ["246", "12,304", "2.0 %", "L∞, eps = 8/255", "397", "62.5 %", "0.65 %", "12.3 kB", "12,345"]
     cells = ["95.1 (91.0-98.5)", "83.2 (79.1-86.6)", "61.7 (57.6-65.1)", "APGD(loss=", "f00d", "ab" * 32]
@@ -108,6 +100,12 @@ def test_a_method_without_rates_has_two_charts(folder: Path) -> None:
     assert html.count("<svg") == 2
     assert "How the budget was reached" not in html
     assert "Before settling" not in html
+
+
+def test_a_stage_that_recorded_nothing_is_no_obstacle(folder: Path) -> None:
+    (folder / "3-finetune/metrics.jsonl").write_text("")
+    change(folder / "3-finetune/done.json", selected_step=None)
+    assert "3-finetune" in write_report(folder).read_text()
 
 
 def test_an_l2_threat_is_named(folder: Path) -> None:

@@ -18,9 +18,7 @@ class Attack(Protocol):
     its parameters.
     """
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator
-    ) -> Tensor: ...
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor: ...
 
 
 @contextmanager

@@ -30,9 +30,7 @@ class PGD:
     loss: Literal["crossentropy", "margin"] = "crossentropy"
     start: Literal["random", "image"] = "random"
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
         with evaluating(model):
             best = self._ascend(model, x, y, threat, noise)
             for restart in range(1, self.restarts):
@@ -45,9 +43,7 @@ class PGD:
                 rank = torch.where(better, new, rank)
         return best
 
-    def _ascend(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator
-    ) -> Tensor:
+    def _ascend(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
         adv = threat.start(x, noise) if self.start == "random" else x.clone()
         for _ in range(self.steps):
             adv = adv.detach().requires_grad_()

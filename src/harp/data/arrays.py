@@ -33,7 +33,8 @@ def arrays(path: Path | None) -> Dataset:
 
 def _read(file: Path) -> dict[str, np.ndarray[Any, Any]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a file open that turns out to be no archive.
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in NAMES if name not in archive]
             if missing:
                 raise HarpError(f"{file} lacks the array {missing[0]!r}; {choices(missing[0], archive)}")

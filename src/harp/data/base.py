@@ -67,9 +67,7 @@ class Dataset:
             raise HarpError(f"{self.name}: pad is {self.pad}; expected at least 0 pixels")
         for part, data in (("training", self.train), ("test", self.test)):
             with located(f"{self.name}, {part} part"):
-                refuse(
-                    data.labels >= len(self.classes), f"labels are not below the {len(self.classes)} classes"
-                )
+                refuse(data.labels >= len(self.classes), f"labels are not below the {len(self.classes)} classes")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -117,9 +115,7 @@ def required(path: Path | None, name: str, what: str) -> Path:
 def refuse(bad: Tensor, what: str) -> None:
     """Nothing where `bad` (bool [n]) is all False, else `HarpError` with how many are True and the first."""
     if bad.any():
-        raise HarpError(
-            f"{int(bad.sum())} of {len(bad)} {what}; the first is at index {int(bad.nonzero()[0])}"
-        )
+        raise HarpError(f"{int(bad.sum())} of {len(bad)} {what}; the first is at index {int(bad.nonzero()[0])}")
 
 
 @contextmanager
@@ -141,6 +137,4 @@ def _check_form(images: Tensor, labels: Tensor) -> None:
     if labels.shape != images.shape[:1]:
         raise HarpError(f"labels have shape {tuple(labels.shape)}; expected [{len(images)}], one per image")
     if images.numel() == 0:
-        raise HarpError(
-            f"there are no images: the shape is {tuple(images.shape)}; expected at least one pixel"
-        )
+        raise HarpError(f"there are no images: the shape is {tuple(images.shape)}; expected at least one pixel")

@@ -51,9 +51,7 @@ class Loader:
                 seen += 1
                 yield self._moved(batch)
             if seen < self.steps_per_epoch:
-                raise HarpError(
-                    f"the loader ended before batch {seen + 1} of the {self.steps_per_epoch} it promised"
-                )
+                raise HarpError(f"the loader ended before batch {seen + 1} of the {self.steps_per_epoch} it promised")
             skip = 0
 
     def once(self) -> Iterator[Batch]:

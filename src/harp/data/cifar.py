@@ -31,9 +31,7 @@ def cifar100(path: Path | None) -> Dataset:
 
 
 def _load(name: str, path: Path | None, layout: Layout, classes: int) -> Dataset:
-    what = (
-        f"a folder with train-*.parquet, or torchvision's {layout.folder}; HARP_DATA or data.path says where"
-    )
+    what = f"a folder with train-*.parquet, or torchvision's {layout.folder}; HARP_DATA or data.path says where"
     root = required(_default(name) if path is None else path, name, what)
     if has_shards(root):
         train, test, names = read_parquet(root)

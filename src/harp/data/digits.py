@@ -19,9 +19,7 @@ def digits(path: Path | None) -> Dataset:
     part.
     """
     if path is not None:
-        raise HarpError(
-            f"data set 'digits' ships with scikit-learn and takes no data.path, got {path}; leave it out"
-        )
+        raise HarpError(f"data set 'digits' ships with scikit-learn and takes no data.path, got {path}; leave it out")
     bunch = load_digits()
     pixels = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)
     images = Images(pixels[:, None].contiguous(), torch.from_numpy(bunch.target).to(torch.int64))

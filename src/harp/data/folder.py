@@ -29,9 +29,7 @@ def folder(path: Path | None) -> Dataset:
         raise HarpError(f"{root} lacks the folder train, or test (or val), with one folder per class in it")
     classes = _classes(train)
     if strange := sorted(set(_classes(test)) - set(classes)):
-        raise HarpError(
-            f"{test} has the class {strange[0]!r}, which {train} has not; {choices(strange[0], classes)}"
-        )
+        raise HarpError(f"{test} has the class {strange[0]!r}, which {train} has not; {choices(strange[0], classes)}")
     return unknown("folder", _read(train, classes), _read(test, _classes(test), classes), tuple(classes))
 
 

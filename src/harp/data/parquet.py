@@ -91,14 +91,8 @@ def _image_column(file: Path, schema: Any) -> str:
     encoded = [field.name for field in schema if _is_encoded(field.type)]
     named = [name for name in IMAGE if name in encoded] or encoded
     if len(named) != 1:
-        found = (
-            f"several columns of encoded images: {', '.join(named)}"
-            if named
-            else "no column of encoded images"
-        )
-        raise HarpError(
-            f"{file} has {found}; expected one, called img or image; {choices('image', schema.names)}"
-        )
+        found = f"several columns of encoded images: {', '.join(named)}" if named else "no column of encoded images"
+        raise HarpError(f"{file} has {found}; expected one, called img or image; {choices('image', schema.names)}")
     return named[0]
 
 
@@ -120,9 +114,7 @@ def _label_column(file: Path, schema: Any) -> str:
 def _checked_bytes(cell: Any, where: str) -> bytes:
     data = cell["bytes"] if isinstance(cell, dict) else cell
     if data is None:
-        raise HarpError(
-            f"{where} holds no image bytes; expected the encoded picture itself, not a path to it"
-        )
+        raise HarpError(f"{where} holds no image bytes; expected the encoded picture itself, not a path to it")
     return bytes(data)
 
 

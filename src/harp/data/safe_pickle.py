@@ -85,9 +85,7 @@ class _Restricted(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
-            raise HarpError(
-                f"{self.file} asks for {module}.{name}; expected plain values and numpy arrays only"
-            )
+            raise HarpError(f"{self.file} asks for {module}.{name}; expected plain values and numpy arrays only")
         return _STAND_INS[module, name]
 
 

@@ -20,9 +20,7 @@ def find_shards(root: Path) -> tuple[list[Path], list[Path]]:
     for name in TEST:
         if test := _part(folder, name):
             return train, test
-    raise HarpError(
-        f"{folder} holds train-*.parquet but no test part; expected one of {', '.join(TEST)}-*.parquet"
-    )
+    raise HarpError(f"{folder} holds train-*.parquet but no test part; expected one of {', '.join(TEST)}-*.parquet")
 
 
 def has_shards(root: Path) -> bool:

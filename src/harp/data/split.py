@@ -17,9 +17,7 @@ def holdout(labels: Tensor, share_or_count: float | int, seed: int) -> tuple[Ten
     class's last training image.
     """
     if isinstance(share_or_count, float) and not 0 < share_or_count < 1:
-        raise HarpError(
-            f"a validation share of {share_or_count}; expected a number between 0 and 1, or a whole count"
-        )
+        raise HarpError(f"a validation share of {share_or_count}; expected a number between 0 and 1, or a whole count")
     sizes = _sizes(labels)
     count = share_or_count if isinstance(share_or_count, int) else round(share_or_count * len(labels))
     most = len(labels) - len(sizes)

@@ -46,9 +46,7 @@ def correct(
     return torch.cat(flags)
 
 
-def _holds(
-    model: nn.Module, attack: Attack, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator
-) -> Tensor:
+def _holds(model: nn.Module, attack: Attack, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
     adv = attack(model, x, y, threat, noise)
     excess = float(threat.excess(adv, x).max())
     if not excess <= SLACK:

@@ -24,15 +24,11 @@ class Normalised(nn.Module):
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         if len(mean) != len(std) or len(mean) == 0:
-            raise HarpError(
-                f"mean has {len(mean)} values and std {len(std)}; expected one of each per channel"
-            )
+            raise HarpError(f"mean has {len(mean)} values and std {len(std)}; expected one of each per channel")
         if not all(map(math.isfinite, mean)):
             raise HarpError(f"mean {list(mean)}: expected finite values")
         if not all(0 < value < math.inf for value in std):
-            raise HarpError(
-                f"std {list(std)}: expected every value above 0 and finite; 1.0 leaves a channel as it is"
-            )
+            raise HarpError(f"std {list(std)}: expected every value above 0 and finite; 1.0 leaves a channel as it is")
         self.model = model
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None])
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None])

@@ -48,9 +48,7 @@ def check_logits(model: nn.Module, classes: int, channels: int, size: int) -> No
     logits = _answer(model, channels, size)
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
-        raise HarpError(
-            f"the network returns an object of type {kind}; expected a tensor of logits [2, {classes}]"
-        )
+        raise HarpError(f"the network returns an object of type {kind}; expected a tensor of logits [2, {classes}]")
     if not logits.is_floating_point():
         raise HarpError(f"the network returns {logits.dtype}; expected floating-point logits [2, {classes}]")
     if logits.dim() != 2 or len(logits) != 2:

@@ -69,18 +69,12 @@ def build_own(source: str, *, classes: int, channels: int, size: int, width: flo
     options = {"classes": classes, "channels": channels, "size": size, "width": width}
     accepted = _accepted(factory, options)
     if width != 1 and "width" not in accepted:
-        raise HarpError(
-            f"model {source!r} takes no width, so width {width} would change nothing; expected 1.0"
-        )
+        raise HarpError(f"model {source!r} takes no width, so width {width} would change nothing; expected 1.0")
     try:
         model = factory(**accepted)
     except Exception as error:
         offer = ", ".join(options)
-        raise HarpError(
-            f"model {source!r} raised {type(error).__name__}: {error} (it may take: {offer})"
-        ) from error
+        raise HarpError(f"model {source!r} raised {type(error).__name__}: {error} (it may take: {offer})") from error
     if not isinstance(model, nn.Module):
-        raise HarpError(
-            f"model {source!r} returned an object of type {type(model).__name__}; expected an nn.Module"
-        )
+        raise HarpError(f"model {source!r} returned an object of type {type(model).__name__}; expected an nn.Module")
     return model

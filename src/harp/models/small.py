@@ -23,9 +23,7 @@ def digits_cnn(classes: int, channels: int, size: int, width: float) -> nn.Modul
     images.
     """
     if size < 4:
-        raise HarpError(
-            f"digits_cnn on images of {size} x {size} pixels: expected 4 x 4 at least, for two max-pools"
-        )
+        raise HarpError(f"digits_cnn on images of {size} x {size} pixels: expected 4 x 4 at least, for two max-pools")
     first, second, third = (scaled(count, width) for count in DIGITS)
     hidden = scaled(HIDDEN, width)
     return nn.Sequential(

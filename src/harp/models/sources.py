@@ -31,9 +31,7 @@ def _normalised(
     if mean is None or std is None:
         raise HarpError(f"{'std' if mean is None else 'mean'} is given alone; expected mean and std together")
     if len(mean) != channels:
-        raise HarpError(
-            f"mean has {len(mean)} values for images of {channels} channels; expected one per channel"
-        )
+        raise HarpError(f"mean has {len(mean)} values for images of {channels} channels; expected one per channel")
     return Normalised(model, mean, std)
 
 

@@ -22,9 +22,7 @@ class Objective(Protocol):
     sharpness-aware step can evaluate a batch twice.
     """
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator
-    ) -> Iterator[Closure]: ...
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]: ...
 
 
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective")

@@ -35,9 +35,7 @@ class Display:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        progress = Progress(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-        )
+        progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         with progress:
             task = progress.add_task(title, total=total, completed=done, note="")
 

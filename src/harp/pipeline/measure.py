@@ -25,14 +25,13 @@ EXAMPLES = 10  # as many as fit side by side on a page
 def evaluate(work: Workspace) -> None:
     """evaluation/: every model under every attack; flags per example, accuracies with intervals, some examples."""
     folder, attacks = work.run.at(FOLDERS["evaluation"]), _attacks(work)
+    models = {name: work.loaded(path) for name, path in _models(work).items()}
+    work.open()
     results: dict[str, Any] = {}
-    for name, path in _models(work).items():
-        model = work.loaded(path)
-        flags = {
-            measure: _flags(work, folder, name, model, measure, attacks) for measure in ("clean", *attacks)
-        }
+    for name, model in models.items():
+        flags = {measure: _flags(work, folder, name, model, measure, attacks) for measure in ("clean", *attacks)}
         results[name] = {**_size(work, name, model), **summary({**flags, "worst": worst(flags)})}
-    save_tree(folder / "examples.safetensors", _examples(work, attacks))
+    save_tree(folder / "examples.safetensors", _examples(work, models, attacks))
     threat = work.recipe.threat
     write_json(
         folder / "results.json",
@@ -92,9 +91,7 @@ def _models(work: Workspace) -> dict[str, Path]:
     if "dense" not in found and work.recipe.prune.source:
         found = {"dense": dense_weights(work), **found}
     if not found:
-        raise HarpError(
-            f"{work.run.folder} has no finished training stage to measure; run `harp pretrain` there first"
-        )
+        raise HarpError(f"{work.run.folder} has no finished training stage to measure; run `harp pretrain` there first")
     return found
 
 
@@ -131,14 +128,13 @@ def _flags(
     return flags
 
 
-def _examples(work: Workspace, attacks: dict[str, Attack]) -> Tree:
+def _examples(work: Workspace, models: dict[str, nn.Module], attacks: dict[str, Attack]) -> Tree:
     """The first test images, their adversarial versions for each model, and what each model says to both."""
     images = work.in_order(work.split.test.take(torch.arange(min(EXAMPLES, len(work.split.test)))))
     x, y = next(iter(images.once()))
     measure = "pgd" if "pgd" in attacks else next(iter(attacks), None)
     tree: Tree = {"images": x, "labels": y, "adversarial": {}, "predictions": {}}
-    for name, path in _models(work).items():
-        model = work.loaded(path)
+    for name, model in models.items():
         adv = x
         if measure is not None:
             noise = evaluation_noise(work.recipe.seed, "examples")(0, x.device)

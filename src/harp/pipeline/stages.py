@@ -29,9 +29,10 @@ def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
     # Filling fresh memory with NaN would cost time and change nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     wanted = [name for name in names if name not in _unnecessary(work, names)]
+    work.check_recipe()
     missing = [name for name in wanted if not is_done(work, name)]
-    if missing:
-        work.open()
+    if "prune" in missing:
+        train.check_budget(work)
     for name in missing:
         work.display.say(f"{name} ...")
         STAGES[name](work)

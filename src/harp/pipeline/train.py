@@ -64,6 +64,12 @@ def finetune(work: Workspace) -> None:
     _train(work, "finetune", settings, model, pruner, lambda model, pruner: [])
 
 
+def check_budget(work: Workspace) -> None:
+    """Raises `HarpError` for a budget the network cannot meet: now, and not after an hour of pretraining."""
+    settings = work.recipe.prune
+    Budget(settings.keep, settings.floor).floors([site.size for site in find_sites(work.model())])
+
+
 def dense_weights(work: Workspace) -> Path:
     """The file with the dense network's weights; raises `HarpError` where there is none yet."""
     return work.recipe.prune.source or _previous(work, "pretrain")
@@ -98,6 +104,7 @@ def _train(
 ) -> None:
     """Trains, resuming where a checkpoint lies, selects, writes the stage's files, and its marker last."""
     began = time.monotonic()
+    work.open()
     data = work.batches(name, settings.batch_size)
     until = settings.epochs * data.steps_per_epoch
     optimiser = sgd(
@@ -200,8 +207,7 @@ def _record_allocation(work: Workspace, settings: PruneSettings, budget: Budget,
             ],
         },
     )
-    if before > 1.05 * settings.keep:
-        return [
-            f"the learned rates ended at {before / settings.keep:.2f} times the budget; settle cut the masks to it exactly"
-        ]
-    return []
+    if before <= 1.05 * settings.keep:
+        return []
+    excess = before / settings.keep
+    return [f"the learned rates ended at {excess:.2f} times the budget; settle cut the masks to it exactly"]

@@ -61,8 +61,7 @@ class Workspace:
         self._check_names()
 
     def open(self) -> None:
-        """The folder holds the resolved recipe, the environment and what the data were."""
-        self._check_recorded_recipe()
+        """The folder holds the resolved recipe, the environment and what the data were; what cannot work raises first."""
         split = self.split
         self.model()
         record = {
@@ -77,9 +76,7 @@ class Workspace:
         if path.exists():
             from_before = read_json(path)
             if from_before["fingerprint"] != record["fingerprint"]:
-                raise HarpError(
-                    f"the images of {split.dataset.name} are not those {self.run.folder} was begun with"
-                )
+                raise HarpError(f"the images of {split.dataset.name} are not those {self.run.folder} was begun with")
         write_json(path, record)
         write_atomic(self.run.folder / "recipe.yaml", write_recipe(self.recipe))
         if not (self.run.folder / "environment.json").exists():
@@ -115,9 +112,7 @@ class Workspace:
             rest, held = data.holdout(train.labels, settings.holdout, seed)
             train, validation = train.take(rest), train.take(held)
         test, limit = dataset.test, self.recipe.evaluation.images
-        return Split(
-            dataset, train, validation, test.take(torch.arange(min(limit, len(test)))) if limit else test
-        )
+        return Split(dataset, train, validation, test.take(torch.arange(min(limit, len(test)))) if limit else test)
 
     def batches(self, stage: str, batch_size: int) -> data.Resident:
         """The training images as `fit` wants them, augmented, in an order of the stage's own."""
@@ -166,14 +161,15 @@ class Workspace:
         for settings in (recipe.pretrain, recipe.prune, recipe.finetune):
             OBJECTIVES[settings.objective]
             if settings.selection == "best" and not recipe.data.holdout:
-                raise HarpError(
-                    "selection: best needs held-out images; set data.holdout above 0 or selection to last"
-                )
+                raise HarpError("selection: best needs held-out images; set data.holdout above 0 or selection to last")
         for name in recipe.evaluation.attacks:
             ATTACKS[name]
 
-    def _check_recorded_recipe(self) -> None:
-        """A setting may still change as long as no stage that depends on it has begun."""
+    def check_recipe(self) -> None:
+        """Raises `HarpError` where the folder was begun with another recipe.
+
+        A setting may still change as long as no stage that depends on it has begun.
+        """
         path = self.run.folder / "recipe.yaml"
         if not path.exists():
             return

@@ -77,9 +77,7 @@ class Masked(Pruner):
 
     def __init__(self, sites: Sites, masks: Masks):
         super().__init__(sites)
-        if {site.name: site.param.shape for site in sites} != {
-            name: mask.shape for name, mask in masks.items()
-        }:
+        if {site.name: site.param.shape for site in sites} != {name: mask.shape for name, mask in masks.items()}:
             raise HarpError("the masks are not those of this model: names or shapes of the sites differ")
         self.masks = Masks({site.name: masks[site.name].to(site.param.device) for site in sites})
 
@@ -100,9 +98,7 @@ class Masked(Pruner):
         return {"masks": dict(self.masks)}
 
     def load_state_dict(self, state: Tree) -> None:
-        self.masks = Masks(
-            {site.name: state["masks"][site.name].to(site.param.device) for site in self.sites}
-        )
+        self.masks = Masks({site.name: state["masks"][site.name].to(site.param.device) for site in self.sites})
 
 
 class Reparam(Pruner):

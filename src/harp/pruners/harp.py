@@ -70,9 +70,7 @@ class Harp(Scores):
 
     def settled_counts(self) -> Counts:
         rates = self.rates().detach().tolist()
-        return from_rates(
-            self.sites, self.budget, {s.name: r for s, r in zip(self.sites, rates, strict=True)}
-        )
+        return from_rates(self.sites, self.budget, {s.name: r for s, r in zip(self.sites, rates, strict=True)})
 
     def trainables(self) -> dict[str, list[nn.Parameter]]:
         return {**super().trainables(), "rates": [self.logits]}

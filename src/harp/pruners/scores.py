@@ -63,9 +63,7 @@ class Scores(Reparam):
 
     def rates(self) -> Tensor:
         """The learnable keep rate of each site, shape [sites]; constants here."""
-        return torch.tensor(
-            [count / site.size for count, site in zip(self.counts().values(), self.sites, strict=True)]
-        )
+        return torch.tensor([count / site.size for count, site in zip(self.counts().values(), self.sites, strict=True)])
 
     def trainables(self) -> dict[str, list[nn.Parameter]]:
         return {"scores": list(self.scores.values())}

@@ -14,7 +14,7 @@ def doubts(record: Record) -> list[tuple[str, str]]:
 def _found(record: Record) -> Iterator[tuple[str, str]]:
     allocation, manifest = record.allocation, record.manifest
     learned = [step["pruner"] for step in record.stage("2-prune").records if step.get("pruner")]
-    if learned and not learned[-1]["target_met"]:
+    if learned and learned[-1].get("target_met") is False:
         yield (
             "2-prune",
             "The learned rates had not met the target density when the stage ended.",

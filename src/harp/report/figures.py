@@ -109,7 +109,7 @@ def rates(stage: Stage) -> Markup | None:
 
 def budget(stage: Stage, keep: float) -> Markup | None:
     """Soft density, penalty and its weight gamma over the pruning stage; None where the method has none."""
-    records = _recorded(stage, "density")
+    records = _recorded(stage, "gamma")
     if not records:
         return None
     with style():
@@ -139,10 +139,7 @@ def forces(stage: Stage) -> Markup | None:
     sizes = {force: numpy.abs([[part[force][name] for name in names] for part in parts]) for force in _FORCES}
     with style():
         figure, (time, layers) = panels(2, 1, 5.6)
-        lines = [
-            time.plot(_epochs(records), sizes[force].sum(1), color=colour)[0]
-            for force, colour in _FORCES.items()
-        ]
+        lines = [time.plot(_epochs(records), sizes[force].sum(1), color=colour)[0] for force, colour in _FORCES.items()]
         log_axis(time, [size for force in _FORCES for size in sizes[force].sum(1)])
         time.set_title("size of each part, summed over layers, log scale")
         time.set_xlabel("epochs of stage 2")

@@ -82,9 +82,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "pruned": evaluation.models["pruned"],
         "finetuned": evaluation.models["finetuned"],
         "rows": _rows(record),
-        "environment": [
-            (name, "–" if value is None else value) for name, value in record.environment.items()
-        ],
+        "environment": [(name, "–" if value is None else value) for name, value in record.environment.items()],
     }
 
 

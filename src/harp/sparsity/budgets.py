@@ -22,9 +22,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
-            raise HarpError(
-                f"keep: expected a share above 0 and at most 1 (0.01 keeps 1 %), got {self.keep!r}"
-            )
+            raise HarpError(f"keep: expected a share above 0 and at most 1 (0.01 keeps 1 %), got {self.keep!r}")
         if not 0 <= self.floor <= 1:
             raise HarpError(f"floor: expected a share from 0 to 1, got {self.floor!r}")
 

@@ -13,10 +13,7 @@ def companions(model: nn.Module, pruner: Pruner) -> dict[str, list[nn.Parameter]
     """The parameters outside the pruner's sites that train in this stage, by role: norms and, where wanted, others."""
     sites = {id(site.param) for site in pruner.sites}
     norms = {
-        id(param): param
-        for module in model.modules()
-        if isinstance(module, NORMS)
-        for param in module.parameters()
+        id(param): param for module in model.modules() if isinstance(module, NORMS) for param in module.parameters()
     }
     rest = [param for param in model.parameters() if id(param) not in sites]
     roles = {"norms": [param for param in rest if id(param) in norms]}
@@ -41,9 +38,7 @@ def sgd(
     """
     roles = {**pruner.trainables(), **companions(model, pruner)}
     groups = [
-        {"role": role, "params": params, "weight_decay": weight_decay}
-        for role, params in roles.items()
-        if params
+        {"role": role, "params": params, "weight_decay": weight_decay} for role, params in roles.items() if params
     ]
     for group in groups:
         if group["role"] == "rates" and rate_weight_decay is not None:

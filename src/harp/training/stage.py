@@ -121,9 +121,7 @@ class Stage:
         # A step can overflow the weights while its own loss was still finite; such a state must not replace a good one.
         for name, value in self.model.state_dict().items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                raise HarpError(
-                    f"{name} became NaN or infinite in training; a lower learning rate usually helps"
-                )
+                raise HarpError(f"{name} became NaN or infinite in training; a lower learning rate usually helps")
 
 
 def _to_text_keys(state: Tree) -> Tree:

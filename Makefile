@@ -1,0 +1,34 @@
+# Two commands do all the set-up: `make run` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test lint clean
+
+run: .venv/run.stamp
+	@$(BIN)/harp run
+
+test: .venv/test.stamp lint
+	@$(BIN)/pytest -n auto
+
+lint: .venv/test.stamp
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	@echo "setting up .venv ..."
+	@$(PYTHON) -m venv .venv
+
+.venv/run.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing harp (about a minute the first time) ..."
+	@$(PIP) -e .
+	@touch $@
+
+.venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing harp with what its tests need ..."
+	@$(PIP) -e '.[images,hub,dev]'
+	@touch $@

@@ -1,0 +1,45 @@
+import pytest
+from torch import nn
+
+from harp.attacks import evaluating
+
+
+def mixed_modes():
+    """A model in train mode whose batch normalisation is kept in eval mode."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Sequential(nn.Dropout()))
+    model.train()
+    model[1].eval()
+    return model
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+def test_all_modules_are_in_eval_mode_inside_and_as_before_after():
+    model = mixed_modes()
+    before = modes(model)
+    with evaluating(model):
+        assert not any(modes(model))
+    assert modes(model) == before == [True, True, False, True, True]
+
+
+def test_a_model_in_eval_mode_stays_there():
+    model = nn.Linear(2, 2).eval()
+    with evaluating(model):
+        pass
+    assert not model.training
+
+
+def test_modes_come_back_after_an_error():
+    model = mixed_modes()
+    with pytest.raises(RuntimeError, match="inside"), evaluating(model):
+        raise RuntimeError("inside")
+    assert modes(model) == [True, True, False, True, True]
+
+
+def test_one_inside_another():
+    model = mixed_modes()
+    with evaluating(model), evaluating(model):
+        pass
+    assert modes(model) == [True, True, False, True, True]

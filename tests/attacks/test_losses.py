@@ -1,0 +1,31 @@
+import math
+
+import pytest
+import torch
+
+from harp.attacks.losses import LOSSES, crossentropy, margin
+
+
+def test_margin_by_hand():
+    logits = torch.tensor([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0], [5.0, 5.0, 0.0]])
+    assert margin(logits, torch.tensor([1, 2, 0])).tolist() == [-1, 1, 0]
+
+
+def test_margin_raises_the_best_wrong_logit_and_lowers_the_right_one():
+    logits = torch.tensor([[1.0, 3.0, 2.0]], requires_grad=True)
+    margin(logits, torch.tensor([1])).sum().backward()
+    assert logits.grad.tolist() == [[0, -1, 1]]
+
+
+def test_crossentropy_by_hand():
+    # softmax of (0, ln 3) is (1/4, 3/4).
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
+    assert crossentropy(logits, torch.tensor([0, 1])).tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_each_example_has_its_own_loss_and_a_worse_answer_a_higher_one(name):
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [-1.0, 2.0]])
+    losses = LOSSES[name](logits, torch.zeros(3, dtype=torch.long))
+    assert losses.shape == (3,)
+    assert losses[0] < losses[1] < losses[2]

@@ -1,0 +1,136 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harp.randomness import generator
+from harp.threats import Threat
+
+# Rounding of x + delta for pixels in [0, 1].
+ROUNDING = 1e-6
+norms = st.sampled_from([math.inf, 2])
+epsilons = st.sampled_from([0.0, 1e-4, 8 / 255, 0.5, 3.0])
+pixels = st.lists(st.floats(0, 1, width=32), min_size=8, max_size=8)
+moves = st.lists(st.floats(-10, 10, width=32), min_size=8, max_size=8)
+
+
+def images(values):
+    return torch.tensor(values).view(2, 1, 2, 2)
+
+
+def lengths(delta, norm):
+    return torch.linalg.vector_norm(delta.flatten(1), ord=norm, dim=1)
+
+
+@given(norms, epsilons, pixels, moves)
+def test_projection_lands_in_ball_and_box(norm, eps, values, move):
+    threat, x = Threat(norm, eps), images(values)
+    adv = threat.project(x + images(move), x)
+    assert adv.min() >= 0
+    assert adv.max() <= 1
+    assert (lengths(adv - x, norm) <= eps + ROUNDING).all()
+    assert (threat.excess(adv, x) <= ROUNDING).all()
+
+
+@given(norms, pixels)
+def test_an_allowed_image_is_its_own_projection(norm, values):
+    x = images(values)
+    threat = Threat(norm, 0.25)
+    inside = (x + 0.05).clamp(max=1)
+    assert torch.allclose(threat.project(inside, x), inside, atol=ROUNDING)
+    assert torch.equal(threat.project(x, x), x)
+
+
+def test_projection_for_inf_clips_each_pixel():
+    threat, x = Threat(math.inf, 0.25), torch.tensor([[0.5, 0.5, 0.9, 0.1]])
+    adv = threat.project(torch.tensor([[0.9, 0.6, 1.5, -1.0]]), x)
+    assert torch.allclose(adv, torch.tensor([[0.75, 0.6, 1.0, 0.0]]))
+
+
+def test_projection_for_2_shortens_each_example_by_itself():
+    threat, x = Threat(2, 0.5), torch.zeros(2, 2)
+    adv = threat.project(torch.tensor([[3.0, 4.0], [0.3, 0.0]]), x)
+    assert torch.allclose(adv, torch.tensor([[0.3, 0.4], [0.3, 0.0]]))
+
+
+@pytest.mark.parametrize("norm", [math.inf, 2])
+def test_starts_lie_in_the_threat_and_depend_on_the_noise_alone(norm):
+    threat, x = Threat(norm, 8 / 255), torch.rand(64, 3, 4, 4, generator=generator(0, "x"))
+    first, again, other = (threat.start(x, generator(seed, "start")) for seed in (0, 0, 1))
+    assert (threat.excess(first, x) <= ROUNDING).all()
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_start_for_inf_is_uniform_in_every_pixel():
+    x = torch.full([10000, 1], 0.5)
+    delta = Threat(math.inf, 0.2).start(x, generator(0)) - x
+    # In each tenth of [-0.2, 0.2] 1,000 are expected, give or take 30 (one standard deviation).
+    assert (delta.flatten().histc(10, -0.2, 0.2) - 1000).abs().max() < 150
+
+
+def test_a_start_for_2_is_uniform_in_the_ball():
+    x = torch.full([10000, 3], 0.5)
+    delta = Threat(2, 0.2).start(x, generator(0)) - x
+    # The share of a 3-ball's volume within radius r is (r / eps) ** 3, so that share is uniform in [0, 1].
+    volume = (lengths(delta, 2) / 0.2) ** 3
+    assert (volume.histc(10, 0, 1) - 1000).abs().max() < 150
+    assert delta.mean(0).abs().max() < 0.01
+
+
+@given(st.lists(st.floats(-10, 10, width=32), min_size=4, max_size=4), st.sampled_from([1e-30, 1e-20, 1e-6, 1.0, 1e6]))
+def test_a_step_for_2_has_the_size_whatever_the_gradient_measures(values, scale):
+    # Gradients of a confident model are tiny, not zero; an attack that then stands still measures nothing.
+    values = [value if abs(value) > 0.1 else 0.1 for value in values]
+    move = Threat(2, 0.5).step(scale * torch.tensor([values]), 0.125)
+    assert lengths(move, 2).item() == pytest.approx(0.125, rel=1e-4)
+
+
+@given(st.lists(st.floats(-10, 10, width=32), min_size=4, max_size=4))
+def test_a_step_for_inf_is_the_sign(values):
+    move = Threat(math.inf, 0.5).step(torch.tensor([values]), 0.125)
+    assert move.tolist() == [[0.125 * ((v > 0) - (v < 0)) for v in values]]
+
+
+@pytest.mark.parametrize("norm", [math.inf, 2])
+def test_a_zero_gradient_moves_its_example_alone_nowhere(norm):
+    move = Threat(norm, 0.5).step(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), 0.125)
+    assert move[0].tolist() == [0, 0]
+    assert lengths(move, norm)[1].item() == pytest.approx(0.125)
+
+
+def test_excess_of_allowed_images_is_zero():
+    x = torch.tensor([[0.5, 0.0], [0.25, 1.0]])
+    adv = torch.tensor([[0.25, 0.125], [0.25, 1.0]])
+    assert Threat(math.inf, 0.25).excess(adv, x).tolist() == [0, 0]
+    assert Threat(2, 0.5).excess(adv, x).tolist() == [0, 0]
+
+
+def test_excess_measures_the_worse_of_ball_and_box():
+    x = torch.tensor([[0.5, 0.5], [0.75, 0.5], [0.5, 0.125]])
+    adv = torch.tensor([[1.0, 0.5], [1.25, 0.5], [0.5, -0.125]])
+    assert Threat(math.inf, 0.25).excess(adv, x).tolist() == [0.25, 0.25, 0.125]
+    assert Threat(2, 10).excess(adv, x).tolist() == [0, 0.25, 0.125]
+
+
+def test_excess_of_nan_is_not_hidden():
+    assert not Threat().excess(torch.tensor([[math.nan]]), torch.tensor([[0.5]])).item() <= 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"norm": 1}, "norm: expected inf or 2, got 1"),
+        ({"norm": math.nan}, "norm: expected inf or 2"),
+        ({"eps": -0.1}, "eps: expected a finite number of at least 0"),
+        ({"eps": math.inf}, "eps: expected a finite"),
+        ({"eps": math.nan}, "eps: expected a finite"),
+        ({"low": 1.0}, "low must be below high"),
+        ({"low": math.nan}, "low must be below high"),
+    ],
+)
+def test_what_is_no_threat_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Threat(**wrong)

@@ -1,0 +1,145 @@
+import pytest
+import torch
+from torch import nn
+
+from harp.attacks import PGD
+from harp.data import Images, Resident
+from harp.errors import HarpError
+from harp.objectives import PGDAT, Natural
+from harp.pruners import Harp, Masked, Pruner
+from harp.sparsity import Budget, Masks, find_sites
+from harp.threats import Threat
+from harp.training import SCHEDULES, fit, sgd
+
+OBJECTIVE = PGDAT(PGD(steps=2), Threat(eps=0.1))
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(288, 3)
+    )
+
+
+def images(n=64):
+    noise = torch.Generator().manual_seed(0)
+    return Images(torch.rand(n, 1, 8, 8, generator=noise), torch.arange(n) % 3)
+
+
+def data():
+    return Resident(images(), 16, seed=0, device="cpu", pad=1)
+
+
+def train(model, pruner, until, start=0, on=(), objective=OBJECTIVE, **options):
+    optimiser = sgd(model, pruner, lr=0.05)
+    fit(
+        model,
+        data(),
+        objective=objective,
+        optimiser=optimiser,
+        pruner=pruner,
+        until=until,
+        start=start,
+        on=on,
+        **options,
+    )
+    return model
+
+
+def test_training_lowers_the_loss_and_leaves_train_mode():
+    losses = []
+    model = train(network(), Pruner(), 40, objective=Natural(), on=[lambda m: losses.append(float(m.loss))])
+    assert len(losses) == 40
+    assert sum(losses[-8:]) < sum(losses[:8])
+    assert all(module.training for module in model.modules())
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_the_global_generator_held():
+    first = train(network(), Pruner(), 6)
+    model = network()
+    torch.rand(17)
+    before = torch.get_rng_state()
+    second = train(model, Pruner(), 6)
+    assert torch.equal(torch.get_rng_state(), before)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_moments_count_steps_and_tell_the_learning_rate():
+    moments = []
+    train(network(), Pruner(), 4, on=[moments.append], schedule=SCHEDULES["constant"])
+    assert [m.step for m in moments] == [1, 2, 3, 4]
+    assert {m.lr for m in moments} == {0.05}
+
+
+def test_nothing_happens_when_there_is_nothing_left_to_do():
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train(model, Pruner(), 5, start=5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_search_trains_scores_rates_and_norms_and_nothing_else():
+    model = network()
+    dense = {name: value.clone() for name, value in model.state_dict().items()}
+    pruner = Harp(find_sites(model), Budget(0.1), steps_per_epoch=4)
+    scores = {name: score.detach().clone() for name, score in pruner.scores.items()}
+    logits = pruner.logits.detach().clone()
+    train(model, pruner, 4)
+    assert all(torch.equal(pruner.dense[name], dense[name]) for name in scores)
+    assert torch.equal(model[5].bias, dense["5.bias"])
+    assert not torch.equal(model[1].weight, dense["1.weight"])
+    assert not torch.equal(model[1].bias, dense["1.bias"])
+    assert not torch.equal(pruner.logits, logits)
+    assert all(not torch.equal(pruner.scores[name], scores[name]) for name in scores)
+
+
+def test_fine_tuning_trains_what_is_left_and_the_rest_stays_zero():
+    model = network()
+    sites = find_sites(model)
+    masks = Harp(sites, Budget(0.1), steps_per_epoch=4).settle()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train(model, Masked(sites, masks), 4)
+    for site in sites:
+        assert not site.param[~masks[site.name]].any()
+        assert not torch.equal(site.param[masks[site.name]], before[site.name][masks[site.name]])
+    assert not torch.equal(model[5].bias, before["5.bias"])
+
+
+def test_masks_are_computed_once_per_optimiser_step(monkeypatch):
+    calls = []
+    weights = Harp.weights
+    monkeypatch.setattr(Harp, "weights", lambda self: calls.append(1) or weights(self))
+    model = network()
+    train(model, Harp(find_sites(model), Budget(0.1), steps_per_epoch=4), 5)
+    assert len(calls) == 5 + 1  # and once before the first
+
+
+def test_pixels_that_are_not_numbers_stop_training_before_they_touch_a_weight():
+    class Broken:
+        steps_per_epoch = 4
+
+        def after(self, step):
+            yield torch.full((4, 1, 8, 8), torch.nan), torch.zeros(4, dtype=torch.int64)
+
+        def once(self):
+            return self.after(0)
+
+    model, pruner = network(), Pruner()
+    optimiser = sgd(model, pruner, lr=0.1)
+    with pytest.raises(HarpError, match="step 1 holds NaN"):
+        fit(model, Broken(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=4)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_a_diverging_loss_is_an_error_that_names_the_step():
+    model, pruner, seen = network(), Pruner(), []
+    optimiser = sgd(model, pruner, lr=1e30)
+    with pytest.raises(HarpError, match="loss became .* at step"):
+        fit(model, data(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=40, on=[seen.append])
+    assert all(torch.isfinite(m.loss) for m in seen)
+
+
+def test_masks_keep_their_type():
+    with pytest.raises(HarpError, match="expected bool"):
+        Masks({"w": torch.ones(3)})

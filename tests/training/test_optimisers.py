@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch import nn
+
+from harp.pruners import Harp, Hydra, Masked, Pruner
+from harp.sparsity import Budget, Masks, find_sites
+from harp.training import sgd
+from harp.training.optimisers import set_lr
+
+ROLES = {
+    "dense": {"norms": {"1.weight", "1.bias"}, "others": {"0.weight", "0.bias", "4.weight", "4.bias"}},
+    "masked": {"weights": {"0.weight", "4.weight"}, "norms": {"1.weight", "1.bias"}, "others": {"0.bias", "4.bias"}},
+    "harp": {"scores": {"score", "score of 4"}, "rates": {"rate"}, "norms": {"1.weight", "1.bias"}},
+    "hydra": {"scores": {"score", "score of 4"}, "norms": {"1.weight", "1.bias"}},
+}
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 4, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3))
+
+
+def pruner_of(name, model):
+    sites = find_sites(model)
+    if name == "dense":
+        return Pruner()
+    if name == "masked":
+        return Masked(sites, Masks({site.name: torch.ones_like(site.param, dtype=torch.bool) for site in sites}))
+    return Harp(sites, Budget(0.5), steps_per_epoch=10) if name == "harp" else Hydra(sites, Budget(0.5))
+
+
+def named(model, pruner):
+    """id of every parameter -> its name in `ROLES`."""
+    names = {id(param): name for name, param in model.named_parameters()}
+    roles = pruner.trainables()
+    scores = zip(roles.get("scores", []), ("score", "score of 4"), strict=False)
+    return {**names, **{id(p): name for p, name in scores}, **{id(p): "rate" for p in roles.get("rates", [])}}
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_each_role_is_a_group(name):
+    model = network()
+    pruner = pruner_of(name, model)
+    names = named(model, pruner)
+    groups = sgd(model, pruner, lr=0.1).param_groups
+    found = {group["role"]: [names[id(param)] for param in group["params"]] for group in groups}
+    assert {role: set(params) for role, params in found.items()} == ROLES[name]
+    assert all(len(params) == len(set(params)) for params in found.values())
+    assert len(found) == len(groups)
+
+
+def test_harp_leaves_weights_and_biases_as_they_are():
+    model = network()
+    pruner = pruner_of("harp", model)
+    optimiser = sgd(model, pruner, lr=0.1)
+    trained = {id(param) for group in optimiser.param_groups for param in group["params"]}
+    frozen = [model[0].weight, model[0].bias, model[4].weight, model[4].bias]
+    assert not trained & {id(param) for param in frozen}
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_settings_reach_every_group(name):
+    model = network()
+    optimiser = sgd(model, pruner_of(name, model), lr=0.3, momentum=0.8, weight_decay=0.02)
+    for group in optimiser.param_groups:
+        assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.3, 0.8, 0.02)
+
+
+@pytest.mark.parametrize(("wanted", "decay"), [(None, 0.02), (0.0, 0.0), (0.1, 0.1)])
+def test_the_decay_of_rates_is_theirs_alone(wanted, decay):
+    model = network()
+    optimiser = sgd(model, pruner_of("harp", model), lr=0.1, weight_decay=0.02, rate_weight_decay=wanted)
+    decays = {group["role"]: group["weight_decay"] for group in optimiser.param_groups}
+    assert decays == {"scores": 0.02, "rates": decay, "norms": 0.02}
+
+
+def test_rates_that_do_not_exist_need_no_decay():
+    model = network()
+    optimiser = sgd(model, Pruner(), lr=0.1, weight_decay=0.02, rate_weight_decay=0.5)
+    assert {group["weight_decay"] for group in optimiser.param_groups} == {0.02}
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.InstanceNorm1d(4, affine=True), nn.RMSNorm(4)]
+)
+def test_normalisation_of_every_kind_trains_beside_the_scores(norm):
+    model = nn.Sequential(nn.Linear(4, 4), norm)
+    pruner = Harp(find_sites(model), Budget(0.5), steps_per_epoch=1)
+    groups = {group["role"]: group["params"] for group in sgd(model, pruner, lr=0.1).param_groups}
+    assert {id(param) for param in groups["norms"]} == {id(param) for param in norm.parameters()}
+
+
+def test_the_factor_is_on_the_first_learning_rate_of_each_group():
+    weight, bias = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.Adam([{"params": [weight], "lr": 0.1}, {"params": [bias], "lr": 0.01}])
+    for factor in (0.5, 0.25, 1.0):
+        set_lr(optimiser, factor)
+        assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.1 * factor, 0.01 * factor])
+
+
+def test_the_first_learning_rate_survives_a_checkpoint():
+    def make():
+        return torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
+
+    first, second = make(), make()
+    set_lr(first, 0.5)
+    second.load_state_dict(first.state_dict())
+    set_lr(second, 1.0)
+    assert second.param_groups[0]["lr"] == 0.1

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from harp.errors import HarpError
+from harp.pruners import Pruner
+from harp.runs import load_tree
+from harp.sparsity import find_sites
+from harp.training import Moment, Stage, sgd
+
+
+def stage(folder, accuracies=(), model=None, **options):
+    model = model or nn.Linear(2, 1)
+    pruner = Pruner(find_sites(model))
+    told = iter(accuracies)
+    validate = (lambda model: {"clean": 1.0, "robust": next(told)}) if accuracies else None
+    settings = {"per_epoch": 2, "until": 6, "every": 2, "checkpoint": 2, "validate": validate, **options}
+    return Stage(folder, model, pruner, sgd(model, pruner, lr=0.1), **settings)
+
+
+def moment(step, loss=1.0):
+    return Moment(step, torch.tensor(loss), 0.1)
+
+
+def test_metrics_hold_the_mean_loss_since_the_last_record(tmp_path):
+    callback = stage(tmp_path)
+    for step, loss in enumerate([1.0, 3.0, 5.0, 7.0], start=1):
+        callback(moment(step, loss))
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["epoch"], r["loss"]) for r in records] == [(2, 1, 2), (4, 2, 6)]
+
+
+def test_the_best_validated_state_is_selected(tmp_path):
+    model = nn.Linear(2, 1)
+    callback = stage(tmp_path, [0.5, 0.9, 0.7], model)
+    for step in range(1, 7):
+        nn.init.constant_(model.weight, step)
+        callback(moment(step))
+    assert callback.select() == 4
+    assert model.weight.tolist() == [[4, 4]]
+
+
+def test_without_validation_the_last_state_is_kept(tmp_path):
+    callback = stage(tmp_path)
+    callback(moment(6))
+    assert callback.select() == 6
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_resuming_restores_everything_and_drops_later_records(tmp_path):
+    model = nn.Linear(2, 1)
+    first = stage(tmp_path, [0.5, 0.9], model, checkpoint=3)
+    for step in range(1, 5):
+        model(torch.ones(1, 2)).sum().backward()
+        first.optimiser.step()
+        if step == 3:
+            expected = model.weight.detach().clone()
+            momentum = first.optimiser.state[model.weight]["momentum_buffer"].clone()
+            first(moment(step, 9.0))
+        else:
+            first(moment(step))
+    second = stage(tmp_path, [0.9])
+    assert second.resume() == 3
+    assert torch.equal(second.model.weight, expected)
+    assert torch.equal(second.optimiser.state[second.model.weight]["momentum_buffer"], momentum)
+    assert [record["step"] for record in second.metrics] == [2]
+    second(moment(4))
+    assert [record["loss"] for record in second.metrics] == [1.0, 5.0]
+
+
+def test_a_state_that_is_not_finite_never_replaces_a_checkpoint(tmp_path):
+    model = nn.Linear(2, 1)
+    callback = stage(tmp_path, model=model)
+    callback(moment(2))
+    good = load_tree(tmp_path / "checkpoint.safetensors")["model"]["weight"]
+    nn.init.constant_(model.weight, torch.inf)
+    with pytest.raises(HarpError, match="weight became NaN or infinite"):
+        callback(moment(4))
+    assert torch.equal(load_tree(tmp_path / "checkpoint.safetensors")["model"]["weight"], good)
