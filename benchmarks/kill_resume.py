@@ -5,7 +5,7 @@
 The run is every stage on the digits, small enough to take about a minute. A child process runs `harp run`, is killed
 (SIGKILL) after a random time, and is started again in the same folder; after every kill each file that has its final
 name must be readable. At the end weights, masks, rates, metrics and flags must be the uninterrupted run's, byte for
-byte. Then it starts anew, until the wanted number of kills is reached. Prints a table; exit status 1 where a byte differs.
+byte. Then it starts anew, until the wanted number of kills is reached. Exit status 1 where a byte differs.
 """
 
 import argparse
@@ -21,17 +21,22 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-SETTINGS = (
-    "--threat.eps 0.1 --attack.steps 3 --data.train 400 --model.width 0.5 "
-    "--pretrain.epochs 8 --prune.epochs 8 --prune.gamma 0.5 --prune.keep 0.02 --finetune.epochs 8 "
-    "--evaluation.restarts 2 --pretrain.checkpoint_every 2it --prune.checkpoint_every 2it "
-    "--finetune.checkpoint_every 3it"
-).split()
+RECIPE = """
+name: kills
+data: {name: digits, train: 400}
+model: {name: digits_cnn, width: 0.5}
+threat: {eps: 0.1}
+attack: {steps: 3}
+pretrain: {epochs: 8, batch_size: 64, checkpoint_every: 2it}
+prune: {epochs: 8, batch_size: 64, checkpoint_every: 2it, gamma: 0.5, keep: 0.02}
+finetune: {epochs: 8, batch_size: 64, checkpoint_every: 3it}
+evaluation: {restarts: 2}
+"""
 COMPARED = ("*.safetensors", "metrics.jsonl", "results.json", "allocation.json", "manifest.json")
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "harp", "run", "digits", "--folder", str(folder), *SETTINGS]
+    command = [sys.executable, "-m", "harp", "run", str(folder.parent / "kills.yaml"), "--folder", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -55,7 +60,7 @@ def check_readable(folder: Path) -> int:
     for path in folder.rglob("*"):
         if path.suffix == ".safetensors":
             with safe_open(path, "np") as file:
-                for name in file.keys():
+                for name in file.keys():  # noqa: SIM118
                     file.get_tensor(name)
         elif path.suffix == ".json":
             json.loads(path.read_text())
@@ -89,6 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     rng, kills, runs, read = random.Random(options.seed), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory() as box:
+        (Path(box) / "kills.yaml").write_text(RECIPE)
         whole = Path(box) / "whole"
         length = finish(whole)
         expected = contents(whole)
@@ -109,9 +115,7 @@ def main() -> None:
             if different or missing:
                 raise SystemExit(f"run {runs} differs from the uninterrupted one: {different} {missing}")
             print(f"run {runs}: bit-identical", flush=True)
-    print(
-        f"{kills.total()} kills over {runs} runs ({dict(kills)}); {read} files read after kills, all whole; all identical"
-    )
+    print(f"{kills.total()} kills over {runs} runs, {dict(kills)}; {read} files read after kills, all whole; identical")
 
 
 if __name__ == "__main__":

@@ -195,7 +195,8 @@ def test_a_network_from_a_file_of_ones_own(here):
     (here / "mine.py").write_text(
         "from torch import nn\n"
         "def net(classes, channels, size):\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, 16), nn.ReLU(), nn.Linear(16, classes))\n"
+        "    n = channels * size * size\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(n, 16), nn.ReLU(), nn.Linear(16, classes))\n"
     )
     main(["run", "tiny.yaml", "--model.name", "mine.py:net", "--model.width", "1", "--folder", "own"])
     assert int((load_file(here / "own" / "export" / "model.safetensors")["1.weight"] != 0).sum()) > 0

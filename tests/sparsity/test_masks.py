@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -45,7 +46,7 @@ def test_the_count_is_exact_and_every_kept_score_is_at_least_every_dropped_one(v
 def test_one_more_keeps_all_that_were_kept():
     values = torch.tensor([1.0, 3.0, 1.0, 2.0, 3.0, 1.0])
     masks = [top_mask(values, count) for count in range(7)]
-    assert all((larger | ~smaller).all() for smaller, larger in zip(masks, masks[1:], strict=False))
+    assert all((larger | ~smaller).all() for smaller, larger in itertools.pairwise(masks))
 
 
 def test_scores_that_train_are_ranked_without_a_gradient():
@@ -86,7 +87,7 @@ def test_a_mask_that_is_not_bool_is_refused():
 
 
 def test_a_mask_that_cuts_a_layer_through_is_refused():
-    with pytest.raises(HarpError, match="mask 'conv.weight' keeps no weight"):
+    with pytest.raises(HarpError, match=r"mask 'conv\.weight' keeps no weight"):
         Masks({"conv.weight": bits(False, False)})
 
 

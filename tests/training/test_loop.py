@@ -135,7 +135,7 @@ def test_pixels_that_are_not_numbers_stop_training_before_they_touch_a_weight():
 def test_a_diverging_loss_is_an_error_that_names_the_step():
     model, pruner, seen = network(), Pruner(), []
     optimiser = sgd(model, pruner, lr=1e30)
-    with pytest.raises(HarpError, match="loss became .* at step"):
+    with pytest.raises(HarpError, match=r"loss became .* at step"):
         fit(model, data(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=40, on=[seen.append])
     assert all(torch.isfinite(m.loss) for m in seen)
 

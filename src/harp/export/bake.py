@@ -18,7 +18,7 @@ from harp.sparsity import Masks
 def bake(
     model: nn.Module,
     masks: Masks,
-    folder: Path,
+    folder: Path | str,
     batches: Iterable[tuple[Tensor, Tensor]],
     blank: nn.Module | None = None,
 ) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def bake(
     for name, mask in masks.items():
         if state[name].masked_select(~mask.to(state[name].device)).any():
             raise HarpError(f"{name} has weights outside its mask; the model is not the pruned one")
+    folder = Path(folder)
     path = folder / "model.safetensors"
     save_tree(path, dict(state))
     save_tree(folder / "masks.safetensors", dict(masks))

@@ -148,8 +148,7 @@ def _train(
         )
     selected = stage.select()
     notes = finish(model, pruner)
-    with pruner.settled():
-        save_tree(stage.folder / "model.safetensors", dict(model.state_dict()))
+    save_tree(stage.folder / "model.safetensors", dict(model.state_dict()))
     record = {
         "selected_step": selected,
         "steps": until,
@@ -179,7 +178,7 @@ def _validator(work: Workspace, stage: str) -> Validate:
 
 
 def _record_allocation(work: Workspace, settings: PruneSettings, budget: Budget, pruner: Pruner) -> list[str]:
-    """Writes the masks, what was learned and the integer counts; gives the doubts worth printing."""
+    """Settles; writes the masks, what was learned and the integer counts; gives the doubts worth printing."""
     folder, masks = work.run.at(FOLDERS["prune"]), pruner.settle()
     record = pruner.record(0.0)
     rates = record.get("rates", {})

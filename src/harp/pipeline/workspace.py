@@ -61,7 +61,7 @@ class Workspace:
         self._check_names()
 
     def open(self) -> None:
-        """The folder holds the resolved recipe, the environment and what the data were; what cannot work raises first."""
+        """The folder holds the resolved recipe, the environment and the data; what cannot work raises first."""
         split = self.split
         self.model()
         record = {

@@ -49,7 +49,10 @@ class Pruner:
         """
 
     def settle(self) -> Masks:
-        """The masks that meet the budget exactly; raises `HarpError` for a pruner that has none."""
+        """The masks that meet the budget exactly; the model is the network they leave.
+
+        Ends the stage: train on with `Masked`. Raises `HarpError` for a pruner that has no masks.
+        """
         raise HarpError(f"{type(self).__name__} prunes nothing, so it has no masks")
 
     @contextmanager

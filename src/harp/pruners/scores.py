@@ -77,13 +77,14 @@ class Scores(Reparam):
 
     def settle(self) -> Masks:
         counts = self.settled_counts()
-        return Masks({name: top_mask(score.abs(), counts[name]) for name, score in self.scores.items()})
+        masks = Masks({name: top_mask(score.abs(), counts[name]) for name, score in self.scores.items()})
+        _write(self.sites, [self.dense[site.name].masked_fill(~masks[site.name], 0) for site in self.sites])
+        return masks
 
     @contextmanager
     def settled(self) -> Iterator[None]:
         before = [site.param.detach().clone() for site in self.sites]
-        masks = self.settle()
-        _write(self.sites, [self.dense[site.name].masked_fill(~masks[site.name], 0) for site in self.sites])
+        self.settle()
         try:
             yield
         finally:

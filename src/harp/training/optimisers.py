@@ -6,7 +6,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from harp.pruners import Pruner
 
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+NORMS = (_NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
 def companions(model: nn.Module, pruner: Pruner) -> dict[str, list[nn.Parameter]]:

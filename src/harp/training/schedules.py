@@ -15,7 +15,8 @@ def cosine(step: int, total: int, per_epoch: int) -> float:
 def cosine_epochs(step: int, total: int, per_epoch: int) -> float:
     """HARP's published schedule: half a cosine that moves once an epoch and lags it by one (METHODS 1.4)."""
     epochs = max(1, total // per_epoch)
-    return 0.5 * (1 + math.cos(math.pi * (step // per_epoch - 1) / epochs))
+    lag = min(1, epochs - 1)  # a single epoch that lags by one would train at a rate of 0
+    return 0.5 * (1 + math.cos(math.pi * (step // per_epoch - lag) / epochs))
 
 
 def warm(step: int, total: int, per_epoch: int) -> float:

@@ -1,0 +1,52 @@
+"""The README's Python runs, on a user's own network and loaders."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import harp
+from harp.data import load
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_library_example_prunes_a_network_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digits = load("digits")
+
+    def loader(images, n):
+        pixels = images.images[:n].float() / 255
+        return DataLoader(TensorDataset(pixels, images.labels[:n]), batch_size=64)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 10))
+    scope = {"model": model, "loader": loader(digits.train, 192), "test_loader": loader(digits.test, 64)}
+    exec(compile(BLOCKS[1].replace("20 * epoch", "2 * epoch"), "README.md", "exec"), scope)
+    exported = load_file("small/model.safetensors")
+    kept = sum(int(exported[site.name].count_nonzero()) for site in harp.find_sites(model))
+    assert kept == round(0.01 * (288 + 11520)) == 118
+    assert scope["kept"].masks.kept == kept
+
+
+def test_the_counting_example_counts(tmp_path):
+    from harp.pipeline import run_stages
+    from tests.tiny import workspace
+
+    run_stages(workspace(tmp_path))
+    command = [sys.executable, "-c", BLOCKS[0], str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    masks = load_file(tmp_path / "export" / "masks.safetensors")
+    total = sum(mask.numel() for mask in masks.values())
+    assert said == [str(round(0.1 * total)), "of", str(total)]
+
+
+def test_the_commands_exist():
+    commands = set(re.findall(r"^harp (\w+)", README, flags=re.MULTILINE))
+    assert commands == {"run", "prune", "list"}
