@@ -1,4 +1,8 @@
-"""Recipes: every number of a run in one frozen, typed tree, read from YAML, with the paper's values as defaults."""
+"""Recipes: every number of a run in one frozen, typed tree, read from YAML.
+
+Defaults are the paper's values, except where its code departs from it or from good practice, which is a choice:
+`schedule`, `batch_norm` and `selection`; and eps is the customary 8/255, where the paper's code has 0.031.
+"""
 
 import hashlib
 import json
@@ -19,7 +23,10 @@ RECIPES = Path(__file__).parent / "recipes"
 
 def _fraction(value: Any) -> Any:
     """8/255 may be written as just that."""
-    return float(Fraction(value.replace(" ", ""))) if isinstance(value, str) and "/" in value else value
+    try:
+        return float(Fraction(value.replace(" ", ""))) if isinstance(value, str) and "/" in value else value
+    except ZeroDivisionError:
+        raise ValueError("expected a number or a fraction such as 8/255") from None
 
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -60,7 +67,7 @@ class ModelSettings(Settings):
 
 
 class ThreatSettings(Settings):
-    norm: Literal["inf", "2"] = "inf"
+    norm: Annotated[Literal["inf", "2"], BeforeValidator(str)] = "inf"
     """norm of the perturbation"""
     eps: Annotated[NonNegative, BeforeValidator(_fraction)] = 8 / 255
     """its largest size in pixel units, pixels in [0, 1]; fractions such as 8/255 are read"""
@@ -227,7 +234,8 @@ def _sentence(problem: dict[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"no setting {name!r}; {choices(where[-1], _fields(where[:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+    told = "" if ", got " in message else f", got {problem['input']!r}"
+    return f"{name}: {message[0].lower()}{message[1:]}{told}"
 
 
 def _fields(path: list[str]) -> list[str]:

@@ -55,7 +55,10 @@ def read_json(path: Path) -> Any:
 
 
 def save_tree(path: Path, tree: Tree) -> None:
-    """`path` is a safetensors file with every tensor of `tree` under its dotted name and the rest as JSON metadata."""
+    """`path` is a safetensors file with every tensor of `tree` under its dotted name and the rest as JSON metadata.
+
+    Raises `ValueError` where two tensors have the same dotted name.
+    """
     tensors, rest = _split(tree)
     data = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     write_atomic(path, safetensors.torch.save(data, metadata={"harp": json.dumps(rest, sort_keys=True)}))
@@ -71,11 +74,11 @@ def load_tree(path: Path) -> Tree:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         rest = json.loads(metadata["harp"]) if "harp" in metadata else {"names": {}, "values": {}}
+        return _join(tensors, rest)
     except FileNotFoundError:
         raise HarpError(f"no file {path}") from None
-    except (safetensors.SafetensorError, ValueError, OSError) as error:
+    except (safetensors.SafetensorError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise HarpError(f"{path} is not a whole safetensors file: {error}") from None
-    return _join(tensors, rest)
 
 
 def _split(tree: Tree) -> tuple[dict[str, torch.Tensor], Tree]:
@@ -124,10 +127,12 @@ class Metrics:
                     yield json.loads(line)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """`record` is the file's last line."""
+        """`record` is the file's last line; a line before it that a kill cut short is gone."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        with open(self.path, "a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
 
     def rewind(self, step: int) -> None:
         """Only records up to `step` remain: those after it will be written again by the resumed stage."""

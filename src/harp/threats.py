@@ -43,7 +43,10 @@ class Threat:
         """The move of norm `size` (or none, where `grad` is 0) that raises a loss of gradient `grad` fastest."""
         if self.norm == math.inf:
             return size * grad.sign()
-        return grad * _per_example(size / _lengths(grad), grad)
+        # Scaled by the largest entry first: the square of a confident model's 1e-25 would be 0 in float32.
+        largest = grad.flatten(1).abs().amax(1)
+        scaled = grad / _per_example(torch.where(largest > 0, largest, torch.ones_like(largest)), grad)
+        return scaled * _per_example(size / _lengths(scaled), grad)
 
     def project(self, adv: Tensor, x: Tensor) -> Tensor:
         """The nearest of the allowed images: in the box, and no further than `eps` from `x`.

@@ -145,7 +145,8 @@ def test_an_impossible_budget_names_the_smallest_reachable_keep(some, keep, floo
 
 def test_an_impossible_budget_by_hand():
     with pytest.raises(
-        HarpError, match=r"keep: 0\.001 of 1,002 weights is 1, too few for 3 layers; the smallest reachable"
+        HarpError,
+        match=r"keep: 0\.001 of 1,002 weights is 1, less than the floors of 3 layers need; the smallest reachable",
     ):
         Budget(0.001).floors([1000, 1, 1])
     assert Budget(3 / 1002).floors([1000, 1, 1]) == [1, 1, 1]

@@ -35,12 +35,12 @@ class PGD:
             best = self._ascend(model, x, y, threat, noise)
             for restart in range(1, self.restarts):
                 if restart == 1:
-                    rank = self._rank(model, best, y)
+                    wrong, loss = self._verdict(model, best, y)
                 adv = self._ascend(model, x, y, threat, noise)
-                new = self._rank(model, adv, y)
-                better = new > rank
+                new_wrong, new_loss = self._verdict(model, adv, y)
+                better = (new_wrong & ~wrong) | ((new_wrong == wrong) & (new_loss > loss))
                 best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), adv, best)
-                rank = torch.where(better, new, rank)
+                wrong, loss = wrong | new_wrong, torch.where(better, new_loss, loss)
         return best
 
     def _ascend(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
@@ -55,11 +55,9 @@ class PGD:
         return adv.detach()
 
     @torch.no_grad()
-    def _rank(self, model: nn.Module, adv: Tensor, y: Tensor) -> Tensor:
-        logits: Tensor = model(adv)
-        wrong = (logits.argmax(1) != y).float()
-        # The squashed loss lies in (-1, 1), so a wrong answer (+2) always ranks above a right one.
-        return 2 * wrong + torch.tanh(LOSSES[self.loss](logits, y) / 100)
+    def _verdict(self, model: nn.Module, adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(adv)
+        return logits.argmax(1) != y, LOSSES[self.loss](logits, y)
 
 
 @ATTACKS.register("fgsm")

@@ -15,7 +15,7 @@ from harp.threats import Threat
 Flags = Mapping[str, Tensor]
 """Measure -> bool tensor [n], true where the model was right: "clean", each attack, and "worst", right under all."""
 
-# Projection rounds once per coordinate; for images in [0, 1] that is far below this.
+# Projection rounds once per coordinate; as a share of the box that is far below this.
 SLACK = 1e-5
 
 
@@ -49,7 +49,7 @@ def correct(
 def _holds(model: nn.Module, attack: Attack, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
     adv = attack(model, x, y, threat, noise)
     excess = float(threat.excess(adv, x).max())
-    if not excess <= SLACK:
+    if not excess <= SLACK * (threat.high - threat.low):
         raise HarpError(f"{attack!r} left the threat by {excess:.2g}")
     with torch.no_grad():
         logits: Tensor = model(adv)
@@ -65,8 +65,12 @@ def evaluate(
 ) -> Flags:
     """The flags of "clean", of every attack by its name, and of "worst"; noise from (seed, "evaluate", name, batch).
 
-    `batches` is iterated once per measure and must give the same (x, y) every time.
+    `batches` is iterated once per measure and must give the same (x, y) every time. Raises `HarpError` for an attack
+    that is called "clean" or "worst".
     """
+    taken = {"clean", "worst"} & set(attacks)
+    if taken:
+        raise HarpError(f"an attack cannot be called {taken.pop()!r}: that measure is always taken")
     flags: dict[str, Tensor] = {}
     for name, attack in {"clean": None, **attacks}.items():
         flags[name] = correct(model, batches, attack, threat, evaluation_noise(seed, name))

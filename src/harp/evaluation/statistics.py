@@ -15,4 +15,5 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     share, spread = successes / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The share lies inside by definition; rounding must not say otherwise at 0 and 1.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))

@@ -30,7 +30,12 @@ def bake(
     where a weight outside the masks is not zero: then the model is not the one the masks describe.
     """
     state = model.state_dict()
+    (Path(folder) / "manifest.json").unlink(missing_ok=True)
     for name, mask in masks.items():
+        if name not in state or state[name].shape != mask.shape:
+            raise HarpError(
+                f"the mask {name} fits no weight of the model; masks and model belong to different networks"
+            )
         if state[name].masked_select(~mask.to(state[name].device)).any():
             raise HarpError(f"{name} has weights outside its mask; the model is not the pruned one")
     folder = Path(folder)
@@ -62,4 +67,6 @@ def _same_logits(first: nn.Module, second: nn.Module, batches: Iterable[tuple[Te
             if not torch.equal(first(x), second(x)):
                 raise HarpError("the exported file does not give the logits of the model that was evaluated")
             checked += len(x)
+    if not checked:
+        raise HarpError("no images to compare the exported file's logits on; expected at least one batch")
     return checked

@@ -40,21 +40,25 @@ class Budget:
         total, least = sum(sizes), self._floors(sizes)
         if sum(least) > self.count(total):
             reachable = self._smallest(sizes)
+            digits = len(str(total)) + 2
+            share = math.floor(reachable / total * 10**digits) / 10**digits  # rounded up, it could raise a floor
             raise HarpError(
-                f"keep: {self.keep:g} of {total:,} weights is {self.count(total)}, too few for {len(sizes)} layers; "
-                f"the smallest reachable keep is {reachable:.6g} ({round(reachable * total)} weights)"
+                f"keep: {self.keep:g} of {total:,} weights is {self.count(total)}, less than the floors of "
+                f"{len(sizes)} layers need; the smallest reachable keep is {share:.15g} ({reachable} weights)"
             )
         return least
 
     def _floors(self, sizes: Sequence[int]) -> list[int]:
         return [max(1, math.ceil(self.least * size - 1e-9)) for size in sizes]
 
-    def _smallest(self, sizes: Sequence[int]) -> float:
-        total = sum(sizes)
-        for count in range(len(sizes), total + 1):
-            if sum(Budget(count / total, self.floor)._floors(sizes)) <= count:
-                return count / total
-        return 1.0
+    def _smallest(self, sizes: Sequence[int]) -> int:
+        # Floors grow with the count, so no count between one that fails and the sum of its floors can do.
+        total, count = sum(sizes), len(sizes)
+        if self.floor == 1:
+            return total // math.gcd(*sizes)  # every layer at exactly the same share, and each share whole
+        while (needed := sum(Budget(count / total, self.floor)._floors(sizes))) > count:
+            count = needed
+        return count
 
 
 def apportion(shares: Sequence[float], total: int, floors: Sequence[int], caps: Sequence[int]) -> list[int]:
@@ -87,8 +91,11 @@ def from_rates(sites: Sites, budget: Budget, rates: Mapping[str, float]) -> Coun
     """The counts nearest to learned `rates` (site name -> share) that meet the budget exactly.
 
     All rates move by one shared shift of their logits above the floor, k = least + (1 - least) sigmoid(r + shift),
-    so their order stays; then the largest remainder rounds (METHODS 1.13, point 2).
+    so their order stays; then the largest remainder rounds. Raises `HarpError` for a rate that is NaN.
     """
+    broken = [name for name, rate in rates.items() if math.isnan(rate)]
+    if broken:
+        raise HarpError(f"the keep rate of {broken[0]} is NaN")
     sizes = [site.size for site in sites]
     total, least = budget.count(sum(sizes)), budget.least
     floors = budget.floors(sizes)

@@ -30,9 +30,11 @@ def top_mask(scores: Tensor, count: int) -> Tensor:
 
 
 class Masks(Mapping[str, Tensor]):
-    """Site name -> bool mask of the site's shape; raises `HarpError` for another type or for an empty mask."""
+    """Site name -> bool mask of the site's shape; raises `HarpError` for another type, an empty or no mask."""
 
     def __init__(self, bits: Mapping[str, Tensor]):
+        if not bits:
+            raise HarpError("no masks were given")
         for name, bit in bits.items():
             if bit.dtype is not torch.bool:
                 raise HarpError(f"mask {name!r}: expected bool, got {bit.dtype}")

@@ -28,15 +28,17 @@ Sites = tuple[Site, ...]
 
 
 def find_sites(model: nn.Module) -> Sites:
-    """The weights of every convolution and linear layer, in definition order, a tied weight once.
+    """The weights of every Conv1d, Conv2d, Conv3d and Linear, in definition order, a tied weight once.
 
     The first convolution, 1x1 shortcuts and the classifier are sites like all others; biases and normalisation
-    layers are not (METHODS 1.5). Raises `HarpError` where there is nothing to prune.
+    layers are not (METHODS 1.5). Raises `HarpError` where there is nothing to prune, or a weight is parametrised.
     """
     found: dict[int, Site] = {}
     for path, module in model.named_modules():
         if isinstance(module, PRUNABLE):
-            weight = module.get_parameter("weight")
+            weight = module._parameters.get("weight")
+            if weight is None:
+                raise HarpError(f"{path}.weight is parametrised; fold it first (torch.nn.utils.parametrize)")
             found.setdefault(id(weight), Site(f"{path}.weight" if path else "weight", weight))
     if not found:
         raise HarpError(f"{type(model).__name__} has no convolution or linear layer to prune")
