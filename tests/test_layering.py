@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"errors", "config", "registry", "randomness", "runs", "clock", "threats"},
+    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes"},
     {"sparsity", "attacks", "models", "data"},
     {"pruners", "objectives"},
     {"training", "evaluation", "export", "report"},

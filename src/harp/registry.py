@@ -48,6 +48,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def accepted(factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that `factory` has parameters for."""
-    names = inspect.signature(factory).parameters
+    """Those of `options` that `factory` takes as keywords; all of them where it takes any."""
+    parameters = inspect.signature(factory).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(options)
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     return {name: value for name, value in options.items() if name in names}

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from harp.attacks import PGD, evaluating
+from harp.attacks import PGD
+from harp.modes import evaluating
 from harp.objectives import OBJECTIVES, PGDAT, Natural
 from harp.randomness import generator
 from harp.threats import Threat

@@ -1,7 +1,5 @@
-"""What every attack is, and the mode in which it sees the model."""
+"""What every attack is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -19,15 +17,3 @@ class Attack(Protocol):
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor: ...
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode inside, and in the mode it had before afterwards, module by module."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training

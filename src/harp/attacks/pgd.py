@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from harp.attacks.base import Attack, evaluating
+from harp.attacks.base import Attack
 from harp.attacks.losses import LOSSES
+from harp.modes import evaluating
 from harp.registry import Registry
 from harp.threats import Threat
 

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harp.attacks import Attack, evaluating
+from harp.attacks import Attack
 from harp.errors import HarpError
 from harp.evaluation.statistics import wilson
+from harp.modes import evaluating
 from harp.randomness import generator
 from harp.threats import Threat
 

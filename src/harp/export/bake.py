@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harp.attacks import evaluating
 from harp.errors import HarpError
+from harp.modes import evaluating
 from harp.runs import load_tree, save_tree, write_json
 from harp.sparsity import Masks
 

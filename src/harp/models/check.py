@@ -1,25 +1,12 @@
 """One forward pass that tells, before any training, whether a network fits its data set."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    # Per module: a frozen batch norm in a training network must be frozen still afterwards.
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+from harp.modes import evaluating
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -31,7 +18,7 @@ def _device(model: nn.Module) -> torch.device:
 def _answer(model: nn.Module, channels: int, size: int) -> object:
     images = torch.zeros(2, channels, size, size, device=_device(model))
     try:
-        with _evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad():
             return model(images)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"

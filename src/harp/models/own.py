@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from torch import nn
 
 from harp.errors import HarpError, choices
 from harp.models.base import Factory
+from harp.registry import accepted
 
 
 def _run(path: Path) -> ModuleType:
@@ -50,15 +50,6 @@ def load_factory(source: str) -> Factory:
     return factory
 
 
-def _accepted(factory: Factory, options: dict[str, float]) -> dict[str, float]:
-    parameters = inspect.signature(factory).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return options
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    names = {parameter.name for parameter in parameters if parameter.kind in kinds}
-    return {key: value for key, value in options.items() if key in names}
-
-
 def build_own(source: str, *, classes: int, channels: int, size: int, width: float) -> nn.Module:
     """What the factory named by `source` returns, called with those of the four keywords it accepts.
 
@@ -67,11 +58,11 @@ def build_own(source: str, *, classes: int, channels: int, size: int, width: flo
     """
     factory = load_factory(source)
     options = {"classes": classes, "channels": channels, "size": size, "width": width}
-    accepted = _accepted(factory, options)
-    if width != 1 and "width" not in accepted:
+    taken = accepted(factory, options)
+    if width != 1 and "width" not in taken:
         raise HarpError(f"model {source!r} takes no width, so width {width} would change nothing; expected 1.0")
     try:
-        model = factory(**accepted)
+        model = factory(**taken)
     except Exception as error:
         offer = ", ".join(options)
         raise HarpError(f"model {source!r} raised {type(error).__name__}: {error} (it may take: {offer})") from error

@@ -7,11 +7,12 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from harp.attacks import ATTACKS, Attack, evaluating
+from harp.attacks import ATTACKS, Attack
 from harp.errors import HarpError
 from harp.evaluation import correct, summary
 from harp.evaluation.evaluate import evaluation_noise, worst
 from harp.export import bake
+from harp.modes import evaluating
 from harp.pipeline.train import dense_weights, final_masks
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.registry import accepted

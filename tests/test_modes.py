@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from harp.attacks import evaluating
+from harp.modes import evaluating
 
 
 def mixed_modes():
