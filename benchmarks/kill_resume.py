@@ -27,10 +27,10 @@ data: {name: digits, train: 400}
 model: {name: digits_cnn, width: 0.5}
 threat: {eps: 0.1}
 attack: {steps: 3}
-pretrain: {epochs: 8, batch_size: 64, checkpoint_every: 2it}
-prune: {epochs: 8, batch_size: 64, checkpoint_every: 2it, gamma: 0.5, keep: 0.02}
-finetune: {epochs: 8, batch_size: 64, checkpoint_every: 3it}
-evaluation: {restarts: 2}
+pretrain: {epochs: 15, batch_size: 64, checkpoint_every: 2it}
+prune: {epochs: 15, batch_size: 64, checkpoint_every: 2it, gamma: 0.5, keep: 0.02}
+finetune: {epochs: 15, batch_size: 64, checkpoint_every: 3it}
+evaluation: {restarts: 2, steps: 10, images: 100}
 """
 COMPARED = ("*.safetensors", "metrics.jsonl", "results.json", "allocation.json", "manifest.json")
 
@@ -101,8 +101,9 @@ def main() -> None:
         print(f"uninterrupted: {length:.0f} s, {len(expected)} files to compare", flush=True)
         while kills.total() < options.kills:
             folder = Path(box) / f"killed-{runs}"
-            # Up to a third of the run, so that each start gets somewhere and several kills hit one run.
-            while stage := kill_once(folder, rng.uniform(3, 3 + length / 3)):
+            # Two seconds go by before a start does any work; then up to a quarter of the run, so that each start gets
+            # somewhere and several kills hit one run.
+            while stage := kill_once(folder, rng.uniform(2, 2 + length / 4)):
                 kills[stage] += 1
                 read += check_readable(folder)
                 print(f"kill {kills.total()} in {stage}", flush=True)
