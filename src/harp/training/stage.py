@@ -51,7 +51,7 @@ class Stage:
         if path.exists():
             state = load_tree(path)
             self.model.load_state_dict(state["model"])
-            self.pruner.load_state_dict(state.get("pruner", {}))
+            self.pruner.load_state_dict(state["pruner"])
             self.optimiser.load_state_dict(_from_text_keys(state["optimiser"]))
             self.best, self._losses, step = state["best"], state["losses"], state["step"]
         self.metrics.rewind(step)
@@ -71,7 +71,7 @@ class Stage:
             return self.until
         state = load_tree(self.folder / "best.safetensors")
         self.model.load_state_dict(state["model"])
-        self.pruner.load_state_dict(state.get("pruner", {}))
+        self.pruner.load_state_dict(state["pruner"])
         return int(self.best["step"])
 
     def clear(self) -> None:
@@ -134,6 +134,6 @@ def _to_text_keys(state: Tree) -> Tree:
 
 def _from_text_keys(state: Tree) -> Tree:
     return {
-        "state": {int(key): value for key, value in state.get("state", {}).items()},
+        "state": {int(key): value for key, value in state["state"].items()},
         "param_groups": state["param_groups"],
     }
