@@ -214,3 +214,13 @@ def test_the_environment_is_json_and_names_the_versions():
     assert record["torch"] == torch.__version__
     assert record["device"] == "cpu"
     assert record["gpu"] is None
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path):
+    first, second = Run(tmp_path / "run"), Run(tmp_path / "run")
+    first.claim()
+    first.claim()
+    with pytest.raises(HarpError, match="another process is at work"):
+        second.claim()
+    first.release()
+    second.claim()

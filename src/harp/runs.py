@@ -17,6 +17,7 @@ import numpy
 import safetensors
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 
 from harp.errors import HarpError
 
@@ -145,6 +146,21 @@ class Run:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._lock = FileLock(folder / ".lock")
+
+    def claim(self) -> None:
+        """This process alone works in the folder until `release` or its end; raises `HarpError` where another does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise HarpError(
+                f"another process is at work in {self.folder}; wait for it or choose another folder"
+            ) from None
+
+    def release(self) -> None:
+        """Others may work in the folder again."""
+        self._lock.release(force=True)  # each stage claims anew, and the lock counts
 
     def at(self, stage: str) -> Path:
         return self.folder / stage

@@ -33,9 +33,12 @@ def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
     missing = [name for name in wanted if not is_done(work, name)]
     if "prune" in missing:
         train.check_budget(work)
-    for name in missing:
-        work.display.say(f"{name} ...")
-        STAGES[name](work)
+    try:
+        for name in missing:
+            work.display.say(f"{name} ...")
+            STAGES[name](work)
+    finally:
+        work.run.release()
 
 
 def is_done(work: Workspace, name: str) -> bool:

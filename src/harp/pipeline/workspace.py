@@ -64,6 +64,7 @@ class Workspace:
         """The folder holds the resolved recipe, the environment and the data; what cannot work raises first."""
         split = self.split
         self.model()
+        self.run.claim()
         record = {
             "name": split.dataset.name,
             "fingerprint": split.dataset.fingerprint,
