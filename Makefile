@@ -23,9 +23,10 @@ clean:
 	@echo "setting up .venv ..."
 	@$(PYTHON) -m venv .venv
 
+# --no-compile: compiling every file of torch takes longer than importing the few that a run needs.
 .venv/run.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	@echo "installing harp (about a minute the first time) ..."
-	@$(PIP) -e .
+	@echo "installing harp (half a minute the first time) ..."
+	@$(PIP) --no-compile -e .
 	@touch $@
 
 .venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
