@@ -1,5 +1,7 @@
 """The command line as users meet it: what it prints, what it refuses, and that it leaves nothing half-written."""
 
+from pathlib import Path
+
 import numpy
 import pytest
 import torch
@@ -143,7 +145,7 @@ def test_a_checkpoint_of_another_model(here, capsys, dense):
     said = refused(capsys, "prune", "tiny.yaml", "--source", dense, "--model.width", "0.25")
     assert "another model" in said
     assert "0.weight is (4, 1, 3, 3) in the file and (8, 1, 3, 3)" in said
-    assert files(here) == {files(here).pop()}
+    assert files(here) == {Path("tiny.yaml")}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])

@@ -1,6 +1,7 @@
 """The whole house on tiny digits: every stage, skipped when done, resumed when begun."""
 
 import json
+import shutil
 
 import numpy
 import pytest
@@ -124,3 +125,30 @@ def test_a_stage_that_ends_over_budget_settles_exactly_and_says_so(tmp_path):
 def test_settings_a_method_has_no_use_for_are_named(tmp_path):
     run_stages(workspace(tmp_path, prune={"method": "hydra"}), ["pretrain", "prune"])
     assert read_json(tmp_path / "2-prune" / "done.json")["notes"] == ["hydra has no gamma: prune.gamma was not used"]
+
+
+def test_an_evaluation_made_too_early_is_made_whole(finished, tmp_path):
+    run_stages(workspace(tmp_path), ["pretrain"])
+    run_stages(workspace(tmp_path), ["evaluate"])
+    assert read_json(tmp_path / "evaluation" / "results.json")["models"].keys() == {"dense"}
+    run_stages(workspace(tmp_path))
+    assert results(tmp_path) == results(finished)
+
+
+def test_a_finished_run_can_be_evaluated_anew(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    before = (tmp_path / "run" / "report.html").read_bytes()
+    stronger = {"evaluation": {"restarts": 4}}
+    with pytest.raises(HarpError, match="another setting of evaluation"):
+        run_stages(workspace(tmp_path / "run", **stronger))
+    shutil.rmtree(tmp_path / "run" / "evaluation")
+    run_stages(workspace(tmp_path / "run", **stronger))
+    assert "restarts=4" in read_json(tmp_path / "run" / "evaluation" / "results.json")["attacks"]["pgd"]
+    assert (tmp_path / "run" / "report.html").read_bytes() != before
+
+
+def test_fine_tuning_may_begin_from_somebody_elses_pruned_network(finished, tmp_path):
+    source = str(finished / "2-prune" / "model.safetensors")
+    run_stages(workspace(tmp_path, finetune={"source": source}))
+    ours, theirs = tmp_path / "export" / "model.safetensors", finished / "export" / "model.safetensors"
+    assert ours.read_bytes() == theirs.read_bytes()

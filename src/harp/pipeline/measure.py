@@ -26,7 +26,7 @@ EXAMPLES = 10  # as many as fit side by side on a page
 def evaluate(work: Workspace) -> None:
     """evaluation/: every model under every attack; flags per example, accuracies with intervals, some examples."""
     folder, attacks = work.run.at(FOLDERS["evaluation"]), _attacks(work)
-    models = {name: work.loaded(path) for name, path in _models(work).items()}
+    models = {name: work.loaded(path) for name, path in model_files(work).items()}
     work.open()
     results: dict[str, Any] = {}
     for name, model in models.items():
@@ -42,17 +42,18 @@ def evaluate(work: Workspace) -> None:
             "models": results,
         },
     )
-    work.run.finish(FOLDERS["evaluation"], {"notes": [], "environment": work.environment()})
+    record = {"notes": [], "models": sorted(models), "environment": work.environment()}
+    work.run.finish(FOLDERS["evaluation"], record)
 
 
 def export(work: Workspace) -> None:
     """export/: the fine-tuned model with its masks baked in, checked bit by bit against the one evaluated."""
-    path = _models(work).get("finetuned")
+    path = model_files(work).get("finetuned")
     if path is None:
         raise HarpError(f"{work.run.folder} has no finished finetune stage; run `harp finetune` there first")
     model = work.loaded(path)
     masks = Masks(load_tree(final_masks(work)))
-    images = work.in_order(work.split.test)
+    images = work.in_order(work.split.test, work.recipe.evaluation.batch_size)
     bake(model, masks, work.run.at(FOLDERS["export"]), images.once(), blank=work.model())
     work.run.finish(FOLDERS["export"], {"notes": [], "environment": work.environment()})
 
@@ -85,7 +86,7 @@ def _attacks(work: Workspace) -> dict[str, Attack]:
     return {name: ATTACKS[name](**accepted(ATTACKS[name], options)) for name in settings.attacks}
 
 
-def _models(work: Workspace) -> dict[str, Path]:
+def model_files(work: Workspace) -> dict[str, Path]:
     """The dense, pruned and fine-tuned weights, as far as they exist; at least one does."""
     files = {name: work.run.at(FOLDERS[stage]) / "model.safetensors" for name, stage in _STAGE_OF.items()}
     found = {name: files[name] for name, stage in _STAGE_OF.items() if work.run.done(FOLDERS[stage])}
@@ -119,7 +120,7 @@ def _flags(
     with work.display.bar(f"{name} {measure}", len(test)) as move:
         flags = correct(
             model,
-            work.in_order(test).once(),
+            work.in_order(test, work.recipe.evaluation.batch_size).once(),
             attacks.get(measure),
             work.threat,
             evaluation_noise(work.recipe.seed, measure),
@@ -131,8 +132,7 @@ def _flags(
 
 def _examples(work: Workspace, models: dict[str, nn.Module], attacks: dict[str, Attack]) -> Tree:
     """The first test images, their adversarial versions for each model, and what each model says to both."""
-    images = work.in_order(work.split.test.take(torch.arange(min(EXAMPLES, len(work.split.test)))))
-    x, y = next(iter(images.once()))
+    x, y = next(iter(work.in_order(work.split.test, EXAMPLES).once()))
     measure = "pgd" if "pgd" in attacks else next(iter(attacks), None)
     tree: Tree = {"images": x, "labels": y, "adversarial": {}, "predictions": {}}
     for name, model in models.items():

@@ -22,7 +22,7 @@ def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
     """The named stages are done: finished ones are skipped, begun ones resumed.
 
     `names` in the order of `STAGES`. A stage that begins from a `source` of its own makes those before it unnecessary,
-    and a whole run then leaves them out.
+    and a whole run then leaves them out; it leaves out the report, too, where there is no prune stage to tell of.
     """
     # Every operation here has a deterministic form on the CPU; on a GPU some only warn.
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -30,13 +30,14 @@ def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     wanted = [name for name in names if name not in _unnecessary(work, names)]
     work.check_recipe()
-    missing = [name for name in wanted if not is_done(work, name)]
-    if "prune" in missing:
+    if "prune" in wanted and not is_done(work, "prune"):
         train.check_budget(work)
     try:
-        for name in missing:
-            work.display.say(f"{name} ...")
-            STAGES[name](work)
+        for name in wanted:
+            # Asked in turn: a stage that ran makes an earlier report out of date.
+            if not is_done(work, name):
+                work.display.say(f"{name} ...")
+                STAGES[name](work)
     finally:
         work.run.release()
 
@@ -45,12 +46,16 @@ def is_done(work: Workspace, name: str) -> bool:
     """Whether the stage has ended in this run's folder."""
     if name == "report":
         return (work.run.folder / REPORT).exists()
-    return work.run.done(FOLDERS["evaluation" if name == "evaluate" else name]) is not None
+    if name != "evaluate":
+        return work.run.done(FOLDERS[name]) is not None
+    # An evaluation made before the last training stage ended is not the whole one.
+    done = work.run.done(FOLDERS["evaluation"])
+    return done is not None and done["models"] == sorted(measure.model_files(work))
 
 
 def _unnecessary(work: Workspace, names: Sequence[str]) -> set[str]:
     if len(names) == 1:
         return set()
     if work.recipe.finetune.source:
-        return {"pretrain", "prune"}
+        return {"pretrain", "prune", "report"}
     return {"pretrain"} if work.recipe.prune.source else set()

@@ -20,6 +20,9 @@ from harp.sparsity import Budget, Masks, find_sites, uniform
 from harp.training import SCHEDULES, Moment, Stage, fit, sgd
 from harp.training.stage import Validate
 
+# Not a setting: attack noise is drawn per batch, so another size would select other epochs.
+VALIDATION_BATCH = 250
+
 
 def pretrain(work: Workspace) -> None:
     """1-pretrain/model.safetensors: the dense network, adversarially trained."""
@@ -166,7 +169,7 @@ def _train(
 def _validator(work: Workspace, stage: str) -> Validate:
     held = work.split.validation
     assert held is not None
-    images = work.in_order(held)
+    images = work.in_order(held, VALIDATION_BATCH)
 
     def validate(model: nn.Module) -> dict[str, float]:
         noise = evaluation_noise(work.recipe.seed, f"{stage} validation")

@@ -17,6 +17,7 @@ from harp.pipeline.display import Display
 from harp.pruners import METHODS
 from harp.randomness import seed_of
 from harp.registry import accepted
+from harp.report import REPORT
 from harp.runs import Run, environment, load_tree, read_json, write_atomic, write_json
 from harp.threats import Threat
 
@@ -65,6 +66,7 @@ class Workspace:
         split = self.split
         self.model()
         self.run.claim()
+        (self.run.folder / REPORT).unlink(missing_ok=True)  # what is done now is not in it
         record = {
             "name": split.dataset.name,
             "fingerprint": split.dataset.fingerprint,
@@ -127,9 +129,9 @@ class Workspace:
             pad=dataset.pad if settings.pad is None else settings.pad,
         )
 
-    def in_order(self, images: data.Images) -> data.Resident:
+    def in_order(self, images: data.Images, batch_size: int) -> data.Resident:
         """Images for measuring, as they are."""
-        size = min(self.recipe.evaluation.batch_size, len(images))
+        size = min(batch_size, len(images))
         return data.Resident(images, size, 0, device=self.device, shuffle=False)
 
     def model(self) -> nn.Module:
@@ -180,7 +182,9 @@ class Workspace:
             if before.get(name) == now.get(name):
                 continue
             first = order.index(name) if name in order else 0
-            begun = [stage for stage in order[first:] if self.run.at(FOLDERS[stage]).exists()]
+            # Nothing is made from an evaluation but the report.
+            after = ["evaluation"] if name == "evaluation" else order[first:]
+            begun = [stage for stage in after if self.run.at(FOLDERS[stage]).exists()]
             if begun:
                 raise HarpError(
                     f"{self.run.folder} was begun with another setting of {name}: {before.get(name, 'default')} there, "
