@@ -7,3 +7,10 @@ settings.load_profile("harp")
 
 # One test process a core: more threads than cores would wait for one another.
 torch.set_num_threads(1)
+
+# torchvision asks for its compiled operators when imported, and there is no build of them for a CPU torch; declared,
+# they let it, and timm and transformers where it is installed, be imported. Nothing here calls them.
+if not hasattr(torch.ops.torchvision, "nms"):
+    OPERATORS = torch.library.Library("torchvision", "DEF")
+    OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    OPERATORS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -10,7 +10,7 @@ from torch import nn
 
 from harp import data, models
 from harp.attacks import ATTACKS, PGD
-from harp.config import Recipe, TrainingSettings, different, make_recipe, read_recipe, write_recipe
+from harp.config import Recipe, TrainingSettings, different, identity, make_recipe, read_recipe, write_recipe
 from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, Objective
 from harp.pipeline.display import Display
@@ -32,7 +32,7 @@ FOLDERS = {
 
 def default_folder(recipe: Recipe) -> Path:
     """runs/NAME-IDENTITY: the same recipe, the same folder."""
-    return Path("runs") / f"{recipe.name}-{recipe.identity}"
+    return Path("runs") / f"{recipe.name}-{identity(recipe)}"
 
 
 @dataclass(frozen=True)
