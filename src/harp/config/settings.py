@@ -113,16 +113,30 @@ class PruneSettings(TrainingSettings):
     """passes over the training images"""
     method: str = "harp"
     """pruning method (`harp list`)"""
+    granularity: Literal["weights", "channels"] = "weights"
+    """what is kept or removed as one: single weights, or whole channels, which then really go"""
     keep: Share = 0.01
-    """share of the prunable weights that stays"""
+    """share of the cost that stays: of the prunable weights, or of what `of` names"""
+    of: Literal["parameters", "macs"] | None = None
+    """what `keep` is a share of; none: parameters for weights and multiply-accumulates for channels, as published"""
     floor: Annotated[float, Field(ge=0, le=1)] = 0.1
     """no layer keeps less than this share of `keep`; the paper's alpha"""
+    mode: Literal["penalty", "exact"] = "penalty"
+    """how HARP's rates are held to the budget: by a growing penalty, as published, or exactly at every step"""
+    estimator: Literal["sum", "pruned", "marginal", "zero"] = "sum"
+    """gradient of HARP's rates: summed over the layer, as published, over the pruned, at the margin, or none"""
     gamma: NonNegative = 0.01
     """first weight of HARP's size penalty, which grows by as much every epoch until the budget is met"""
+    start: str = "uniform"
+    """rates HARP starts from, or that scores-only keeps: uniform, erk, lamp, ideal-gas, or a YAML or JSON file"""
     start_keep: Share | None = None
-    """share every layer starts from in HARP; none: 0.1, or `keep` where that is more"""
+    """density HARP starts from; none: 0.1 for weights and 1 for channels, or `keep` where that is more"""
     rate_weight_decay: NonNegative | None = None
-    """weight decay of HARP's learned rates; none: weight_decay, as published"""
+    """weight decay of HARP's learned rates; none: weight_decay in mode penalty, as published, and 0 in mode exact"""
+
+    @property
+    def measure(self) -> Literal["parameters", "macs"]:
+        return self.of or ("parameters" if self.granularity == "weights" else "macs")
 
 
 class FinetuneSettings(TrainingSettings):

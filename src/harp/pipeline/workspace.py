@@ -19,6 +19,7 @@ from harp.randomness import seed_of
 from harp.registry import accepted
 from harp.report import REPORT
 from harp.runs import Run, environment, load_tree, read_json, write_atomic, write_json
+from harp.sparsity import Budget, Units, find_sites, find_units, resize
 from harp.threats import Threat
 
 FOLDERS = {
@@ -152,11 +153,24 @@ class Workspace:
                 std=settings.std,
             ).to(self.device)
 
-    def loaded(self, path: Path) -> nn.Module:
-        """The recipe's network with the weights in `path`."""
-        model = self.model()
-        models.load_weights(model, load_tree(path), str(path))
+    def loaded(self, path: Path, small: bool = False) -> nn.Module:
+        """The recipe's network with the weights in `path`; where it is `small`, without the channels the file lacks."""
+        model, state = self.model(), load_tree(path)
+        if small and self.recipe.prune.granularity == "channels":
+            resize(model, {name: value.shape for name, value in state.items()})
+        models.load_weights(model, state, str(path))
         return model
+
+    @property
+    def budget(self) -> Budget:
+        """What pruning may leave."""
+        settings = self.recipe.prune
+        return Budget(settings.keep, settings.measure, settings.floor)
+
+    def units(self, model: nn.Module) -> Units:
+        """What pruning keeps or removes as one in `model`, with its price."""
+        images, _ = next(iter(self.in_order(self.split.train, 1).once()))
+        return find_units(model, images, self.recipe.prune.granularity, find_sites(model))
 
     def _check_names(self) -> None:
         recipe = self.recipe
