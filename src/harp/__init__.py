@@ -10,7 +10,7 @@ from harp.objectives import OBJECTIVES, PGDAT, Natural
 from harp.pruners import METHODS, Harp, Hydra, Masked, Pruner, Reparam
 from harp.sparsity import Budget, Masks, Site, Sites, find_sites
 from harp.threats import Threat
-from harp.training import fit, sgd
+from harp.training import Precision, fit, sgd
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,7 @@ __all__ = [
     "Masks",
     "Natural",
     "Normalised",
+    "Precision",
     "Pruner",
     "Reparam",
     "Resident",

@@ -20,6 +20,8 @@ CONFIGURATIONS = [
     *({name: {"objective": objective} for name in ("pretrain", "prune", "finetune")} for objective in OBJECTIVES),
     {"prune": {"batch_norm": "mixed"}, "finetune": {"selection": "last"}, "threat": {"norm": "2", "eps": 0.5}},
     {"data": {"holdout": 0.0}, **{name: {"selection": "last"} for name in ("pretrain", "prune", "finetune")}},
+    *({"precision": {"bf16": part}} for part in ("attack", "step")),
+    {"precision": {"bf16": "both", "channels_last": True}},
     {"prune": {"schedule": "cosine-epochs", "validate_every": "2it", "checkpoint_every": "3it"}},
 ]
 

@@ -77,6 +77,15 @@ class AttackSettings(Settings):
     """step size as a share of eps (the paper's 0.0078 at eps 0.031)"""
 
 
+class PrecisionSettings(Settings):
+    channels_last: bool = False
+    """weights and images laid out NHWC in memory, in every stage of the run"""
+    bf16: Literal["none", "attack", "step", "both"] = "none"
+    """autocast to bfloat16 in training: in the attack, in the optimiser's step, or both; measuring stays float32"""
+    compile: bool = False
+    """torch.compile in training; needs a C++ compiler on a CPU"""
+
+
 class TrainingSettings(Settings):
     source: Path | None = None
     """begin from this safetensors file instead of the stage before"""
@@ -178,6 +187,8 @@ class Recipe(Settings):
     """what an attacker may do"""
     attack: AttackSettings = AttackSettings()
     """the attack trained against"""
+    precision: PrecisionSettings = PrecisionSettings()
+    """how training computes"""
     pretrain: PretrainSettings = PretrainSettings()
     """adversarial training of the dense network"""
     prune: PruneSettings = PruneSettings()

@@ -162,6 +162,7 @@ def _train(
             until=until,
             start=start,
             schedule=SCHEDULES[settings.schedule],
+            precision=work.precision,
             seed=work.recipe.seed,
             stage=name,
             on=[stage, show],

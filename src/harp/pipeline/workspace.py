@@ -21,6 +21,7 @@ from harp.report import REPORT
 from harp.runs import Run, environment, load_tree, read_json, write_atomic, write_json
 from harp.sparsity import Budget, Units, find_sites, find_units, resize
 from harp.threats import Threat
+from harp.training import Precision
 
 FOLDERS = {
     "pretrain": "1-pretrain",
@@ -95,6 +96,10 @@ class Workspace:
         return Threat(norm=settings.order, eps=settings.eps)
 
     @property
+    def precision(self) -> Precision:
+        return Precision(**self.recipe.precision.model_dump())
+
+    @property
     def training_attack(self) -> PGD:
         return PGD(steps=self.recipe.attack.steps, step=self.recipe.attack.step)
 
@@ -143,7 +148,7 @@ class Workspace:
             raise HarpError(f"{dataset.name} has images of {height} x {width} pixels; expected square ones")
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self.recipe.seed, "weights"))
-            return models.build(
+            model = models.build(
                 settings.name,
                 classes=len(dataset.classes),
                 channels=dataset.channels,
@@ -151,7 +156,9 @@ class Workspace:
                 width=settings.width,
                 mean=settings.mean,
                 std=settings.std,
-            ).to(self.device)
+            )
+        # Here and not in training alone: one layout, so one set of kernels, from the first step to the exported file.
+        return self.precision.lay_out(model.to(self.device))
 
     def loaded(self, path: Path, small: bool = False) -> nn.Module:
         """The recipe's network with the weights in `path`; where it is `small`, without the channels the file lacks."""

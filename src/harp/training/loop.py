@@ -13,6 +13,7 @@ from harp.objectives import Objective
 from harp.pruners import Pruner
 from harp.randomness import generator, seed_of
 from harp.training.optimisers import set_lr
+from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
 
 
@@ -35,6 +36,7 @@ def fit(
     until: int,
     start: int = 0,
     schedule: Schedule = SCHEDULES["cosine"],
+    precision: Precision = FLOAT32,
     seed: int = 0,
     stage: str = "fit",
     on: Sequence[Callable[[Moment], None]] = (),
@@ -45,7 +47,8 @@ def fit(
     (dropout), so a resumed run repeats an uninterrupted one. Raises `HarpError` for batches or losses that are not
     finite; callbacks never see such a step.
     """
-    model.train()
+    precision.lay_out(model).train()
+    view = precision.view(model)
     pruner.push(start)
     step = start
     if step >= until:
@@ -55,7 +58,7 @@ def fit(
             raise HarpError(f"{stage}: the batch of step {step + 1} holds NaN or infinite pixels")
         noise = generator(seed, stage, "attack", step, device=x.device)
         with _global_noise(seed_of(seed, stage, "model", step), x.device):
-            for evaluate in objective(model, x, y, noise):
+            for evaluate in objective(view, precision.batch(x), y, noise):
                 factor = schedule(step, until, data.steps_per_epoch)
                 set_lr(optimiser, factor)
                 model.zero_grad(set_to_none=True)

@@ -53,6 +53,7 @@ class Stage:
             self.model.load_state_dict(state["model"])
             self.pruner.load_state_dict(state["pruner"])
             self.optimiser.load_state_dict(_from_text_keys(state["optimiser"]))
+            _lay_out_like_parameters(self.optimiser)
             self.best, self._losses, step = state["best"], state["losses"], state["step"]
         self.metrics.rewind(step)
         return step
@@ -122,6 +123,15 @@ class Stage:
         for name, value in self.model.state_dict().items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise HarpError(f"{name} became NaN or infinite in training; a lower learning rate usually helps")
+
+
+@torch.no_grad()
+def _lay_out_like_parameters(optimiser: torch.optim.Optimizer) -> None:
+    # A file knows no strides, and sums over other strides may round otherwise: as autograd lays out gradients.
+    for param, state in optimiser.state.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == param.shape:
+                state[key] = torch.empty_like(param, dtype=value.dtype).copy_(value)
 
 
 def _to_text_keys(state: Tree) -> Tree:
