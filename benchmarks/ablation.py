@@ -56,12 +56,16 @@ def dense(seed: int, threads: int) -> Path:
     return model_files(work)["dense"]
 
 
+def folder(row: str, keep: float, seed: int) -> Path:
+    words = "".join(letter if letter.isalnum() else "-" for letter in row)
+    return RUNS / "ablation" / f"{words}-{keep:g}-seed{seed}"
+
+
 def measure(row: str, keep: float, seed: int, threads: int) -> dict[str, Any]:
     values = read_recipe(find_recipe("cifar10-ablation")) | {"seed": seed, "threads": threads}
     values["prune"] |= ROWS[row] | {"keep": keep, "source": str(dense(seed, threads))}
     recipe = make_recipe(values)
-    words = "".join(letter if letter.isalnum() else "-" for letter in row)
-    work = Workspace(recipe, RUNS / "ablation" / f"{words}-{keep:g}-seed{seed}", Display(Console()))
+    work = Workspace(recipe, folder(row, keep, seed), Display(Console()))
     run_stages(work, ["prune"])
     run_stages(work, ["finetune"])
     flags = attacked(work, "finetuned")
