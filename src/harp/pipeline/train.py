@@ -12,12 +12,13 @@ from harp.config import PruneSettings, TrainingSettings
 from harp.errors import HarpError
 from harp.evaluation import correct
 from harp.evaluation.evaluate import evaluation_noise
+from harp.objectives import AWP, LEVEL, OBJECTIVES
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.pruners import METHODS, Masked, Pruner
 from harp.registry import accepted
 from harp.runs import load_tree, save_tree, write_json
 from harp.sparsity import Budget, Masks, find_sites, uniform
-from harp.training import SCHEDULES, Moment, Stage, fit, sgd
+from harp.training import SCHEDULES, Moment, Stage, fit, sgd, steps_per_epoch
 from harp.training.stage import Validate
 
 # Not a setting: attack noise is drawn per batch, so another size would select other epochs.
@@ -40,7 +41,8 @@ def prune(work: Workspace) -> None:
     factory = METHODS[settings.method]
     options: dict[str, Any] = {"gamma": settings.gamma, "start_keep": settings.start_keep}
     used = accepted(factory, options)
-    per_epoch = work.batches("prune", settings.batch_size).steps_per_epoch
+    data = work.batches("prune", settings.batch_size)
+    per_epoch = steps_per_epoch(data, work.objective(settings, data))
     pruner = factory(sites, budget, **used, **accepted(factory, {"steps_per_epoch": per_epoch}))
     unused = [name for name in options if name not in used and name in settings.model_fields_set]
     if settings.rate_weight_decay is not None and "rates" not in pruner.trainables():
@@ -109,7 +111,9 @@ def _train(
     began = time.monotonic()
     work.open()
     data = work.batches(name, settings.batch_size)
-    until = settings.epochs * data.steps_per_epoch
+    objective = work.objective(settings, data)
+    per_epoch = steps_per_epoch(data, objective)
+    until = settings.epochs * per_epoch
     optimiser = sgd(
         model,
         pruner,
@@ -123,10 +127,11 @@ def _train(
         model,
         pruner,
         optimiser,
-        per_epoch=data.steps_per_epoch,
+        objective=objective,
+        per_epoch=per_epoch,
         until=until,
-        every=Step.parse(settings.validate_every).steps(data.steps_per_epoch),
-        checkpoint=Step.parse(settings.checkpoint_every).steps(data.steps_per_epoch),
+        every=Step.parse(settings.validate_every).steps(per_epoch),
+        checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
         validate=_validator(work, name) if settings.selection == "best" else None,
     )
     start = stage.resume()
@@ -139,7 +144,8 @@ def _train(
         fit(
             model,
             data,
-            objective=work.objective(settings),
+            objective=objective,
+            ascent=AWP(settings.awp, settings.awp_warmup * per_epoch) if settings.awp else LEVEL,
             optimiser=optimiser,
             pruner=pruner,
             until=until,
@@ -150,7 +156,7 @@ def _train(
             on=[stage, show],
         )
     selected = stage.select()
-    notes = finish(model, pruner)
+    notes = [*finish(model, pruner), *_unused(name, settings), *objective.notes()]
     save_tree(stage.folder / "model.safetensors", dict(model.state_dict()))
     record = {
         "selected_step": selected,
@@ -164,6 +170,16 @@ def _train(
     stage.clear()
     for note in notes:
         work.display.say(f"note: {note}")
+
+
+def _unused(stage: str, settings: TrainingSettings) -> list[str]:
+    """A note for each setting of objectives that was changed and that this stage's has no use for."""
+    factory, name = OBJECTIVES[settings.objective], settings.objective
+    values = settings.model_dump(include={"batch_norm", "beta", "replays", "guard_every"}, exclude_defaults=True)
+    unused = sorted(set(values) - set(accepted(factory, values)))
+    notes = [f"{name} has no {option}: {stage}.{option} was not used" for option in unused]
+    late = settings.awp_warmup and not settings.awp
+    return [*notes, f"{stage}.awp_warmup was not used: {stage}.awp is 0"] if late else notes
 
 
 def _validator(work: Workspace, stage: str) -> Validate:
