@@ -91,10 +91,20 @@ class TrainingSettings(Settings):
     """begin from this safetensors file instead of the stage before"""
     objective: str = "pgd-at"
     """what is minimised (`harp list`)"""
+    beta: NonNegative | None = None
+    """weight of the divergence from the clean answers in trades and mart; none: 6 and 5, their papers' values"""
+    replays: Count | None = None
+    """optimiser steps a batch is used for in free-at; none: 4"""
+    guard_every: Span = "1ep"
+    """how often fast-at checks that PGD finds no more than its one step does"""
+    awp: NonNegative = 0.0
+    """adversarial weight perturbation (AWP), as a share of each weight's norm; its paper's 0.005 to 0.01; 0: off"""
+    awp_warmup: Annotated[int, Field(ge=0)] = 0
+    """epochs before AWP begins"""
     epochs: Count = 100
     """passes over the training images"""
     batch_size: Count = 128
-    """images per optimiser step"""
+    """images per batch"""
     lr: Positive = 0.1
     """largest learning rate of SGD"""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -1,7 +1,7 @@
 """The three training stages: pretrain, prune, finetune."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -11,13 +11,15 @@ from harp.config import PruneSettings, TrainingSettings
 from harp.errors import HarpError
 from harp.evaluation import correct
 from harp.evaluation.evaluate import evaluation_noise
+from harp.objectives import AWP, LEVEL
 from harp.pipeline.settle import settle
+from harp.pipeline.unused import METHOD_OPTIONS, unused_by_method, unused_by_objective
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.pruners import METHODS, Masked, Pruner
 from harp.registry import accepted
 from harp.runs import load_tree, save_tree
 from harp.sparsity import Masks, Sites, find_sites
-from harp.training import SCHEDULES, Moment, Stage, fit, sgd
+from harp.training import SCHEDULES, Moment, Stage, fit, sgd, steps_per_epoch
 from harp.training.stage import Validate
 
 # Not a setting: attack noise is drawn per batch, so another size would select other epochs.
@@ -36,33 +38,17 @@ def prune(work: Workspace) -> None:
     settings = work.recipe.prune
     model = work.loaded(dense_weights(work))
     units = work.units(model)
-    per_epoch = work.batches("prune", settings.batch_size).steps_per_epoch
+    data = work.batches("prune", settings.batch_size)
+    per_epoch = steps_per_epoch(data, work.objective(settings, data))
     stage = {"steps_per_epoch": per_epoch, "steps": settings.epochs * per_epoch}
     factory = METHODS[settings.method]
-    options = {name: getattr(settings, name) for name in OPTIONS}
+    options = {name: getattr(settings, name) for name in METHOD_OPTIONS}
     pruner = factory(units, work.budget, **accepted(factory, {**options, **stage}))
 
     def finish(model: nn.Module, pruner: Pruner) -> tuple[nn.Module, list[str]]:
-        notes = [f"{who}: prune.{name} was not used" for who, name in _unused(settings, pruner)]
-        return settle(work, model, units, pruner, notes)
+        return settle(work, model, units, pruner, list(unused_by_method(settings, pruner)))
 
     _train(work, "prune", settings, model, pruner, finish)
-
-
-OPTIONS = ("gamma", "mode", "estimator", "start", "start_keep")
-
-
-def _unused(settings: PruneSettings, pruner: Pruner) -> Iterator[tuple[str, str]]:
-    """Settings that were made and mean nothing to this method."""
-    used = accepted(METHODS[settings.method], dict.fromkeys(OPTIONS))
-    made = settings.model_fields_set
-    for name in OPTIONS:
-        if name in made and name not in used:
-            yield f"{settings.method} has no {name}", name
-    if settings.rate_weight_decay is not None and "rates" not in pruner.trainables():
-        yield f"{settings.method} has no rate_weight_decay", "rate_weight_decay"
-    if settings.mode == "exact" and "mode" in used and "gamma" in made:
-        yield "mode exact has no gamma", "gamma"
 
 
 def finetune(work: Workspace) -> None:
@@ -126,7 +112,9 @@ def _train(
     began = time.monotonic()
     work.open()
     data = work.batches(name, settings.batch_size)
-    until = settings.epochs * data.steps_per_epoch
+    objective = work.objective(settings, data)
+    per_epoch = steps_per_epoch(data, objective)
+    until = settings.epochs * per_epoch
     optimiser = sgd(
         model,
         pruner,
@@ -140,10 +128,11 @@ def _train(
         model,
         pruner,
         optimiser,
-        per_epoch=data.steps_per_epoch,
+        objective=objective,
+        per_epoch=per_epoch,
         until=until,
-        every=Step.parse(settings.validate_every).steps(data.steps_per_epoch),
-        checkpoint=Step.parse(settings.checkpoint_every).steps(data.steps_per_epoch),
+        every=Step.parse(settings.validate_every).steps(per_epoch),
+        checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
         validate=_validator(work, name) if settings.selection == "best" else None,
     )
     start = stage.resume()
@@ -156,7 +145,8 @@ def _train(
         fit(
             model,
             data,
-            objective=work.objective(settings),
+            objective=objective,
+            ascent=AWP(settings.awp, settings.awp_warmup * per_epoch) if settings.awp else LEVEL,
             optimiser=optimiser,
             pruner=pruner,
             until=until,
@@ -169,6 +159,7 @@ def _train(
         )
     selected = stage.select()
     model, notes = finish(model, pruner)
+    notes = [*notes, *unused_by_objective(name, settings), *objective.notes()]
     save_tree(stage.folder / "model.safetensors", dict(model.state_dict()))
     record = {
         "selected_step": selected,

@@ -10,6 +10,7 @@ from torch import nn
 
 from harp import data, models
 from harp.attacks import ATTACKS, PGD
+from harp.clock import Step
 from harp.config import Recipe, TrainingSettings, different, identity, make_recipe, read_recipe, write_recipe
 from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, Objective
@@ -103,10 +104,14 @@ class Workspace:
     def training_attack(self) -> PGD:
         return PGD(steps=self.recipe.attack.steps, step=self.recipe.attack.step)
 
-    def objective(self, settings: TrainingSettings) -> Objective:
+    def objective(self, settings: TrainingSettings, batches: data.Batches) -> Objective:
+        """What the stage of `settings` minimises over `batches`."""
         factory = OBJECTIVES[settings.objective]
-        options = {"attack": self.training_attack, "threat": self.threat, "batch_norm": settings.batch_norm}
-        return factory(**accepted(factory, options))
+        guard = Step.parse(settings.guard_every).steps(batches.steps_per_epoch)
+        options = {"batch_norm": settings.batch_norm, "beta": settings.beta, "replays": settings.replays}
+        chosen = {name: value for name, value in options.items() if value is not None}
+        common = {"attack": self.training_attack, "threat": self.threat, "guard_every": guard}
+        return factory(**accepted(factory, {**common, **chosen}))
 
     @cached_property
     def split(self) -> Split:
