@@ -2,9 +2,11 @@
 
 from harp.sparsity.allocations import ALLOCATIONS, allocation, allot, from_logits, from_rates, rates_at
 from harp.sparsity.budgets import Budget, Counts, apportion
-from harp.sparsity.channels import Channels, find_channels, remove, resize
+from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, trace_macs
+from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.masks import Masks, top_mask
+from harp.sparsity.removal import remove, resize
 from harp.sparsity.sites import Site, Sites, find_sites
 from harp.sparsity.units import ChannelUnits, Units, Weights, find_units, units_of
 
@@ -15,9 +17,11 @@ __all__ = [
     "Channels",
     "Cost",
     "Counts",
+    "Group",
     "Masks",
     "Site",
     "Sites",
+    "Slice",
     "Units",
     "Weights",
     "allocation",

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
-from harp.sparsity.channels import Channels, Slice, find_channels
-from harp.sparsity.costs import Cost, trace_macs
+from harp.sparsity.channels import find_channels
+from harp.sparsity.costs import Cost, Vector, trace_macs
+from harp.sparsity.groups import Channels, Slice
 from harp.sparsity.sites import Site, Sites
 
 
@@ -130,15 +131,14 @@ class ChannelUnits(Units):
             quadratic += rest * numpy.outer(first[1], second[1])
         return Cost(constant, linear, quadratic)
 
-    def _length(self, site: Site, axis: int) -> tuple[float, numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]]:
+    def _length(self, site: Site, axis: int) -> tuple[float, Vector]:
         """How long an axis is: what stays in any case, and what each pool's unit adds."""
         fixed, adds = float(site.param.shape[axis]), numpy.zeros(len(self.groups))
         for index, group in enumerate(self.groups):
             for part in group.members:
                 if part.name == site.name and part.axis == axis:
-                    owned = int((part.owner >= 0).sum())
-                    adds[index] += owned / group.size
-                    fixed -= owned
+                    adds[index] += part.each
+                    fixed -= part.each * group.size
         return fixed, adds
 
     def first_scores(self) -> dict[str, Tensor]:
@@ -154,11 +154,11 @@ class ChannelUnits(Units):
         return scores
 
     def weight_counts(self) -> list[int]:
-        return [sum(self._read(part) for part in group.consumers) for group in self.groups]
+        return [sum(self._read(part) * group.size for part in group.consumers) for group in self.groups]
 
     def _read(self, part: Slice) -> int:
         param = next(site.param for site in self.sites if site.name == part.name)
-        return param.numel() // param.shape[part.axis] * int((part.owner >= 0).sum())
+        return param.numel() // param.shape[part.axis] * part.each
 
     def dimensions(self) -> list[int]:
         shapes = {site.name: site.param.shape for site in self.sites}
@@ -169,10 +169,8 @@ class ChannelUnits(Units):
 
     def _silenced(self, weight: Tensor, slices: list[tuple[str, Slice]], masks: Mapping[str, Tensor]) -> Tensor:
         for name, part in slices:
-            owner = part.owner.to(weight.device)
-            bits = masks[name].to(weight.dtype)[owner.clamp(min=0)]
             shape = [-1 if axis == part.axis else 1 for axis in range(weight.ndim)]
-            weight = weight * torch.where(owner >= 0, bits, torch.ones_like(bits)).view(shape)
+            weight = weight * part.mask(masks[name]).to(weight.dtype).view(shape)
         return weight
 
 

@@ -1,0 +1,201 @@
+"""Which indices of which tensors the dependency graph of a network ties to one another.
+
+Torch-Pruning (Fang et al., DepGraph, CVPR 2023) traces the graph and knows how indices pass from layer to layer. Only
+that is taken from it: its own groups forget an index's second origin and take the channels of a grouped convolution
+for independent.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from harp.errors import HarpError
+
+Port = tuple[Any, Any]  # a node of the graph, and Torch-Pruning's function that prunes one side of it
+Place = tuple[str, int, int]  # tensor, axis, index
+
+
+class Ties:
+    """Numbered indices of ports and of tensors, the edges between them, and why some of them have to stay."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Any, int] = {}
+        self.edges: list[tuple[int, int]] = []
+        self.reasons: dict[int, str] = {}
+        self.places: dict[Place, int] = {}
+        self.inputs: set[tuple[str, int]] = set()  # axes that are inputs of weights
+        self.outputs: set[tuple[str, int]] = set()  # axes that are outputs of weights
+
+    def number(self, port: Port, index: int) -> int:
+        """The number of an index at a port, a new one where it is new."""
+        return self.numbers.setdefault((port, index), len(self.numbers))
+
+    def place(self, place: Place) -> int:
+        """The number of a place in a tensor, a new one where it is new."""
+        return self.places.setdefault(place, self.numbers.setdefault(place, len(self.numbers)))
+
+
+def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
+    """The shape of every tensor of the `state_dict`, in definition order, a tied one under its first name only."""
+    first: dict[int, str] = {}
+    state = model.state_dict(keep_vars=True)
+    return {name: tensor.shape for name, tensor in state.items() if first.setdefault(id(tensor), name) == name}
+
+
+def trace(model: nn.Module, example: Tensor) -> Ties:
+    """The ties of a network; `example` is one batch of its inputs.
+
+    `model` is in eval mode and its parameters require gradients. Raises `HarpError` where Torch-Pruning is not
+    installed or cannot trace the network.
+    """
+    try:
+        from torch_pruning.dependency import DependencyGraph
+    except ImportError as error:
+        hint = "pip install harp-pruning[structured]"
+        raise HarpError(f"pruning channels needs Torch-Pruning: {hint} ({error})") from error
+    graph = DependencyGraph()
+    logits: list[Tensor] = []
+
+    def forward(net: nn.Module, images: Tensor) -> Tensor:
+        logits.append(net(images))
+        return logits[0]
+
+    try:
+        # Without a forward_fn the batch would be taken apart into one argument per image.
+        graph.build_dependency(model, example, forward_fn=forward, verbose=False)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise HarpError(f"Torch-Pruning cannot trace {type(model).__name__} ({reason})") from error
+    ties = Ties()
+    ports = _walk(graph, ties)
+    anchor = _Anchor(model, graph, ties, logits[0].grad_fn)
+    for port, indices in ports.items():
+        anchor(port, sorted(indices))
+    return ties
+
+
+def _walk(graph: Any, ties: Ties) -> dict[Port, set[int]]:
+    """Every index that is reached at each port from the outputs of the weights; every edge passed becomes a tie."""
+    from torch_pruning._helpers import _HybridIndex
+
+    reached: dict[Port, set[int]] = defaultdict(set)
+    queue: list[tuple[Port, set[int]]] = []
+    for module, node in graph.module2node.items():
+        if isinstance(module, _ConvNd | nn.Linear):
+            pruner = graph.get_pruner_of_module(module)
+            queue.append(((node, pruner.prune_out_channels), set(range(pruner.get_out_channels(module)))))
+    for port, indices in queue:
+        reached[port] |= indices
+    while queue:
+        port, indices = queue.pop()
+        for edge in port[0].dependencies:
+            if edge.trigger != port[1]:
+                continue
+            # A root_idx travels through the mappings unchanged: here it tells where each index came from.
+            passed = [_HybridIndex(idx=i, root_idx=i) for i in sorted(indices)]
+            for mapping in edge.index_mapping:
+                passed = passed if mapping is None else mapping(passed)
+            target = (edge.target, edge.handler)
+            ties.edges += [
+                (ties.number(port, p.root_idx), ties.number(target, p.idx)) for p in passed if p.root_idx is not None
+            ]
+            if fresh := {p.idx for p in passed} - reached[target]:
+                reached[target] |= fresh
+                queue.append((target, fresh))
+    return reached
+
+
+class _Anchor:
+    """Ties the indices of a port to their places in tensors, or notes why they have to stay."""
+
+    def __init__(self, model: nn.Module, graph: Any, ties: Ties, end: Any):
+        self.graph, self.ties, self.end = graph, ties, end
+        self.paths = {module: path for path, module in model.named_modules()}
+        self.shapes = shapes_of(model)
+        state = model.state_dict(keep_vars=True)
+        self.names = {id(state[name]): name for name in self.shapes}
+
+    def __call__(self, port: Port, indices: Iterable[int]) -> None:
+        node, side = port
+        module = node.module
+        outward = side == self.graph.get_pruner_of_module(module).prune_out_channels
+        obstacle = self._obstacle(node, outward)
+        for index in indices:
+            number = self.ties.number(port, index)
+            if obstacle:
+                self.ties.reasons[number] = obstacle
+            if isinstance(module, nn.Parameter):
+                self._tie(number, (self.names[id(module)], node.pruning_dim, index))
+            else:
+                self._tie_module(number, module, outward, index)
+
+    def _tie(self, number: int, place: Place) -> None:
+        name, axis, index = place
+        if index < self.shapes[name][axis]:
+            self.ties.edges.append((number, self.ties.place(place)))
+        else:
+            self.ties.reasons[number] = f"the tracer's indices do not fit {name}"
+
+    def _tie_module(self, number: int, module: nn.Module, outward: bool, index: int) -> None:
+        for what, axis, place in places(module, outward, index):
+            tensor = getattr(module, what)
+            if tensor is not None:
+                self._tie(number, (self.names[id(tensor)], axis, place))
+        if isinstance(module, _ConvNd | nn.Linear):
+            axes = self.ties.outputs if outward or _per_channel(module) else self.ties.inputs
+            axes.add((self.names[id(module.weight)], places(module, outward, 0)[0][1]))
+
+    def _obstacle(self, node: Any, outward: bool) -> str | None:
+        kinds = self.graph.ops.OPTYPE
+        kind = type(node.module).__name__
+        if node.type == kinds.OUTPUT or (outward and node.grad_fn is self.end):
+            return "its channels are the logits"
+        if node.type in (kinds.LN, kinds.GN):
+            return f"{kind} {self.paths[node.module]} takes its statistics over these channels"
+        if node.type in (kinds.MHA, kinds.LSTM, kinds.EMBED):
+            return f"its channels pass through {kind} {self.paths[node.module]}"
+        return None
+
+
+def _per_channel(module: nn.Module) -> bool:
+    """Depthwise: every input channel has filters of its own."""
+    return isinstance(module, _ConvNd) and module.groups == module.in_channels > 1
+
+
+def places(module: nn.Module, outward: bool, index: int) -> list[tuple[str, int, int]]:
+    """Where an output (or input) channel of a layer sits: (tensor, axis, index), first in the weight.
+
+    Places that come together in one list can only go together. In a grouped convolution these are the same offset in
+    every group, so that the number of groups stays; in a depthwise one all filters of an input channel.
+    """
+    if isinstance(module, nn.Linear):
+        return [("weight", 0, index), ("bias", 0, index)] if outward else [("weight", 1, index)]
+    if isinstance(module, _ConvNd):
+        return _places(module, outward, index)
+    if isinstance(module, _NormBase):
+        return [(what, 0, index) for what in ("weight", "bias", "running_mean", "running_var")]
+    if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+        return [("weight", 0, index)]
+    return []
+
+
+def _places(module: _ConvNd, outward: bool, index: int) -> list[tuple[str, int, int]]:
+    groups, transposed = module.groups, module.transposed
+    filters = module.out_channels // groups
+    if _per_channel(module):
+        channel = index // filters if outward else index
+        outputs = range(channel * filters, (channel + 1) * filters)
+        weight = [channel] if transposed else outputs
+        return [*(("weight", 0, i) for i in weight), *(("bias", 0, i) for i in outputs)]
+    size = module.out_channels if outward else module.in_channels
+    offset = index % (size // groups)
+    every = range(offset, size, size // groups)
+    # The axis of one group's inputs, in a transposed convolution of its outputs, is shared by all groups.
+    weight = [offset] if outward == transposed else every
+    axis = int(outward == transposed)
+    return [*(("weight", axis, i) for i in weight), *(("bias", 0, i) for i in every if outward)]

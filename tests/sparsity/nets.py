@@ -1,0 +1,94 @@
+"""Tiny networks, one for each way in which channels are tied."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 3, 1)
+        self.inner = nn.Conv2d(3, 4, 1)
+        self.outer = nn.Conv2d(4, 3, 1)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = x + self.outer(self.inner(x).relu())
+        return self.head(x.mean((2, 3)))
+
+
+class Concatenated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 2, 1)
+        self.second = nn.Conv2d(2, 3, 1)
+        self.norm = nn.BatchNorm2d(5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.first(x), self.second(x)], 1)
+        return self.head(self.norm(x).relu().mean((2, 3)))
+
+
+class Gated(nn.Module):
+    """Squeeze and excite: the gate's outputs are tied to the channels they scale."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 1)
+        self.squeeze = nn.Linear(4, 3)
+        self.excite = nn.Linear(3, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        gate = self.excite(self.squeeze(x.mean((2, 3))).relu()).sigmoid()
+        return self.head((x * gate[:, :, None, None]).relu().mean((2, 3)))
+
+
+class Shared(nn.Module):
+    """One layer used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(2, 3)
+        self.layer = nn.Linear(3, 3)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(self.stem(x).relu()).relu()
+        return self.head(self.layer(x).relu())
+
+
+class Scaled(nn.Module):
+    """A bare parameter beside the layers, and a layer norm over channels."""
+
+    def __init__(self, normed: bool):
+        super().__init__()
+        self.stem = nn.Linear(2, 4)
+        self.scale = nn.Parameter(torch.full((4,), 1e-6))
+        self.norm = nn.LayerNorm(4) if normed else nn.Identity()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.scale * self.stem(x).relu()))
+
+
+def chain() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+def flat() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+
+
+def depthwise(filters: int = 1) -> nn.Module:
+    wide = 3 * filters
+    layers = [nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Conv2d(3, wide, 2, groups=3), nn.ReLU(), nn.Conv2d(wide, 2, 1)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def grouped() -> nn.Module:
+    layers = [nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 6, 1, groups=2), nn.ReLU(), nn.Conv2d(6, 2, 1)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
