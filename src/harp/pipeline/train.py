@@ -18,7 +18,7 @@ from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.pruners import METHODS, Masked, Pruner
 from harp.registry import accepted
 from harp.runs import load_tree, save_tree
-from harp.sparsity import Masks, Sites, find_sites
+from harp.sparsity import Masks, Sites
 from harp.training import SCHEDULES, Moment, Stage, fit, sgd, steps_per_epoch
 from harp.training.stage import Validate
 
@@ -30,7 +30,7 @@ def pretrain(work: Workspace) -> None:
     """1-pretrain/model.safetensors: the dense network, adversarially trained."""
     settings = work.recipe.pretrain
     model = work.loaded(settings.source) if settings.source else work.model()
-    _train(work, "pretrain", settings, model, Pruner(find_sites(model)), lambda model, pruner: (model, []))
+    _train(work, "pretrain", settings, model, Pruner(work.sites(model)), lambda model, pruner: (model, []))
 
 
 def prune(work: Workspace) -> None:
@@ -55,9 +55,9 @@ def finetune(work: Workspace) -> None:
     """3-finetune/model.safetensors: the weights that were left, trained on under their fixed masks."""
     settings = work.recipe.finetune
     model = work.loaded(settings.source or _previous(work, "prune"), small=True)
-    sites = find_sites(model)
+    sites = work.sites(model)
     # Channels are gone by now: what is left trains as any dense network does.
-    pruner = Pruner(sites) if work.recipe.prune.granularity == "channels" else Masked(sites, _masks(work, sites))
+    pruner = Pruner(sites) if work.channels else Masked(sites, _masks(work, sites))
     _train(work, "finetune", settings, model, pruner, lambda model, pruner: (model, []))
 
 

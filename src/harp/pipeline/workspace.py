@@ -1,12 +1,13 @@
 """What every stage of a run needs: its folder, images, network, threat and display, checked before any work begins."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harp import data, models
 from harp.attacks import ATTACKS, PGD
@@ -20,7 +21,7 @@ from harp.randomness import seed_of
 from harp.registry import accepted
 from harp.report import REPORT
 from harp.runs import Run, environment, load_tree, read_json, write_atomic, write_json
-from harp.sparsity import Budget, Units, find_sites, find_units, resize
+from harp.sparsity import Budget, Sites, Units, find_sites, find_units, resize
 from harp.threats import Threat
 from harp.training import Precision
 
@@ -167,10 +168,16 @@ class Workspace:
 
     def loaded(self, path: Path, small: bool = False) -> nn.Module:
         """The recipe's network with the weights in `path`; where it is `small`, without the channels the file lacks."""
-        model, state = self.model(), load_tree(path)
-        if small and self.recipe.prune.granularity == "channels":
-            resize(model, {name: value.shape for name, value in state.items()})
+        state = load_tree(path)
+        model = self.smaller(state) if small else self.model()
         models.load_weights(model, state, str(path))
+        return model
+
+    def smaller(self, state: Mapping[str, Tensor]) -> nn.Module:
+        """The recipe's network in the shapes of `state`, which are its own unless channels are pruned."""
+        model = self.model()
+        if self.channels:
+            resize(model, {name: value.shape for name, value in state.items()})
         return model
 
     @property
@@ -179,10 +186,24 @@ class Workspace:
         settings = self.recipe.prune
         return Budget(settings.keep, settings.measure, settings.floor)
 
+    @property
+    def channels(self) -> bool:
+        """Whether channels are pruned, and with them the network's shape."""
+        return self.recipe.prune.granularity == "channels"
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One image, to trace networks with: [1, c, h, w]."""
+        image, _ = next(iter(self.in_order(self.split.train, 1).once()))
+        return image
+
+    def sites(self, model: nn.Module) -> Sites:
+        """The weights of `model` that pruning and its budget are about."""
+        return find_sites(model, self.recipe.model.include, self.recipe.model.exclude)
+
     def units(self, model: nn.Module) -> Units:
         """What pruning keeps or removes as one in `model`, with its price."""
-        images, _ = next(iter(self.in_order(self.split.train, 1).once()))
-        return find_units(model, images, self.recipe.prune.granularity, find_sites(model))
+        return find_units(model, self.example, self.recipe.prune.granularity, self.sites(model))
 
     def _check_names(self) -> None:
         recipe = self.recipe
