@@ -18,7 +18,7 @@ from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.registry import accepted
 from harp.report import write_report
 from harp.runs import Tree, load_tree, read_json, save_tree, write_json
-from harp.sparsity import Masks, find_sites
+from harp.sparsity import Masks
 
 EXAMPLES = 10  # as many as fit side by side on a page
 
@@ -101,7 +101,7 @@ _STAGE_OF = {"dense": "pretrain", "pruned": "prune", "finetuned": "finetune"}
 
 
 def _size(work: Workspace, name: str, model: nn.Module) -> dict[str, int]:
-    total = sum(site.size for site in find_sites(model))
+    total = sum(site.size for site in work.sites(model))
     if name == "dense":
         return {"kept": total, "total": total}
     path = final_masks(work) if name == "finetuned" else work.run.at(FOLDERS["prune"]) / "masks.safetensors"

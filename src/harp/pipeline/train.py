@@ -16,7 +16,7 @@ from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.pruners import METHODS, Masked, Pruner
 from harp.registry import accepted
 from harp.runs import load_tree, save_tree, write_json
-from harp.sparsity import Budget, Masks, find_sites, uniform
+from harp.sparsity import Budget, Masks, uniform
 from harp.training import SCHEDULES, Moment, Stage, fit, sgd
 from harp.training.stage import Validate
 
@@ -28,14 +28,14 @@ def pretrain(work: Workspace) -> None:
     """1-pretrain/model.safetensors: the dense network, adversarially trained."""
     settings = work.recipe.pretrain
     model = work.loaded(settings.source) if settings.source else work.model()
-    _train(work, "pretrain", settings, model, Pruner(find_sites(model)), lambda model, pruner: [])
+    _train(work, "pretrain", settings, model, Pruner(work.sites(model)), lambda model, pruner: [])
 
 
 def prune(work: Workspace) -> None:
     """2-prune: the pruned network, its masks, what was learned, and how the budget was shared out."""
     settings = work.recipe.prune
     model = work.loaded(dense_weights(work))
-    sites = find_sites(model)
+    sites = work.sites(model)
     budget = Budget(settings.keep, settings.floor)
     factory = METHODS[settings.method]
     options: dict[str, Any] = {"gamma": settings.gamma, "start_keep": settings.start_keep}
@@ -57,12 +57,15 @@ def finetune(work: Workspace) -> None:
     """3-finetune/model.safetensors: the weights that were left, trained on under their fixed masks."""
     settings = work.recipe.finetune
     model = work.loaded(settings.source or _previous(work, "prune"))
-    sites = find_sites(model)
+    sites = work.sites(model)
     path = final_masks(work)
     masks = load_tree(path)
     missing = [site.name for site in sites if site.name not in masks]
     if missing:
         raise HarpError(f"{path} has no mask for {missing[0]}: it belongs to another model")
+    strange = sorted(set(masks) - {site.name for site in sites})
+    if strange:
+        raise HarpError(f"{path} has a mask for {strange[0]}, which model.include and model.exclude do not select")
     pruner = Masked(sites, Masks({site.name: masks[site.name] for site in sites}))
     _train(work, "finetune", settings, model, pruner, lambda model, pruner: [])
 
@@ -70,7 +73,7 @@ def finetune(work: Workspace) -> None:
 def check_budget(work: Workspace) -> None:
     """Raises `HarpError` for a budget the network cannot meet: now, and not after an hour of pretraining."""
     settings = work.recipe.prune
-    Budget(settings.keep, settings.floor).floors([site.size for site in find_sites(work.model())])
+    Budget(settings.keep, settings.floor).floors([site.size for site in work.sites(work.model())])
 
 
 def dense_weights(work: Workspace) -> Path:

@@ -19,6 +19,7 @@ from harp.randomness import seed_of
 from harp.registry import accepted
 from harp.report import REPORT
 from harp.runs import Run, environment, load_tree, read_json, write_atomic, write_json
+from harp.sparsity import Sites, find_sites
 from harp.threats import Threat
 
 FOLDERS = {
@@ -151,6 +152,11 @@ class Workspace:
                 mean=settings.mean,
                 std=settings.std,
             ).to(self.device)
+
+    def sites(self, model: nn.Module) -> Sites:
+        """The prunable weights of the recipe's network, `model`."""
+        settings = self.recipe.model
+        return find_sites(model, settings.include, settings.exclude)
 
     def loaded(self, path: Path) -> nn.Module:
         """The recipe's network with the weights in `path`."""
