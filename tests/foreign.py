@@ -112,8 +112,8 @@ _CONFIGS: dict[str, tuple[str, str, dict[str, object]]] = {
 
 def _start(network: nn.Module) -> None:
     # transformers starts most layers at a deviation of 0.02, which is meant for wide ones, and MobileViT even the
-    # scales of its batch norms. In these narrow ones the signal dies: the logits of MobileNetV2 vary by 1e-28 over images,
-    # LeViT's by 1e-10, MobileViT's not at all.
+    # scales of its batch norms. In these narrow ones the signal dies: over images the logits of MobileNetV2 vary by
+    # 1e-28, LeViT's by 1e-10, MobileViT's not at all.
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)

@@ -50,13 +50,17 @@ class DataSettings(Settings):
 
 class ModelSettings(Settings):
     name: str = "digits_cnn"
-    """network (`harp list`), or path/to/file.py:factory"""
+    """network (`harp list`), timm:NAME, torchvision:NAME, hf:FOLDER_OR_ID, or path/to/file.py:factory"""
     width: Positive = 1.0
     """factor on the channel counts"""
     mean: tuple[float, ...] | None = None
     """per-channel mean subtracted inside the model; eps stays in pixels"""
     std: tuple[float, ...] | None = None
     """per-channel deviation divided by inside the model"""
+    include: tuple[str, ...] = ()
+    """prunable weights: name, module or glob (`layer1.*`), `class:Linear`, `re:PATTERN`; none: all of the model's"""
+    exclude: tuple[str, ...] = ()
+    """weights that are never pruned, selected likewise; it wins over include, and they count in no budget"""
 
 
 class ThreatSettings(Settings):
@@ -135,7 +139,7 @@ class PruneSettings(TrainingSettings):
     granularity: Literal["weights", "channels"] = "weights"
     """what is kept or removed as one: single weights, or whole channels, which then really go"""
     keep: Share = 0.01
-    """share of the cost that stays: of the prunable weights, or of what `of` names"""
+    """share that stays: of the prunable weights (model.include, model.exclude), or of what `of` names"""
     of: Literal["parameters", "macs"] | None = None
     """what `keep` is a share of; none: parameters for weights and multiply-accumulates for channels, as published"""
     floor: Annotated[float, Field(ge=0, le=1)] = 0.1

@@ -61,7 +61,7 @@ class FastAT(Objective):
         return [
             (
                 f"catastrophic overfitting in {found}, first at step {batch}: of {images} training images {right} were "
-                f"right under FGSM-RS, and {held} of these under PGD, too; do not trust the last epoch, but one from before"
+                f"right under FGSM-RS, and {held} of these under PGD, too; trust an epoch from before, not the last"
             )
         ]
 

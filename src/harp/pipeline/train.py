@@ -67,6 +67,9 @@ def _masks(work: Workspace, sites: Sites) -> Masks:
     missing = [site.name for site in sites if site.name not in masks]
     if missing:
         raise HarpError(f"{path} has no mask for {missing[0]}: it belongs to another model")
+    strange = sorted(set(masks) - {site.name for site in sites})
+    if strange:
+        raise HarpError(f"{path} has a mask for {strange[0]}, which model.include and model.exclude do not select")
     return Masks({site.name: masks[site.name] for site in sites})
 
 
