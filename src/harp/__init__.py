@@ -5,7 +5,7 @@ from harp.data import DATA, Loader, Resident
 from harp.errors import HarpError
 from harp.evaluation import evaluate, summary
 from harp.export import bake
-from harp.models import MODELS, Normalised
+from harp.models import MODELS, Logits, Normalised
 from harp.objectives import OBJECTIVES, PGDAT, Natural
 from harp.pruners import METHODS, Harp, Hydra, Masked, Pruner, Reparam
 from harp.sparsity import Budget, Masks, Site, Sites, find_sites
@@ -27,6 +27,7 @@ __all__ = [
     "HarpError",
     "Hydra",
     "Loader",
+    "Logits",
     "Masked",
     "Masks",
     "Natural",
