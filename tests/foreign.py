@@ -33,7 +33,7 @@ _CONFIGS: dict[str, tuple[str, str, dict[str, object]]] = {
             "num_attention_heads": [2, 3, 4],
             "depths": [1, 1, 1],
             "key_dim": [8, 8, 8],
-            "down_ops": [["Subsample", 8, 2, 2, 2, 2], ["Subsample", 8, 4, 2, 2, 2]],
+            "down_ops": [["Subsample", 8, 2, 2, 2, 1], ["Subsample", 8, 4, 2, 2, 2]],
         },
     ),
     "mobilenet_v2": (

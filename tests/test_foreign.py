@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from harp.sparsity import find_sites
+
 from .foreign import CLASSES, FOREIGN, bare, images, varies
 
 
@@ -21,3 +23,10 @@ def test_a_constant_network_is_noticed():
 
 def test_a_bare_network_keeps_its_wrapped_output():
     assert not isinstance(bare("resnet")(images()), torch.Tensor)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_every_weight_of_a_foreign_network_matters(name):
+    model = FOREIGN[name]()
+    model(images(8)).square().sum().backward()
+    assert not [site.name for site in find_sites(model) if site.param.grad is None or not site.param.grad.any()]

@@ -58,7 +58,7 @@ class ModelSettings(Settings):
     std: tuple[float, ...] | None = None
     """per-channel deviation divided by inside the model"""
     include: tuple[str, ...] = ()
-    """prunable weights: name, module or glob (`layer1.*`), `class:Linear`, `re:PATTERN`; none: all of the model's"""
+    """to prune: name, module, glob (`layer1.*`), `class:Linear`, `re:PATTERN` (no comma in a flag); none: all"""
     exclude: tuple[str, ...] = ()
     """weights that are never pruned, selected likewise; it wins over include, and they count in no budget"""
 

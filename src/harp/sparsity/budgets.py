@@ -89,7 +89,8 @@ def solve(family: Family, sizes: Sequence[int], floors: Sequence[int], cost: Cos
     low, high = -100.0, 100.0
     for _ in range(64):
         middle = (low + high) / 2
-        low, high = (low, middle) if cost(_units(family, middle, sizes, floors)) > target else (middle, high)
+        dear = cost(_units(family, middle, sizes, floors)) > target + SLACK
+        low, high = (low, middle) if dear else (middle, high)
     return low
 
 
@@ -115,7 +116,8 @@ def apportion(
     cost = cost or _plain(shares)
     if not cost(floors) <= target <= cost(caps) or any(f > c for f, c in zip(floors, caps, strict=True)):
         raise ValueError(f"no integers within the floors and caps cost {target}")
-    counts = [min(max(math.floor(s), f), c) for s, f, c in zip(shares, floors, caps, strict=True)]
+    # A share that is an integer may come out of float arithmetic a little below it.
+    counts = [min(max(math.floor(s + 1e-9), f), c) for s, f, c in zip(shares, floors, caps, strict=True)]
     spent = cost(counts)
     while spent > target:
         movable = [i for i, count in enumerate(counts) if count > floors[i]]

@@ -13,7 +13,7 @@ from harp.errors import HarpError
 from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, Vector, trace_macs
 from harp.sparsity.groups import Channels, Slice
-from harp.sparsity.sites import Site, Sites
+from harp.sparsity.sites import Site, Sites, find_sites
 
 
 class Units(ABC):
@@ -179,12 +179,26 @@ def units_of(what: Sites | Units) -> Units:
     return what if isinstance(what, Units) else Weights(what)
 
 
-def find_units(model: nn.Module, example: Tensor, kind: Literal["weights", "channels"], priced: Sites) -> Units:
-    """The units of `model` for either granularity, priced for budgets of parameters and of MACs."""
+def find_units(
+    model: nn.Module, example: Tensor, kind: Literal["weights", "channels"] = "weights", sites: Sites | None = None
+) -> Units:
+    """The units of either granularity, with their prices in parameters and in multiply-accumulates.
+
+    `example` float [1, c, h, w] is traced; `sites` (None: `find_sites(model)`) are the weights that budgets count.
+    Channels that a weight outside `sites` makes or reads stay. Raises `HarpError` where no channel can go.
+    """
+    sites = sites or find_sites(model)
     macs = trace_macs(model, example)
-    return (
-        Weights(priced, macs) if kind == "weights" else ChannelUnits(model, find_channels(model, example), priced, macs)
-    )
+    if kind == "weights":
+        return Weights(sites, macs)
+    return ChannelUnits(model, _within(find_channels(model, example), model, sites), sites, macs)
+
+
+def _within(channels: Channels, model: nn.Module, sites: Sites) -> Channels:
+    outside = {site.name for site in find_sites(model)} - {site.name for site in sites}
+    touched = {group.name: sorted({part.name for part in group.members} & outside) for group in channels.groups}
+    reasons = {name: f"{names[0]} is not selected" for name, names in touched.items() if names}
+    return Channels(tuple(g for g in channels.groups if g.name not in reasons), {**channels.fixed, **reasons})
 
 
 def _scaled(weight: Tensor, fan_in: int) -> Tensor:
