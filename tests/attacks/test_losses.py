@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from harp.attacks.losses import LOSSES, crossentropy, margin
+from harp.attacks.losses import LOSSES, crossentropy, divergence, margin
 
 
 def test_margin_by_hand():
@@ -29,3 +29,20 @@ def test_each_example_has_its_own_loss_and_a_worse_answer_a_higher_one(name):
     losses = LOSSES[name](logits, torch.zeros(3, dtype=torch.long))
     assert losses.shape == (3,)
     assert losses[0] < losses[1] < losses[2]
+
+
+def test_divergence_by_hand():
+    # p = (1/2, 1/2) and q = (1/4, 3/4); KL(p || q) = ln 2 - ln 3 / 2 and KL(q || p) = 3/4 ln 3 - ln 2.
+    even, odd = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, math.log(3)]])
+    assert divergence(odd, even).tolist() == pytest.approx([math.log(2) - math.log(3) / 2])
+    assert divergence(even, odd).tolist() == pytest.approx([0.75 * math.log(3) - math.log(2)])
+    assert divergence(torch.cat([odd, even]), torch.cat([odd, even])).tolist() == [0, 0]
+
+
+def test_divergence_trains_both_answers_and_a_certain_one_stays_finite():
+    logits, clean = torch.tensor([[0.0, 300.0]], requires_grad=True), torch.tensor([[1.0, 0.0]], requires_grad=True)
+    divergence(logits, clean).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    assert torch.isfinite(clean.grad).all()
+    assert logits.grad.abs().sum() > 0
+    assert clean.grad.abs().sum() > 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harp.attacks import ATTACKS, PGD
-from harp.attacks.losses import LOSSES
+from harp.attacks.losses import LOSSES, divergence
 from harp.randomness import generator
 from harp.threats import Threat
 from tests.attacks.linear import WEIGHTS, images, labels, linear, margins
@@ -191,6 +191,41 @@ def test_a_wrong_answer_beats_a_higher_loss():
     # Without steps each restart is a random start, wrong with probability 1/2; of 40 one is.
     adv = PGD(steps=0, restarts=40)(model, x, y, Threat(math.inf, 0.1), noise())
     assert (model(adv).argmax(1) != y).all()
+
+
+@pytest.mark.parametrize("norm", [math.inf, 2])
+def test_kl_goes_from_a_gaussian_start_to_the_nearer_end_and_needs_no_label(norm):
+    model, x, y, threat = linear(), images(16), labels(16), Threat(norm, 0.1)
+    attack = PGD(steps=20, loss="kl", start="gaussian")
+    adv = attack(model, x, y, threat, noise())
+    assert torch.equal(adv, attack(model, x, 1 - y, threat, noise()))
+    # The divergence grows from 0 at the image to both sides.
+    start = torch.empty(16, 4).normal_(generator=noise()) @ torch.tensor(WEIGHTS)
+    moved = (adv - x).flatten(1) @ torch.tensor(WEIGHTS)
+    reach = {math.inf: L1, 2: L2}[norm]
+    assert moved.tolist() == pytest.approx((0.1 * reach * start.sign()).tolist(), rel=1e-4)
+
+
+def test_the_best_restart_counts_for_kl():
+    # Of an image's two ends the one beyond the boundary, or the more surprising one: some restart finds it.
+    model, x, y, threat = linear(bias=0.5), images(16), labels(16), Threat(math.inf, 0.1)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+        best = PGD(steps=20, loss="kl", start="gaussian", restarts=12)(model, x, y, threat, noise())
+        m = model(x)[:, 1] - model(x)[:, 0]
+        ends = torch.stack([m - 0.1 * L1, m + 0.1 * L1])
+        logits = torch.stack([-ends / 2, ends / 2], -1)
+        surprise = torch.stack([divergence(end, model(x)) for end in logits])
+        assert divergence(model(best), model(x)).tolist() == pytest.approx(surprise.amax(0).tolist(), rel=1e-4)
+
+
+def test_a_gaussian_start_is_a_thousandth_of_normal_noise_inside_the_threat():
+    x, attack = images(64), PGD(steps=0, start="gaussian")
+    adv = attack(linear(), x, labels(64), Threat(math.inf, 0.1), noise())
+    assert torch.allclose(adv - x, 1e-3 * torch.empty_like(x).normal_(generator=noise()), atol=1e-7)
+    for norm in (math.inf, 2):
+        threat = Threat(norm, 5e-4)
+        assert (threat.excess(attack(linear(), x, labels(64), threat, noise()), x) <= 1e-7).all()
 
 
 def test_an_attack_is_a_value():

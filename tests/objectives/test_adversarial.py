@@ -56,18 +56,6 @@ def test_pgd_at_of_a_linear_model_in_closed_form():
     assert evaluate().item() == pytest.approx(torch.log1p(torch.exp(-margin)).mean().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("objective", "forwards"),
-    [(Natural(), 1), (PGDAT(ATTACK, THREAT), 1), (PGDAT(ATTACK, THREAT, "mixed"), 2)],
-)
-def test_running_statistics_see_so_many_batches_a_step(objective, forwards):
-    model = network()
-    for steps in (1, 2):
-        for evaluate in objective(model, images(8), labels(8), noise()):
-            evaluate().backward()
-        assert model[1].num_batches_tracked == forwards * steps
-
-
 def test_mixed_statistics_are_those_of_the_clean_and_then_the_adversarial_batch():
     model, x = network(), images(8)
     adv = ATTACK(model, x, labels(8), THREAT, noise())
@@ -84,22 +72,6 @@ def test_the_clean_forward_changes_no_loss(batch_norm):
     (evaluate,) = closures(PGDAT(ATTACK, THREAT, batch_norm), model)
     (plain,) = closures(PGDAT(ATTACK, THREAT), network())
     assert evaluate().item() == plain().item()
-
-
-@pytest.mark.parametrize("objective", [Natural(), PGDAT(ATTACK, THREAT), PGDAT(ATTACK, THREAT, "mixed")])
-def test_gradients_come_from_the_closure_alone_and_the_model_stays_in_train_mode(objective):
-    model = network()
-    (evaluate,) = closures(objective, model)
-    assert all(param.grad is None for param in model.parameters())
-    assert all(module.training for module in model.modules())
-    evaluate().backward()
-    assert all(param.grad is not None for param in model.parameters())
-
-
-def test_a_closure_may_be_evaluated_twice():
-    model = network()
-    (evaluate,) = closures(PGDAT(ATTACK, THREAT), model)
-    assert evaluate().item() == evaluate().item()
 
 
 def test_the_attack_sees_the_model_in_eval_mode():

@@ -9,18 +9,28 @@ import transformers
 from safetensors.numpy import load_file
 
 from harp.errors import HarpError
-from harp.objectives import OBJECTIVES
-from harp.pipeline import run_stages
+from harp.objectives import OBJECTIVES, FastAT
+from harp.pipeline import STAGES, run_stages
 from harp.pipeline import train as train_module
 from harp.pruners import METHODS
-from harp.runs import read_json
+from harp.runs import Metrics, read_json
 from tests.tiny import results, workspace
+
+
+def everywhere(**settings):
+    return dict.fromkeys(("pretrain", "prune", "finetune"), settings)
+
+
+# Killed below at steps 6, 7 and 5, after checkpoints at 6, 6 and 3: with free-at within the four replays of a batch.
+SHORT = {"epochs": 2, "checkpoint_every": "3it"}
+AWP = {"awp": 0.01, "awp_warmup": 1}
 
 CONFIGURATIONS = [
     *({"prune": {"method": method}} for method in METHODS),
-    *({name: {"objective": objective} for name in ("pretrain", "prune", "finetune")} for objective in OBJECTIVES),
+    *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),
+    {**everywhere(objective="free-at", replays=3, **SHORT), "threat": {"norm": "2", "eps": 0.5}},
     {"prune": {"batch_norm": "mixed"}, "finetune": {"selection": "last"}, "threat": {"norm": "2", "eps": 0.5}},
-    {"data": {"holdout": 0.0}, **{name: {"selection": "last"} for name in ("pretrain", "prune", "finetune")}},
+    {"data": {"holdout": 0.0}, **everywhere(selection="last")},
     *({"precision": {"bf16": part}} for part in ("attack", "step")),
     {"precision": {"bf16": "both", "channels_last": True}},
     {"prune": {"schedule": "cosine-epochs", "validate_every": "2it", "checkpoint_every": "3it"}},
@@ -52,16 +62,17 @@ def run_killed_at(folder, monkeypatch, stage, step, **sections):
     with monkeypatch.context() as patch:
         patch.setattr(train_module, "fit", dying)
         with pytest.raises(Killed):
-            run_stages(workspace(folder, **sections))
+            run_stages(workspace(folder, **sections), [name for name in STAGES if name != "report"])
 
 
 @pytest.mark.parametrize("sections", CONFIGURATIONS, ids=json.dumps)
 def test_every_choice_trains_resumes_bit_identically_and_exports(tmp_path, monkeypatch, sections):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_stages(workspace(whole, **sections))
+    measured = [name for name in STAGES if name != "report"]  # half of the time, and no part of what is compared
+    run_stages(workspace(whole, **sections), measured)
     for stage, step in (("pretrain", 6), ("prune", 7), ("finetune", 5)):
         run_killed_at(killed, monkeypatch, stage, step, **sections)
-    run_stages(workspace(killed, **sections))
+    run_stages(workspace(killed, **sections), measured)
     assert results(killed) == results(whole)
     exported = load_file(whole / "export" / "model.safetensors")
     manifest = read_json(whole / "export" / "manifest.json")
@@ -128,6 +139,62 @@ def test_a_stage_that_ends_over_budget_settles_exactly_and_says_so(tmp_path):
 def test_settings_a_method_has_no_use_for_are_named(tmp_path):
     run_stages(workspace(tmp_path, prune={"method": "hydra"}), ["pretrain", "prune"])
     assert read_json(tmp_path / "2-prune" / "done.json")["notes"] == ["hydra has no gamma: prune.gamma was not used"]
+
+
+def notes(folder, stage):
+    return read_json(folder / stage / "done.json")["notes"]
+
+
+def test_settings_an_objective_has_no_use_for_are_named(tmp_path):
+    unused = {"objective": "natural", "epochs": 1, "beta": 1, "replays": 2, "guard_every": "2it", "awp_warmup": 1}
+    run_stages(workspace(tmp_path, pretrain={**unused, "batch_norm": "mixed"}), ["pretrain"])
+    assert notes(tmp_path, "1-pretrain") == [
+        *(
+            f"natural has no {name}: pretrain.{name} was not used"
+            for name in ("batch_norm", "beta", "guard_every", "replays")
+        ),
+        "pretrain.awp_warmup was not used: pretrain.awp is 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("used", "other"),
+    [
+        ({"objective": "trades", "beta": 1}, {"beta": 2}),
+        ({"objective": "mart", "beta": 1}, {"beta": 2}),
+        ({"objective": "free-at", "replays": 2}, {"replays": 3}),
+        ({"objective": "natural", "awp": 0.1}, {"awp": 0.2}),
+        ({"objective": "natural", "awp": 0.1}, {"awp_warmup": 1}),
+    ],
+    ids=json.dumps,
+)
+def test_settings_of_objectives_are_used(tmp_path, used, other):
+    short = {"epochs": 2, "selection": "last"}
+    for name, settings in (("used", {**short, **used}), ("other", {**short, **used, **other})):
+        run_stages(workspace(tmp_path / name, pretrain=settings, data={"train": 80}), ["pretrain"])
+        assert notes(tmp_path / name, "1-pretrain") == []
+    weights = [(tmp_path / name / "1-pretrain" / "model.safetensors").read_bytes() for name in ("used", "other")]
+    assert weights[0] != weights[1]
+
+
+def test_an_epoch_is_a_pass_over_the_images_however_often_a_batch_is_used(finished, tmp_path):
+    source = str(finished / "1-pretrain" / "model.safetensors")
+    free = {"objective": "free-at", "epochs": 2, "gamma": 2**-30}
+    run_stages(workspace(tmp_path, prune={"source": source, **free}), ["prune"])
+    records = list(Metrics(tmp_path / "2-prune" / "metrics.jsonl"))
+    assert [(r["step"], r["epoch"]) for r in records] == [(16, 1), (32, 2)]
+    # HARP's own epochs: its penalty has just gone on to the next one.
+    assert [r["pruner"]["gamma"] for r in records] == [2 * 2**-30, 3 * 2**-30]
+    assert read_json(tmp_path / "2-prune" / "done.json")["steps"] == 32
+
+
+def test_what_an_objective_has_noticed_is_told_and_outlives_a_kill(tmp_path, monkeypatch):
+    settings = {"objective": "fast-at", "guard_every": "2it", "epochs": 2, "checkpoint_every": "3it"}
+    monkeypatch.setattr(FastAT, "_check", lambda self, *_: self.collapses.append([self.batches, 32, 30, 0]))
+    run_killed_at(tmp_path, monkeypatch, "pretrain", 6, pretrain=settings)
+    run_stages(workspace(tmp_path, pretrain=settings), ["pretrain"])
+    (note,) = notes(tmp_path, "1-pretrain")
+    assert note.startswith("catastrophic overfitting in 4 of 4 checks, first at step 2: of 32 training images 30 ")
 
 
 def test_an_evaluation_made_too_early_is_made_whole(finished, tmp_path):

@@ -5,11 +5,11 @@ from torch import nn
 from harp.attacks import PGD
 from harp.data import Images, Resident
 from harp.errors import HarpError
-from harp.objectives import PGDAT, Natural
+from harp.objectives import PGDAT, FreeAT, Natural, Objective
 from harp.pruners import Harp, Masked, Pruner
 from harp.sparsity import Budget, Masks, find_sites
 from harp.threats import Threat
-from harp.training import SCHEDULES, fit, sgd
+from harp.training import SCHEDULES, fit, sgd, steps_per_epoch
 
 OBJECTIVE = PGDAT(PGD(steps=2), Threat(eps=0.1))
 
@@ -70,6 +70,61 @@ def test_moments_count_steps_and_tell_the_learning_rate():
     train(network(), Pruner(), 4, on=[moments.append], schedule=SCHEDULES["constant"])
     assert [m.step for m in moments] == [1, 2, 3, 4]
     assert {m.lr for m in moments} == {0.05}
+
+
+class Recorded(Objective):
+    """Three steps a batch; remembers which batch, noise and global draw each one saw."""
+
+    replays = 3
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, model, x, y, noise):
+        draw = torch.rand(1, generator=noise).item()
+        for _ in range(3):
+            self.seen.append((x.sum().item(), draw, torch.rand(1).item()))
+            yield lambda: nn.functional.cross_entropy(model(x), y)
+
+
+def test_a_batch_is_used_for_as_many_steps_as_the_objective_says():
+    objective, rates = Recorded(), []
+    assert steps_per_epoch(data(), objective) == 12
+    schedule = SCHEDULES["cosine-epochs"]
+    train(network(), Pruner(), 24, objective=objective, schedule=schedule, on=[lambda m: rates.append(m.lr)])
+    batches = [x.sum().item() for (x, _), _ in zip(data().after(0), range(8), strict=False)]
+    assert [batch for batch, _, _ in objective.seen] == [batch for batch in batches for _ in range(3)]
+    # One noise a batch, and torch's global generator anew for every step.
+    assert len({draw for _, draw, _ in objective.seen}) == 8
+    assert len({draw for _, _, draw in objective.seen}) == 24
+    assert rates == [0.05 * schedule(step, 24, 12) for step in range(24)]
+
+
+@pytest.mark.parametrize("start", range(1, 8))
+def test_a_start_within_the_replays_of_a_batch_sees_what_was_left_of_it(start):
+    whole, rest = Recorded(), Recorded()
+    train(network(), Pruner(), 8, objective=whole)
+    train(network(), Pruner(), 8, objective=rest, start=start)
+    done = start % 3  # made again to get at the next, but not used
+    assert rest.seen[done:] == whole.seen[start:]
+
+
+@pytest.mark.parametrize("start", [3, 4, 6])
+def test_free_at_resumes_bit_identically_from_within_a_batch(start):
+    def run(parts):
+        model, pruner, objective, step = network(), Pruner(), FreeAT(Threat(eps=0.1), replays=4), 0
+        optimiser = sgd(model, pruner, lr=0.05)
+        for until in parts:
+            if step:
+                state, objective = objective.state_dict(), FreeAT(Threat(eps=0.1), replays=4)
+                objective.load_state_dict(state)
+            options = {"schedule": SCHEDULES["constant"], "start": step, "until": until}
+            fit(model, data(), objective=objective, optimiser=optimiser, pruner=pruner, **options)
+            step = until
+        return {**model.state_dict(), **objective.state_dict()}
+
+    whole, parts = run([10]), run([start, 10])
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
 def test_nothing_happens_when_there_is_nothing_left_to_do():

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.objectives import Natural
+from harp.objectives import FreeAT, Natural
 from harp.pruners import Pruner
 from harp.runs import load_tree
 from harp.sparsity import find_sites
+from harp.threats import Threat
 from harp.training import Moment, Stage, sgd
 
 
@@ -77,6 +78,17 @@ def test_resuming_restores_everything_and_drops_later_records(tmp_path):
     assert [record["step"] for record in second.metrics] == [2]
     second(moment(4))
     assert [record["loss"] for record in second.metrics] == [1.0, 5.0]
+
+
+def test_the_objectives_state_is_in_the_checkpoint(tmp_path):
+    objective = FreeAT(Threat())
+    first = stage(tmp_path, objective=objective)
+    first(moment(2))
+    objective.delta = torch.full([2, 1, 1, 1], 0.01)
+    first(moment(4))
+    again = FreeAT(Threat())
+    assert stage(tmp_path, objective=again).resume() == 4
+    assert torch.equal(again.delta, objective.delta)
 
 
 def test_a_state_that_is_not_finite_never_replaces_a_checkpoint(tmp_path):

@@ -57,13 +57,12 @@ class FastAT(Objective):
         if not self.collapses:
             return []
         batch, images, right, held = self.collapses[0]
-        found = f"{len(self.collapses)} of {self.batches // self.guard_every} checks"
-        return [
-            (
-                f"catastrophic overfitting in {found}, first at step {batch}: of {images} training images {right} were "
-                f"right under FGSM-RS, and {held} of these under PGD, too; trust an epoch from before, not the last"
-            )
-        ]
+        note = (
+            f"catastrophic overfitting in {len(self.collapses)} of {self.batches // self.guard_every} checks, first at "
+            f"step {batch}: of {images} training images {right} were right under FGSM-RS, and {held} of these under "
+            "PGD, too; do not trust the last epoch, but one from before"
+        )
+        return [note]
 
     def state_dict(self) -> Tree:
         return {"batches": self.batches, "collapses": [list(found) for found in self.collapses]}

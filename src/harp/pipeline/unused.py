@@ -12,11 +12,11 @@ OBJECTIVE_OPTIONS = {"batch_norm", "beta", "replays", "guard_every"}
 
 
 def unused_by_method(settings: PruneSettings, pruner: Pruner) -> Iterator[str]:
-    """A note for each setting of methods that was made and that this one, or its mode, has no use for."""
-    made, used = settings.model_fields_set, accepted(METHODS[settings.method], dict.fromkeys(METHOD_OPTIONS))
-    for name in METHOD_OPTIONS:
-        if name in made and name not in used:
-            yield f"{settings.method} has no {name}: prune.{name} was not used"
+    """A note for each setting of methods that was changed and that this one, or its mode, has no use for."""
+    made = settings.model_dump(include=set(METHOD_OPTIONS), exclude_defaults=True)
+    used = accepted(METHODS[settings.method], made)
+    for name in sorted(set(made) - set(used)):
+        yield f"{settings.method} has no {name}: prune.{name} was not used"
     if settings.rate_weight_decay is not None and "rates" not in pruner.trainables():
         yield f"{settings.method} has no rate_weight_decay: prune.rate_weight_decay was not used"
     if settings.mode == "exact" and "mode" in used and "gamma" in made:
