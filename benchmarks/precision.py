@@ -149,7 +149,8 @@ def main() -> None:
     options = parser.parse_args()
     work = Workspace(make_recipe(read_recipe(find_recipe(options.recipe))))
     model = trained(work, options.weights, options.epochs)
-    record: dict[str, Any] = {"recipe": options.recipe, "weights": str(options.weights or f"{options.epochs} epochs")}
+    origin = "/".join(options.weights.parts[-3:]) if options.weights else f"{options.epochs} epochs"
+    record: dict[str, Any] = {"recipe": options.recipe, "weights": origin}
     record["fidelity"] = fidelity(work, model)
     record["speed"] = [
         row
