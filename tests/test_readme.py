@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import harp
@@ -45,6 +46,19 @@ def test_the_counting_example_counts(tmp_path):
     masks = load_file(tmp_path / "export" / "masks.safetensors")
     total = sum(mask.numel() for mask in masks.values())
     assert said == [str(round(0.1 * total)), "of", str(total)]
+
+
+def test_the_loop_of_ones_own_prunes():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    digits = load("digits").train
+    loader = DataLoader(TensorDataset(digits.images[:64] / 255, digits.labels[:64]), batch_size=32)
+    scope = {"model": model, "loader": loader, "harp": harp, "cross_entropy": cross_entropy}
+    scope |= {"attack": harp.PGD(steps=2), "threat": harp.Threat(eps=0.1), "noise": torch.Generator()}
+    exec(compile(BLOCKS[2], "README.md", "exec"), scope)
+    assert scope["search"].epoch == 1
+    masks = scope["search"].settle()
+    assert sum(int(model.state_dict()[name].count_nonzero()) for name in masks) == round(0.01 * masks.total)
 
 
 def test_the_commands_exist():

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from harp.errors import HarpError
+from harp.pruners.attached import Attached
 from harp.registry import Registry
 from harp.runs import Tree
 from harp.sparsity import Masks, Sites
@@ -51,6 +53,22 @@ class Pruner:
     def kept(self) -> dict[nn.Parameter, Tensor]:
         """Which entries of each site the network has now, bool; a site left out has them all."""
         return {}
+
+    def attach(self, optimiser: Optimizer, start: int = 0) -> Attached:
+        """Pull and push, and the penalty, around every `optimiser.step()` of a loop that stays as it is.
+
+        Bit for bit the explicit loop; a context manager, or `detach()` ends it. Pushes once at once; `start` is the
+        number of steps done before. At each step, in this order: the penalty's gradient is added, `pull`, the step,
+        `push`, and gradients of sites and trainables are None, whichever of the model and the optimiser the loop
+        zeroes. So of several backward passes before a step all count and the penalty counts once; clipping
+        the model's gradients clips what is pulled, and not the penalty. bfloat16 autocast is as in any loop.
+
+        Raises `HarpError` for an optimiser without the trainables, or with sites that are computed from them
+        (`harp.sgd` makes the right one), and at the step for torch's GradScaler (float16), for a step inside
+        autocast, and for a closure that is called twice (LBFGS). Move the model to its device before the pruner is
+        made.
+        """
+        return Attached(self, optimiser, start)
 
     def settle(self) -> Masks:
         """The masks that meet the budget exactly; the model is the network they leave.

@@ -1,0 +1,110 @@
+"""Pull and push in a training loop that knows nothing of pruning: hooks around the optimiser's step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from harp.errors import HarpError
+
+if TYPE_CHECKING:
+    from harp.pruners.base import Pruner
+
+# Where it is true, torch's GradScaler leaves gradients as they are and sets `found_inf` on the optimiser: how a
+# pruner notices a scaler, which knows the optimiser's parameters only and so would leave the sites' gradients scaled.
+_TAKES_SCALED = "_step_supports_amp_scaling"
+
+
+class Attached:
+    """A pruner in somebody else's loop, until `detach` or the end of a `with`; see `Pruner.attach`."""
+
+    def __init__(self, pruner: Pruner, optimiser: Optimizer, start: int = 0):
+        _check_parameters(pruner, optimiser)
+        self.pruner, self.optimiser, self.step = pruner, optimiser, start
+        self._pulled = False
+        pruner.push(start)
+        self._clear()
+        self._hooks = [
+            optimiser.register_step_pre_hook(self._before),
+            optimiser.register_step_post_hook(self._after),
+        ]
+        self._takes_scaled = vars(optimiser).get(_TAKES_SCALED)
+        setattr(optimiser, _TAKES_SCALED, True)
+
+    def detach(self) -> None:
+        """The optimiser is as it was; the model keeps the weights it has. A second time does nothing."""
+        if self._hooks and self._takes_scaled is None:
+            delattr(self.optimiser, _TAKES_SCALED)
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.detach()
+
+    def _before(self, optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if hasattr(optimiser, "found_inf"):
+            raise HarpError("a GradScaler scales gradients the optimiser does not know; train in bfloat16 without one")
+        if any(torch.is_autocast_enabled(site.param.device.type) for site in self.pruner.sites):
+            raise HarpError("a step inside autocast, which keeps old weights; end the region before optimiser.step()")
+        self._pulled = False
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._pull()
+            return None
+
+        # Lightning's backward pass is in the closure, so the gradients do not exist before it.
+        def evaluate() -> Any:
+            loss = closure()
+            self._pull()
+            return loss
+
+        return args[:1], {**kwargs, "closure": evaluate}
+
+    @torch.enable_grad()
+    def _pull(self) -> None:
+        if self._pulled:
+            name = type(self.optimiser).__name__
+            raise HarpError(f"{name} evaluates its closure more than once a step; expected an optimiser such as SGD")
+        self._pulled = True
+        penalty = self.pruner.penalty()
+        if penalty.requires_grad:
+            torch.autograd.backward(penalty)
+        self.pruner.pull()
+
+    @torch.enable_grad()
+    def _after(self, optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.step += 1
+        self.pruner.push(self.step)
+        self._clear()
+
+    def _clear(self) -> None:
+        # model.zero_grad knows no latents, optimiser.zero_grad no sites.
+        for param in (*_latents(self.pruner), *(site.param for site in self.pruner.sites)):
+            param.grad = None
+
+
+def _latents(pruner: Pruner) -> list[nn.Parameter]:
+    return [param for params in pruner.trainables().values() for param in params]
+
+
+def _check_parameters(pruner: Pruner, optimiser: Optimizer) -> None:
+    held = {id(param) for group in optimiser.param_groups for param in group["params"]}
+    for role, params in pruner.trainables().items():
+        if any(id(param) not in held for param in params):
+            raise HarpError(
+                f"the optimiser does not train the pruner's {role}; harp.sgd(model, pruner) makes one that does"
+            )
+    latents = {id(param) for param in _latents(pruner)}
+    for site in pruner.sites:
+        if id(site.param) in held - latents:
+            raise HarpError(
+                f"the optimiser trains {site.name}, which the pruner computes; harp.sgd(model, pruner) makes one that "
+                "does not"
+            )
