@@ -31,6 +31,9 @@ def find_channels(model: nn.Module, example: Tensor) -> Channels:
     verifier = Verifier(copied, example, draws)
     with torch.enable_grad():
         ties = trace(copied, verifier.images)
-    candidates = group(ties, shapes_of(copied))
+    shapes = shapes_of(copied)
+    candidates = group(ties, shapes)
     groups, reasons = verifier.sound(candidates.groups)
-    return Channels(tuple(groups), {**candidates.fixed, **reasons})
+    order = {name: number for number, name in enumerate(shapes)}
+    fixed = sorted({**candidates.fixed, **reasons}.items(), key=lambda item: order[item[0].partition("#")[0]])
+    return Channels(tuple(groups), dict(fixed))
