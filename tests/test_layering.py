@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes"},
+    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras"},
     {"sparsity", "attacks", "models", "data"},
     {"pruners", "objectives"},
     {"training", "evaluation", "export", "report"},
@@ -17,7 +17,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 SOURCE = Path(__file__).parents[1] / "src" / "harp"
 FILES = sorted(SOURCE.rglob("*.py"))
 TOP = {"__init__.py", "__main__.py"}  # the public names and `python -m harp` may see everything
-GROUND = {"config": {"errors", "clock"}, "registry": {"errors"}, "runs": {"errors"}}
+GROUND = {"config": {"errors", "clock"}, "registry": {"errors"}, "runs": {"errors"}, "extras": {"errors"}}
 
 
 def room_of(path: Path) -> str:

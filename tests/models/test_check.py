@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.models import check_logits
+from harp.models import Logits, check_logits
+from harp.models.check import adapted
 
 
 class Answers(nn.Module):
@@ -66,3 +67,16 @@ def test_images_the_network_cannot_take_are_named(channels, size):
 def test_anything_but_float_logits_is_refused(answer, message):
     with pytest.raises(HarpError, match=message):
         check_logits(Answers(answer), 10, 3, 8)
+
+
+def test_a_network_is_wrapped_only_where_it_returns_no_tensor():
+    plain, wrapping = network(), Answers({"logits": torch.zeros(2, 10)})
+    assert adapted(plain, 3, 8) is plain
+    model = adapted(wrapping, 3, 8)
+    assert isinstance(model, Logits)
+    check_logits(model, 10, 3, 8)
+
+
+def test_an_output_without_logits_is_named():
+    with pytest.raises(HarpError, match=r"^the network returns an object of type dict without"):
+        check_logits(adapted(Answers({}), 3, 8), 10, 3, 8)

@@ -39,7 +39,8 @@ def test_mean_and_std_go_inside_the_model():
     [
         ({"name": "resnet81"}, "no model 'resnet81'; did you mean 'resnet18'"),
         ({"name": "net.py"}, "names a file but no function"),
-        ({"name": "timm:resnet18"}, "no model 'timm:resnet18'"),
+        ({"name": "tim:resnet18"}, "no model 'tim:resnet18'.* or timm:NAME, torchvision:NAME, hf:NAME; or a file of"),
+        ({"name": "timm"}, "no model 'timm'"),
         ({"classes": 0}, "classes 0"),
         ({"channels": 0}, "channels 0"),
         ({"size": -8}, "size -8"),

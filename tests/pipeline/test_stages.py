@@ -5,6 +5,7 @@ import shutil
 
 import numpy
 import pytest
+import transformers
 from safetensors.numpy import load_file
 
 from harp.errors import HarpError
@@ -20,6 +21,8 @@ CONFIGURATIONS = [
     *({name: {"objective": objective} for name in ("pretrain", "prune", "finetune")} for objective in OBJECTIVES),
     {"prune": {"batch_norm": "mixed"}, "finetune": {"selection": "last"}, "threat": {"norm": "2", "eps": 0.5}},
     {"data": {"holdout": 0.0}, **{name: {"selection": "last"} for name in ("pretrain", "prune", "finetune")}},
+    *({"precision": {"bf16": part}} for part in ("attack", "step")),
+    {"precision": {"bf16": "both", "channels_last": True}},
     {"prune": {"schedule": "cosine-epochs", "validate_every": "2it", "checkpoint_every": "3it"}},
 ]
 
@@ -152,3 +155,43 @@ def test_fine_tuning_may_begin_from_somebody_elses_pruned_network(finished, tmp_
     run_stages(workspace(tmp_path, finetune={"source": source}))
     ours, theirs = tmp_path / "export" / "model.safetensors", finished / "export" / "model.safetensors"
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A run of a ViT from its configuration, its attention and all but the first layer's weights left unpruned."""
+    folder = tmp_path_factory.mktemp("foreign")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    transformers.ViTConfig(patch_size=4, **sizes).save_pretrained(folder / "vit")
+    run_stages(workspace(folder / "run", model=foreign_model(folder)))
+    return folder
+
+
+def foreign_model(folder):
+    only = {"include": ["*.layers.0"], "exclude": ["*.attention"]}
+    return {"name": f"hf:{folder / 'vit'}", "width": 1.0, "mean": [0.5], "std": [0.5], **only}
+
+
+def test_a_foreign_network_runs_through_every_stage_and_only_what_is_selected_is_pruned(foreign):
+    masks = load_file(foreign / "run" / "export" / "masks.safetensors")
+    model = load_file(foreign / "run" / "export" / "model.safetensors")
+    layer = "model.vit.layers.0.mlp."
+    assert set(masks) == {f"{layer}fc1.weight", f"{layer}fc2.weight"}
+    assert sum(numpy.count_nonzero(model[name]) for name in masks) == round(0.1 * 2 * 16 * 32)
+    assert (
+        sum(size["kept"] for size in read_json(foreign / "run" / "export" / "manifest.json")["sites"].values()) == 102
+    )
+    assert all(model[name].all() for name in model if name.endswith("weight") and name not in masks)
+
+
+def test_masks_of_other_weights_than_the_selected_are_refused(foreign, tmp_path):
+    source = {"source": str(foreign / "run" / "2-prune" / "model.safetensors")}
+    model = {**foreign_model(foreign), "exclude": ["*.attention", "*.fc1"]}
+    with pytest.raises(HarpError, match=r"has a mask for model.vit.*fc1.weight, which model.include and model.exclude"):
+        run_stages(workspace(tmp_path, model=model, finetune=source), ["finetune"])
+
+
+def test_a_selector_that_matches_nothing_stops_the_run_before_it_begins(tmp_path):
+    with pytest.raises(HarpError, match="exclude: 'layer9' matches no weight"):
+        run_stages(workspace(tmp_path, model={"exclude": ["layer9"]}))
+    assert not (tmp_path / "1-pretrain").exists()

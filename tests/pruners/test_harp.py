@@ -53,7 +53,7 @@ def test_the_penalty_is_one_sided_and_counts_weights():
     # Sizes 400, 400, 20; keep 0.1 is a budget of 82.
     _, pruner = harp(keep=0.1, gamma=0.5)
     set_rates(pruner, [0.2, 0.3, 0.5])
-    assert float(pruner.excess().detach()) == pytest.approx((80 + 120 + 10) / 82 - 1, rel=1e-5)
+    assert float(pruner.learned.excess().detach()) == pytest.approx((80 + 120 + 10) / 82 - 1, rel=1e-5)
     assert float(pruner.penalty().detach()) == pytest.approx(0.5 * ((80 + 120 + 10) / 82 - 1), rel=1e-5)
     set_rates(pruner, [0.05, 0.05, 0.05])
     assert float(pruner.penalty().detach()) == 0
@@ -67,11 +67,11 @@ def test_gamma_grows_by_itself_every_epoch_and_freezes_once_an_epoch_ends_in_bud
         if step == 5:  # the excess vanishes in the third epoch, whose gamma then stays
             set_rates(pruner, [0.05, 0.05, 0.05])
         pruner.push(step)
-        seen.append(pruner.gamma)
+        seen.append(pruner.learned.gamma)
     assert seen == pytest.approx([0.01, 0.01, 0.02, 0.02, 0.03, 0.03, 0.03])
     set_rates(pruner, [0.5, 0.5, 0.5])
     pruner.push(8)
-    assert pruner.gamma == pytest.approx(0.03)
+    assert pruner.learned.gamma == pytest.approx(0.03)
 
 
 def test_forward_masks_keep_the_ceiling_of_each_rate():
@@ -127,7 +127,7 @@ def test_the_state_brings_back_every_number():
     first.push(2)
     _, second = harp(keep=0.1)
     second.load_state_dict(first.state_dict())
-    assert second.gamma == first.gamma
-    assert second.frozen_gamma is not None
+    assert second.learned.gamma == first.learned.gamma
+    assert second.learned.frozen_gamma is not None
     assert torch.equal(second.logits, first.logits)
     assert all(torch.equal(second.scores[name], first.scores[name]) for name in first.scores)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from harp.pruners import Hydra
-from harp.pruners.scores import top_share
+from harp.pruners.straight_through import top_share
 from harp.sparsity import Budget, find_sites
 
 

@@ -2,6 +2,7 @@ import itertools
 import math
 import re
 
+import numpy
 import pytest
 import torch
 from hypothesis import assume, given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harp.errors import HarpError
-from harp.sparsity import Budget, Site, apportion, from_rates, uniform
+from harp.sparsity import Budget, Cost, Site, Weights, allocation, allocations, allot, apportion
 
 sizes = st.lists(st.integers(1, 10**6), min_size=1, max_size=12)
 keeps = st.floats(1e-4, 1) | st.sampled_from([0.001, 0.01, 0.05, 0.1, 0.5, 1.0])
@@ -22,6 +23,14 @@ def sites_of(sizes):
     return tuple(Site(f"{i}", nn.Parameter(torch.empty(size, device="meta"))) for i, size in enumerate(sizes))
 
 
+def uniform(sites, budget):
+    return allot(Weights(sites), budget, allocation("uniform", Weights(sites)))
+
+
+def from_rates(sites, budget, rates):
+    return allot(Weights(sites), budget, allocations.from_rates(Weights(sites), budget.least, rates))
+
+
 def reachable(budget, sizes):
     try:
         return budget.floors(sizes)
@@ -31,7 +40,7 @@ def reachable(budget, sizes):
 
 @st.composite
 def budgets(draw):
-    some, budget = draw(sizes), Budget(draw(keeps), draw(floors))
+    some, budget = draw(sizes), Budget(draw(keeps), floor=draw(floors))
     assume(reachable(budget, some))
     return some, budget
 
@@ -133,20 +142,20 @@ def test_a_floor_of_one_is_met_by_the_uniform_share():
 def test_an_impossible_budget_names_the_smallest_reachable_keep(some, keep, floor):
     total = sum(some)
     try:
-        Budget(keep, floor).floors(some)
+        Budget(keep, floor=floor).floors(some)
     except HarpError as error:
-        found = re.search(r"smallest reachable keep is ([-+.e\d]+) \((\d+) weights\)$", str(error))
-        named, count = float(found[1]), int(found[2])
-        assert Budget(named, floor).count(total) == count
-        assert sum(Budget(named, floor).floors(some)) <= count
-        assert count > Budget(keep, floor).count(total) or keep > named - 1 / total
-        assert reachable(Budget((count - 1) / total, floor), some) is None
+        found = re.search(r"smallest reachable keep is ([-+.e\d]+) \(([\d,]+) parameters\)$", str(error))
+        named, count = float(found[1]), int(found[2].replace(",", ""))
+        assert Budget(named, floor=floor).count(total) == count
+        assert sum(Budget(named, floor=floor).floors(some)) <= count
+        assert count > Budget(keep, floor=floor).count(total) or keep > named - 1 / total
+        assert reachable(Budget((count - 1) / total, floor=floor), some) is None
 
 
 def test_an_impossible_budget_by_hand():
     with pytest.raises(
         HarpError,
-        match=r"keep: 0\.001 of 1,002 weights is 1, less than the floors of 3 layers need; the smallest reachable",
+        match=r"keep: 0\.001 of 1,002 parameters is 1, less than the floors of 3 layers need; the smallest reachable",
     ):
         Budget(0.001).floors([1000, 1, 1])
     assert Budget(3 / 1002).floors([1000, 1, 1]) == [1, 1, 1]
@@ -176,7 +185,7 @@ def test_a_keep_that_is_no_share_is_refused(keep):
 @pytest.mark.parametrize("floor", [-0.1, 1.01, math.nan])
 def test_a_floor_that_is_no_share_is_refused(floor):
     with pytest.raises(HarpError, match="floor: expected a share from 0 to 1"):
-        Budget(0.1, floor)
+        Budget(0.1, floor=floor)
 
 
 def test_apportion_by_hand():
@@ -188,5 +197,41 @@ def test_apportion_by_hand():
 
 @pytest.mark.parametrize(("total", "floors", "caps"), [(1, [1, 1], [5, 5]), (11, [0, 0], [5, 5]), (5, [3, 0], [2, 9])])
 def test_apportion_refuses_what_no_integers_meet(total, floors, caps):
-    with pytest.raises(ValueError, match=f"no integers within the floors and caps sum to {total}"):
+    with pytest.raises(ValueError, match=f"no integers within the floors and caps cost {total}"):
         apportion([1.0, 1.0], total, floors, caps)
+
+
+def test_a_dear_unit_is_bought_while_it_fits_and_the_rest_is_less_than_one():
+    # Prices 4 and 1: 4 * 2.6 + 3.6 = 14; rounding down spends 11, and the larger remainder is not the one that fits.
+    cost = Cost(0.0, numpy.array([4.0, 1.0]))
+    assert apportion([2.6, 3.6], 14, [0, 0], [9, 9], cost) == [2, 4]
+    assert apportion([2.6, 3.6], 15, [0, 0], [9, 9], cost) == [3, 3]
+
+
+def test_products_are_priced_as_they_grow():
+    # Two layers in a row, 3 inputs, u and v channels, 5 outputs: 3 u + u v + 5 v.
+    cost = Cost(0.0, numpy.array([3.0, 5.0]), numpy.array([[0.0, 1.0], [0.0, 0.0]]))
+    assert cost([4, 6]) == 12 + 24 + 30
+    assert cost.step([4, 6], 0, 1) == 3 + 6
+    assert cost.step([4, 6], 1, -1) == -(4 + 5)
+    assert cost.slopes([4, 6]).tolist() == [9, 9]
+    units = torch.tensor([4.0, 6.0], requires_grad=True)
+    cost.tensor(units).backward()
+    assert units.grad.tolist() == [9, 9]
+
+
+prices = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 50), st.floats(0, 1)), min_size=1, max_size=8)
+
+
+@given(prices, st.floats(0, 1), st.booleans())
+def test_what_is_spent_is_within_one_unit_of_the_budget_and_never_over(drawn, keep, products):
+    caps, price = [cap for cap, _, _ in drawn], numpy.array([float(p) for _, p, _ in drawn])
+    quadratic = numpy.triu(numpy.ones((len(caps), len(caps)))) if products else None
+    cost = Cost(7.0, price, quadratic)
+    least = [1] * len(caps)
+    target = round(cost(least) + keep * (cost(caps) - cost(least)))
+    counts = apportion([share * cap for cap, _, share in drawn], target, least, caps, cost)
+    assert all(1 <= count <= cap for count, cap in zip(counts, caps, strict=True))
+    assert cost(counts) <= target
+    room = [cost.step(counts, i, 1) for i, count in enumerate(counts) if count < caps[i]]
+    assert not room or target - cost(counts) < max(room)

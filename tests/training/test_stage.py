@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
+from harp.objectives import Natural
 from harp.pruners import Pruner
 from harp.runs import load_tree
 from harp.sparsity import find_sites
@@ -16,7 +17,15 @@ def stage(folder, accuracies=(), model=None, **options):
     pruner = Pruner(find_sites(model))
     told = iter(accuracies)
     validate = (lambda model: {"clean": 1.0, "robust": next(told)}) if accuracies else None
-    settings = {"per_epoch": 2, "until": 6, "every": 2, "checkpoint": 2, "validate": validate, **options}
+    settings = {
+        "objective": Natural(),
+        "per_epoch": 2,
+        "until": 6,
+        "every": 2,
+        "checkpoint": 2,
+        "validate": validate,
+        **options,
+    }
     return Stage(folder, model, pruner, sgd(model, pruner, lr=0.1), **settings)
 
 

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from harp.attacks.base import Attack
-from harp.attacks.losses import LOSSES
+from harp.attacks.losses import LOSSES, divergence
 from harp.modes import evaluating
 from harp.registry import Registry
 from harp.threats import Threat
+
+Measure = Callable[[Tensor], Tensor]
+"""Logits [n, classes] -> losses [n]."""
 
 ATTACKS: Registry[Callable[..., Attack]] = Registry("attack")
 
@@ -21,44 +24,63 @@ class PGD:
     """Projected gradient ascent on `loss` (Madry et al., ICLR 2018): the last point of the best restart, per example.
 
     `step` is the step size as a share of eps; HARP's 0.0078 at eps 0.031 is a quarter. A restart that ends in a wrong
-    answer beats one that does not; among equals the higher loss wins. `start`: a random point of the ball, or the
-    image itself. Each example's result depends on its own gradient and noise alone.
+    answer beats one that does not; among equals the higher loss wins. `loss` "kl" is the divergence from the model's
+    own answer to the image, no label needed. `start`: a random point of the ball, the image itself, or ("gaussian")
+    the image with N(0, 0.001^2) on each pixel, as TRADES and MART begin: the gradient of "kl" is 0 at the image.
+    Each example's result depends on its own gradient and noise alone.
     """
 
     steps: int = 10
     step: float = 0.25
     restarts: int = 1
-    loss: Literal["crossentropy", "margin"] = "crossentropy"
-    start: Literal["random", "image"] = "random"
+    loss: Literal["crossentropy", "margin", "kl"] = "crossentropy"
+    start: Literal["random", "image", "gaussian"] = "random"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
         with evaluating(model):
-            best = self._ascend(model, x, y, threat, noise)
+            measure = self._measure(model, x, y)
+            best = self._ascend(model, x, measure, threat, noise)
             for restart in range(1, self.restarts):
                 if restart == 1:
-                    wrong, loss = self._verdict(model, best, y)
-                adv = self._ascend(model, x, y, threat, noise)
-                new_wrong, new_loss = self._verdict(model, adv, y)
+                    wrong, loss = _verdict(model, best, y, measure)
+                adv = self._ascend(model, x, measure, threat, noise)
+                new_wrong, new_loss = _verdict(model, adv, y, measure)
                 better = (new_wrong & ~wrong) | ((new_wrong == wrong) & (new_loss > loss))
                 best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), adv, best)
                 wrong, loss = wrong | new_wrong, torch.where(better, new_loss, loss)
         return best
 
-    def _ascend(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
-        adv = threat.start(x, noise) if self.start == "random" else x.clone()
+    def _measure(self, model: nn.Module, x: Tensor, y: Tensor) -> Measure:
+        """The loss as a function of logits alone."""
+        if self.loss != "kl":
+            return lambda logits: LOSSES[self.loss](logits, y)
+        with torch.no_grad():
+            clean = model(x)
+        return lambda logits: divergence(logits, clean)
+
+    def _ascend(self, model: nn.Module, x: Tensor, measure: Measure, threat: Threat, noise: torch.Generator) -> Tensor:
+        adv = self._first(x, threat, noise)
         for _ in range(self.steps):
             adv = adv.detach().requires_grad_()
             with torch.enable_grad():
-                loss = LOSSES[self.loss](model(adv), y).sum()
+                loss = measure(model(adv)).sum()
             # grad with respect to the input only: backward would also fill every weight's gradient.
             (grad,) = torch.autograd.grad(loss, adv)
             adv = threat.project(adv.detach() + threat.step(grad, self.step * threat.eps), x)
         return adv.detach()
 
-    @torch.no_grad()
-    def _verdict(self, model: nn.Module, adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model(adv)
-        return logits.argmax(1) != y, LOSSES[self.loss](logits, y)
+    def _first(self, x: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
+        if self.start == "random":
+            return threat.start(x, noise)
+        if self.start == "image":
+            return x.clone()
+        return threat.project(x + 1e-3 * torch.empty_like(x).normal_(generator=noise), x)
+
+
+@torch.no_grad()
+def _verdict(model: nn.Module, adv: Tensor, y: Tensor, measure: Measure) -> tuple[Tensor, Tensor]:
+    logits = model(adv)
+    return logits.argmax(1) != y, measure(logits)
 
 
 @ATTACKS.register("fgsm")

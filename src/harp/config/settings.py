@@ -50,13 +50,17 @@ class DataSettings(Settings):
 
 class ModelSettings(Settings):
     name: str = "digits_cnn"
-    """network (`harp list`), or path/to/file.py:factory"""
+    """network (`harp list`), timm:NAME, torchvision:NAME, hf:FOLDER_OR_ID, or path/to/file.py:factory"""
     width: Positive = 1.0
     """factor on the channel counts"""
     mean: tuple[float, ...] | None = None
     """per-channel mean subtracted inside the model; eps stays in pixels"""
     std: tuple[float, ...] | None = None
     """per-channel deviation divided by inside the model"""
+    include: tuple[str, ...] = ()
+    """prunable weights: name, module or glob (`layer1.*`), `class:Linear`, `re:PATTERN`; none: all of the model's"""
+    exclude: tuple[str, ...] = ()
+    """weights that are never pruned, selected likewise; it wins over include, and they count in no budget"""
 
 
 class ThreatSettings(Settings):
@@ -77,15 +81,34 @@ class AttackSettings(Settings):
     """step size as a share of eps (the paper's 0.0078 at eps 0.031)"""
 
 
+class PrecisionSettings(Settings):
+    channels_last: bool = False
+    """weights and images laid out NHWC in memory, in every stage of the run"""
+    bf16: Literal["none", "attack", "step", "both"] = "none"
+    """autocast to bfloat16 in training: in the attack, in the optimiser's step, or both; measuring stays float32"""
+    compile: bool = False
+    """torch.compile in training; needs a C++ compiler on a CPU"""
+
+
 class TrainingSettings(Settings):
     source: Path | None = None
     """begin from this safetensors file instead of the stage before"""
     objective: str = "pgd-at"
     """what is minimised (`harp list`)"""
+    beta: NonNegative | None = None
+    """weight of the divergence from the clean answers in trades and mart; none: 6 and 5, their papers' values"""
+    replays: Count | None = None
+    """optimiser steps a batch is used for in free-at; none: 4"""
+    guard_every: Span = "1ep"
+    """how often fast-at checks that PGD finds no more than its one step does"""
+    awp: NonNegative = 0.0
+    """adversarial weight perturbation (AWP), as a share of each weight's norm; its paper's 0.005 to 0.01; 0: off"""
+    awp_warmup: Annotated[int, Field(ge=0)] = 0
+    """epochs before AWP begins"""
     epochs: Count = 100
     """passes over the training images"""
     batch_size: Count = 128
-    """images per optimiser step"""
+    """images per batch"""
     lr: Positive = 0.1
     """largest learning rate of SGD"""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -113,16 +136,30 @@ class PruneSettings(TrainingSettings):
     """passes over the training images"""
     method: str = "harp"
     """pruning method (`harp list`)"""
+    granularity: Literal["weights", "channels"] = "weights"
+    """what is kept or removed as one: single weights, or whole channels, which then really go"""
     keep: Share = 0.01
-    """share of the prunable weights that stays"""
+    """share that stays: of the prunable weights (model.include, model.exclude), or of what `of` names"""
+    of: Literal["parameters", "macs"] | None = None
+    """what `keep` is a share of; none: parameters for weights and multiply-accumulates for channels, as published"""
     floor: Annotated[float, Field(ge=0, le=1)] = 0.1
     """no layer keeps less than this share of `keep`; the paper's alpha"""
+    mode: Literal["penalty", "exact"] = "penalty"
+    """how HARP's rates are held to the budget: by a growing penalty, as published, or exactly at every step"""
+    estimator: Literal["sum", "pruned", "marginal", "zero"] = "sum"
+    """gradient of HARP's rates: summed over the layer, as published, over the pruned, at the margin, or none"""
     gamma: NonNegative = 0.01
     """first weight of HARP's size penalty, which grows by as much every epoch until the budget is met"""
+    start: str = "uniform"
+    """rates HARP starts from, or that scores-only keeps: uniform, erk, lamp, ideal-gas, or a YAML or JSON file"""
     start_keep: Share | None = None
-    """share every layer starts from in HARP; none: 0.1, or `keep` where that is more"""
+    """density HARP starts from; none: 0.1 for weights and 1 for channels, or `keep` where that is more"""
     rate_weight_decay: NonNegative | None = None
-    """weight decay of HARP's learned rates; none: weight_decay, as published"""
+    """weight decay of HARP's learned rates; none: weight_decay in mode penalty, as published, and 0 in mode exact"""
+
+    @property
+    def measure(self) -> Literal["parameters", "macs"]:
+        return self.of or ("parameters" if self.granularity == "weights" else "macs")
 
 
 class FinetuneSettings(TrainingSettings):
@@ -164,6 +201,8 @@ class Recipe(Settings):
     """what an attacker may do"""
     attack: AttackSettings = AttackSettings()
     """the attack trained against"""
+    precision: PrecisionSettings = PrecisionSettings()
+    """how training computes"""
     pretrain: PretrainSettings = PretrainSettings()
     """adversarial training of the dense network"""
     prune: PruneSettings = PruneSettings()

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from harp.data.base import Dataset, located, unknown
-from harp.data.extras import need
 from harp.data.parquet import read_parquet
 from harp.errors import HarpError
+from harp.extras import need
 
 PREFIX = "hub:"
 _NAME = re.compile(r"hub:(?P<set>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.-]+))?(?:@(?P<revision>\S+))?")

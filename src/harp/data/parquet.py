@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from harp.data.base import DATA, Dataset, Images, located, required, unknown
-from harp.data.extras import need
 from harp.data.pictures import decode
 from harp.data.shards import find_shards
 from harp.errors import HarpError, choices
+from harp.extras import need
 
 IMAGE = ("img", "image")
 LABEL = ("label", "labels", "fine_label")

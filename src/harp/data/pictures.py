@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harp.data.extras import need
 from harp.errors import HarpError
+from harp.extras import need
 
 # Pillow's modes of at most 8 bits per channel, and what each becomes; deeper ones would be clipped.
 GREY = {"1", "L", "LA"}

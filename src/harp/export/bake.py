@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,51 @@ from torch import Tensor, nn
 from harp.errors import HarpError
 from harp.modes import evaluating
 from harp.runs import load_tree, save_tree, write_json
-from harp.sparsity import Masks
+from harp.sparsity import Masks, find_sites
 
 
 def bake(
     model: nn.Module,
-    masks: Masks,
+    masks: Masks | None,
     folder: Path | str,
     batches: Iterable[tuple[Tensor, Tensor]],
     blank: nn.Module | None = None,
+    dense: nn.Module | None = None,
 ) -> dict[str, Any]:
     """The manifest of an export: `folder` gets model.safetensors, masks.safetensors and, last, manifest.json.
 
     model.safetensors is the model's `state_dict`, pruned weights exactly zero, under the model's own names; any
     safetensors reader loads it. It is read back into `blank` (a fresh model of the same class; None takes a copy of
-    `model`), which must give bitwise the logits of `model` on `batches`. Raises `HarpError` where it does not, or
-    where a weight outside the masks is not zero: then the model is not the one the masks describe.
+    `model`), which must give bitwise the logits of `model` on `batches`. A network from which channels were removed
+    has no `masks`; its weights are counted beside those of the `dense` one. Raises `HarpError` where the logits
+    differ, or where a weight outside the masks is not zero: then the model is not the one the masks describe.
     """
-    state = model.state_dict()
-    (Path(folder) / "manifest.json").unlink(missing_ok=True)
+    folder = Path(folder)
+    path, state = folder / "model.safetensors", model.state_dict()
+    (folder / "manifest.json").unlink(missing_ok=True)
+    _check(masks or {}, state)
+    save_tree(path, dict(state))
+    if masks is not None:
+        save_tree(folder / "masks.safetensors", dict(masks))
+    blank = copy.deepcopy(model) if blank is None else blank
+    blank.load_state_dict(load_tree(path))
+    kept = masks.counts if masks is not None else {site.name: site.size for site in find_sites(model)}
+    sizes = {site.name: site.size for site in find_sites(dense or model) if site.name in kept}
+    manifest = {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "total": sum(sizes.values()),
+        "kept": sum(kept.values()),
+        "sites": {name: {"size": size, "kept": kept[name]} for name, size in sizes.items()},
+        "checked_images": _same_logits(model, blank, batches),
+        "logits_equal": True,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _check(masks: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     for name, mask in masks.items():
         if name not in state or state[name].shape != mask.shape:
             raise HarpError(
@@ -38,25 +64,6 @@ def bake(
             )
         if state[name].masked_select(~mask.to(state[name].device)).any():
             raise HarpError(f"{name} has weights outside its mask; the model is not the pruned one")
-    folder = Path(folder)
-    path = folder / "model.safetensors"
-    save_tree(path, dict(state))
-    save_tree(folder / "masks.safetensors", dict(masks))
-    blank = copy.deepcopy(model) if blank is None else blank
-    blank.load_state_dict(load_tree(path))
-    counts = masks.counts
-    manifest = {
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "total": masks.total,
-        "kept": masks.kept,
-        "sites": {name: {"size": mask.numel(), "kept": counts[name]} for name, mask in masks.items()},
-        "checked_images": _same_logits(model, blank, batches),
-        "logits_equal": True,
-    }
-    write_json(folder / "manifest.json", manifest)
-    return manifest
 
 
 @torch.no_grad()

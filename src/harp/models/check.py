@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
+from harp.models.adapt import Logits
 from harp.modes import evaluating
 
 
@@ -20,9 +21,19 @@ def _answer(model: nn.Module, channels: int, size: int) -> object:
     try:
         with evaluating(model), torch.no_grad():
             return model(images)
+    except HarpError:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise HarpError(f"the network fails on images of {channels} x {size} x {size} ({reason})") from error
+
+
+def adapted(model: nn.Module, channels: int, size: int) -> nn.Module:
+    """`model` itself where it returns a tensor in evaluation mode, else `Logits(model)`.
+
+    Raises `HarpError` where its forward pass fails on images of `channels` x `size` x `size`.
+    """
+    return model if isinstance(_answer(model, channels, size), Tensor) else Logits(model)
 
 
 def check_logits(model: nn.Module, classes: int, channels: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""A network from its name: a registered one, or a factory in a user's own file."""
+"""A network from its name: a registered one, one of another library's, or a factory in a user's own file."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,13 @@ from torch import nn
 from harp.errors import HarpError, choices
 from harp.models.adapt import Normalised
 from harp.models.base import MODELS
-from harp.models.check import check_logits
+from harp.models.check import adapted, check_logits
+from harp.models.hub import build_hf
+from harp.models.libraries import build_timm, build_torchvision
 from harp.models.own import build_own
 
 OWN = "path/to/file.py:factory"
+LIBRARIES = {"timm": build_timm, "torchvision": build_torchvision, "hf": build_hf}
 
 
 def _named(name: str, *, classes: int, channels: int, size: int, width: float) -> nn.Module:
@@ -20,14 +23,20 @@ def _named(name: str, *, classes: int, channels: int, size: int, width: float) -
         return build_own(name, classes=classes, channels=channels, size=size, width=width)
     if name.endswith(".py"):
         raise HarpError(f"model {name!r} names a file but no function in it; expected {OWN}")
-    raise HarpError(f"no model {name!r}; {choices(name, MODELS)}; or a file of yours as {OWN}")
+    library = name.partition(":")[0]
+    if library in LIBRARIES and library != name:
+        if width != 1:
+            raise HarpError(f"model {name!r} takes no width, so width {width} would change nothing; expected 1.0")
+        return LIBRARIES[library](name, classes=classes, channels=channels, size=size)
+    others = ", ".join(f"{library}:NAME" for library in LIBRARIES)
+    raise HarpError(f"no model {name!r}; {choices(name, MODELS)}; or {others}; or a file of yours as {OWN}")
 
 
 def _normalised(
-    model: nn.Module, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
+    model: nn.Module, channels: int, size: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> nn.Module:
     if mean is None and std is None:
-        return model
+        return adapted(model, channels, size)
     if mean is None or std is None:
         raise HarpError(f"{'std' if mean is None else 'mean'} is given alone; expected mean and std together")
     if len(mean) != channels:
@@ -47,16 +56,18 @@ def build(
 ) -> nn.Module:
     """A network in training mode: images [B, channels, size, size] in [0, 1] to float logits [B, classes].
 
-    `name` is registered in `MODELS` or has the form `path/to/file.py:factory`; `mean` and `std`, one value
-    per channel, wrap it in `Normalised`. Initial weights come from PyTorch's global generator, which this
-    function does not seed: seed it (`torch.manual_seed`) before the call for the same weights. Raises
-    `HarpError` for an unknown name, a number below 1, a width not above 0, a fault in a user's file, and a
-    network that `check_logits` refuses.
+    `name` is registered in `MODELS`, or has one of the forms `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`,
+    `hf:OWNER/NAME` and `path/to/file.py:factory`; only registered networks, and factories that accept one, take a
+    `width`. `mean` and `std`, one value per channel, wrap it in `Normalised`; without them a network that returns
+    something else than a tensor is wrapped in `Logits`. Initial weights come from PyTorch's global generator, which
+    this function does not seed: seed it (`torch.manual_seed`) before the call for the same weights. Raises
+    `HarpError` for an unknown name, a library that is not installed, a number below 1, a width not above 0 or one
+    that the network does not take, a fault in a user's file, and a network that `check_logits` refuses.
     """
     for what, value in (("classes", classes), ("channels", channels), ("size", size)):
         if value < 1:
             raise HarpError(f"{what} {value}: expected a whole number of at least 1")
     model = _named(name, classes=classes, channels=channels, size=size, width=width)
-    model = _normalised(model, channels, mean, std)
+    model = _normalised(model, channels, size, mean, std)
     check_logits(model, classes, channels, size)
     return model

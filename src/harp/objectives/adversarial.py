@@ -1,36 +1,21 @@
 """Natural and PGD adversarial training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harp.attacks import Attack
-from harp.registry import Registry
+from harp.objectives.base import OBJECTIVES, Closure, Objective
 from harp.threats import Threat
-
-Closure = Callable[[], Tensor]
-
-
-class Objective(Protocol):
-    """`objective(model, x, y, noise)` yields closures, one per optimiser step; each evaluates the batch's loss.
-
-    The model is in train mode. `noise` is a generator on the device of `x`. Closures, not losses, so that a
-    sharpness-aware step can evaluate a batch twice.
-    """
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]: ...
-
-
-OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective")
 
 
 @OBJECTIVES.register("natural")
 @dataclass(frozen=True)
-class Natural:
+class Natural(Objective):
     """The cross-entropy of the images as they are."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
@@ -39,7 +24,7 @@ class Natural:
 
 @OBJECTIVES.register("pgd-at")
 @dataclass(frozen=True)
-class PGDAT:
+class PGDAT(Objective):
     """The cross-entropy of adversarial images alone (PGD-AT; Madry et al., ICLR 2018).
 
     `batch_norm`: "adversarial" updates running statistics with the adversarial batch only; "mixed" adds one

@@ -18,7 +18,7 @@ from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.registry import accepted
 from harp.report import write_report
 from harp.runs import Tree, load_tree, read_json, save_tree, write_json
-from harp.sparsity import Masks, find_sites
+from harp.sparsity import Masks, Weights, trace_macs
 
 EXAMPLES = 10  # as many as fit side by side on a page
 
@@ -26,7 +26,7 @@ EXAMPLES = 10  # as many as fit side by side on a page
 def evaluate(work: Workspace) -> None:
     """evaluation/: every model under every attack; flags per example, accuracies with intervals, some examples."""
     folder, attacks = work.run.at(FOLDERS["evaluation"]), _attacks(work)
-    models = {name: work.loaded(path) for name, path in model_files(work).items()}
+    models = {name: work.loaded(path, small=name != "dense") for name, path in model_files(work).items()}
     work.open()
     results: dict[str, Any] = {}
     for name, model in models.items():
@@ -51,10 +51,11 @@ def export(work: Workspace) -> None:
     path = model_files(work).get("finetuned")
     if path is None:
         raise HarpError(f"{work.run.folder} has no finished finetune stage; run `harp finetune` there first")
-    model = work.loaded(path)
-    masks = Masks(load_tree(final_masks(work)))
+    model = work.loaded(path, small=True)
+    masks = None if work.channels else Masks(load_tree(final_masks(work)))
     images = work.in_order(work.split.test, work.recipe.evaluation.batch_size)
-    bake(model, masks, work.run.at(FOLDERS["export"]), images.once(), blank=work.model())
+    blank = work.smaller(model.state_dict())
+    bake(model, masks, work.run.at(FOLDERS["export"]), images.once(), blank, dense=work.model())
     work.run.finish(FOLDERS["export"], {"notes": [], "environment": work.environment()})
 
 
@@ -71,7 +72,8 @@ def table(work: Workspace) -> Table:
     for name in results:
         grid.add_column(name, justify="right")
     grid.add_row("weights kept", *(f"{r['kept']:,} of {r['total']:,}" for r in results.values()))
-    for measure in [m for m in next(iter(results.values())) if m not in ("kept", "total")]:
+    grid.add_row("multiply-accumulates", *(f"{r['macs']:,} of {r['total_macs']:,}" for r in results.values()))
+    for measure in [m for m, value in next(iter(results.values())).items() if isinstance(value, dict)]:
         grid.add_row(measure, *(_percent(r[measure]) for r in results.values()))
     return grid
 
@@ -101,11 +103,23 @@ _STAGE_OF = {"dense": "pretrain", "pruned": "prune", "finetuned": "finetune"}
 
 
 def _size(work: Workspace, name: str, model: nn.Module) -> dict[str, int]:
-    total = sum(site.size for site in find_sites(model))
-    if name == "dense":
-        return {"kept": total, "total": total}
-    path = final_masks(work) if name == "finetuned" else work.run.at(FOLDERS["prune"]) / "masks.safetensors"
-    return {"kept": Masks(load_tree(path)).kept, "total": total}
+    """Prunable weights and multiply-accumulates per image: what is left, and what the dense network has."""
+    whole = Weights(work.sites(work.model()), trace_macs(work.model(), work.example))
+    kept = list(whole.sizes)
+    macs = whole.cost("macs")
+    if work.channels:
+        left = Weights(work.sites(model), trace_macs(model, work.example))
+        return _counted(sum(left.sizes), left.cost("macs")(left.sizes), whole)
+    if name != "dense":
+        path = final_masks(work) if name == "finetuned" else work.run.at(FOLDERS["prune"]) / "masks.safetensors"
+        counts = Masks(load_tree(path)).counts
+        kept = [counts[name] for name in whole.names]
+    return _counted(sum(kept), macs(kept), whole)
+
+
+def _counted(kept: int, macs: float, whole: Weights) -> dict[str, int]:
+    total = whole.cost("macs")(whole.sizes)
+    return {"kept": kept, "total": sum(whole.sizes), "macs": round(macs), "total_macs": round(total)}
 
 
 def _flags(

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -12,12 +11,15 @@ from harp.config import PruneSettings, TrainingSettings
 from harp.errors import HarpError
 from harp.evaluation import correct
 from harp.evaluation.evaluate import evaluation_noise
+from harp.objectives import AWP, LEVEL
+from harp.pipeline.settle import settle
+from harp.pipeline.unused import METHOD_OPTIONS, unused_by_method, unused_by_objective
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.pruners import METHODS, Masked, Pruner
 from harp.registry import accepted
-from harp.runs import load_tree, save_tree, write_json
-from harp.sparsity import Budget, Masks, find_sites, uniform
-from harp.training import SCHEDULES, Moment, Stage, fit, sgd
+from harp.runs import load_tree, save_tree
+from harp.sparsity import Masks, Sites
+from harp.training import SCHEDULES, Moment, Stage, fit, sgd, steps_per_epoch
 from harp.training.stage import Validate
 
 # Not a setting: attack noise is drawn per batch, so another size would select other epochs.
@@ -28,27 +30,23 @@ def pretrain(work: Workspace) -> None:
     """1-pretrain/model.safetensors: the dense network, adversarially trained."""
     settings = work.recipe.pretrain
     model = work.loaded(settings.source) if settings.source else work.model()
-    _train(work, "pretrain", settings, model, Pruner(find_sites(model)), lambda model, pruner: [])
+    _train(work, "pretrain", settings, model, Pruner(work.sites(model)), lambda model, pruner: (model, []))
 
 
 def prune(work: Workspace) -> None:
     """2-prune: the pruned network, its masks, what was learned, and how the budget was shared out."""
     settings = work.recipe.prune
     model = work.loaded(dense_weights(work))
-    sites = find_sites(model)
-    budget = Budget(settings.keep, settings.floor)
+    units = work.units(model)
+    data = work.batches("prune", settings.batch_size)
+    per_epoch = steps_per_epoch(data, work.objective(settings, data))
+    stage = {"steps_per_epoch": per_epoch, "steps": settings.epochs * per_epoch}
     factory = METHODS[settings.method]
-    options: dict[str, Any] = {"gamma": settings.gamma, "start_keep": settings.start_keep}
-    used = accepted(factory, options)
-    per_epoch = work.batches("prune", settings.batch_size).steps_per_epoch
-    pruner = factory(sites, budget, **used, **accepted(factory, {"steps_per_epoch": per_epoch}))
-    unused = [name for name in options if name not in used and name in settings.model_fields_set]
-    if settings.rate_weight_decay is not None and "rates" not in pruner.trainables():
-        unused.append("rate_weight_decay")
+    options = {name: getattr(settings, name) for name in METHOD_OPTIONS}
+    pruner = factory(units, work.budget, **accepted(factory, {**options, **stage}))
 
-    def finish(model: nn.Module, pruner: Pruner) -> list[str]:
-        notes = [f"{settings.method} has no {name}: prune.{name} was not used" for name in unused]
-        return notes + _record_allocation(work, settings, budget, pruner)
+    def finish(model: nn.Module, pruner: Pruner) -> tuple[nn.Module, list[str]]:
+        return settle(work, model, units, pruner, list(unused_by_method(settings, pruner)))
 
     _train(work, "prune", settings, model, pruner, finish)
 
@@ -56,21 +54,29 @@ def prune(work: Workspace) -> None:
 def finetune(work: Workspace) -> None:
     """3-finetune/model.safetensors: the weights that were left, trained on under their fixed masks."""
     settings = work.recipe.finetune
-    model = work.loaded(settings.source or _previous(work, "prune"))
-    sites = find_sites(model)
+    model = work.loaded(settings.source or _previous(work, "prune"), small=True)
+    sites = work.sites(model)
+    # Channels are gone by now: what is left trains as any dense network does.
+    pruner = Pruner(sites) if work.channels else Masked(sites, _masks(work, sites))
+    _train(work, "finetune", settings, model, pruner, lambda model, pruner: (model, []))
+
+
+def _masks(work: Workspace, sites: Sites) -> Masks:
     path = final_masks(work)
     masks = load_tree(path)
     missing = [site.name for site in sites if site.name not in masks]
     if missing:
         raise HarpError(f"{path} has no mask for {missing[0]}: it belongs to another model")
-    pruner = Masked(sites, Masks({site.name: masks[site.name] for site in sites}))
-    _train(work, "finetune", settings, model, pruner, lambda model, pruner: [])
+    strange = sorted(set(masks) - {site.name for site in sites})
+    if strange:
+        raise HarpError(f"{path} has a mask for {strange[0]}, which model.include and model.exclude do not select")
+    return Masks({site.name: masks[site.name] for site in sites})
 
 
 def check_budget(work: Workspace) -> None:
     """Raises `HarpError` for a budget the network cannot meet: now, and not after an hour of pretraining."""
-    settings = work.recipe.prune
-    Budget(settings.keep, settings.floor).floors([site.size for site in find_sites(work.model())])
+    units = work.units(work.model())
+    work.budget.floors(units.sizes, units.cost(work.budget.of))
 
 
 def dense_weights(work: Workspace) -> Path:
@@ -103,30 +109,33 @@ def _train(
     settings: TrainingSettings,
     model: nn.Module,
     pruner: Pruner,
-    finish: Callable[[nn.Module, Pruner], list[str]],
+    finish: Callable[[nn.Module, Pruner], tuple[nn.Module, list[str]]],
 ) -> None:
     """Trains, resuming where a checkpoint lies, selects, writes the stage's files, and its marker last."""
     began = time.monotonic()
     work.open()
     data = work.batches(name, settings.batch_size)
-    until = settings.epochs * data.steps_per_epoch
+    objective = work.objective(settings, data)
+    per_epoch = steps_per_epoch(data, objective)
+    until = settings.epochs * per_epoch
     optimiser = sgd(
         model,
         pruner,
         lr=settings.lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        rate_weight_decay=settings.rate_weight_decay if isinstance(settings, PruneSettings) else None,
+        rate_weight_decay=_rate_decay(settings),
     )
     stage = Stage(
         work.run.at(FOLDERS[name]),
         model,
         pruner,
         optimiser,
-        per_epoch=data.steps_per_epoch,
+        objective=objective,
+        per_epoch=per_epoch,
         until=until,
-        every=Step.parse(settings.validate_every).steps(data.steps_per_epoch),
-        checkpoint=Step.parse(settings.checkpoint_every).steps(data.steps_per_epoch),
+        every=Step.parse(settings.validate_every).steps(per_epoch),
+        checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
         validate=_validator(work, name) if settings.selection == "best" else None,
     )
     start = stage.resume()
@@ -139,18 +148,21 @@ def _train(
         fit(
             model,
             data,
-            objective=work.objective(settings),
+            objective=objective,
+            ascent=AWP(settings.awp, settings.awp_warmup * per_epoch) if settings.awp else LEVEL,
             optimiser=optimiser,
             pruner=pruner,
             until=until,
             start=start,
             schedule=SCHEDULES[settings.schedule],
+            precision=work.precision,
             seed=work.recipe.seed,
             stage=name,
             on=[stage, show],
         )
     selected = stage.select()
-    notes = finish(model, pruner)
+    model, notes = finish(model, pruner)
+    notes = [*notes, *unused_by_objective(name, settings), *objective.notes()]
     save_tree(stage.folder / "model.safetensors", dict(model.state_dict()))
     record = {
         "selected_step": selected,
@@ -166,6 +178,13 @@ def _train(
         work.display.say(f"note: {note}")
 
 
+def _rate_decay(settings: TrainingSettings) -> float | None:
+    if not isinstance(settings, PruneSettings):
+        return None
+    # Decay draws every rate to one half; held to a budget, that is towards uniform rates.
+    return 0.0 if settings.rate_weight_decay is None and settings.mode == "exact" else settings.rate_weight_decay
+
+
 def _validator(work: Workspace, stage: str) -> Validate:
     held = work.split.validation
     assert held is not None
@@ -178,38 +197,3 @@ def _validator(work: Workspace, stage: str) -> Validate:
         return {"clean": float(clean.float().mean()), "robust": float(robust.float().mean())}
 
     return validate
-
-
-def _record_allocation(work: Workspace, settings: PruneSettings, budget: Budget, pruner: Pruner) -> list[str]:
-    """Settles; writes the masks, what was learned and the integer counts; gives the doubts worth printing."""
-    folder, masks = work.run.at(FOLDERS["prune"]), pruner.settle()
-    record = pruner.record(0.0)
-    rates = record.get("rates", {})
-    even, kept = uniform(pruner.sites, budget), masks.counts
-    before = record.get("density", masks.density)
-    save_tree(folder / "masks.safetensors", dict(masks))
-    save_tree(folder / "learned.safetensors", pruner.state_dict())
-    write_json(
-        folder / "allocation.json",
-        {
-            "method": settings.method,
-            "keep": settings.keep,
-            "budget": budget.count(masks.total),
-            "total": masks.total,
-            "density_before": before,
-            "sites": [
-                {
-                    "name": site.name,
-                    "size": site.size,
-                    "kept": kept[site.name],
-                    "uniform": even[site.name],
-                    "rate": rates.get(site.name),
-                }
-                for site in pruner.sites
-            ],
-        },
-    )
-    if before <= 1.05 * settings.keep:
-        return []
-    excess = before / settings.keep
-    return [f"the learned rates ended at {excess:.2f} times the budget; settle cut the masks to it exactly"]

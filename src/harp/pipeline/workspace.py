@@ -1,15 +1,17 @@
 """What every stage of a run needs: its folder, images, network, threat and display, checked before any work begins."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harp import data, models
 from harp.attacks import ATTACKS, PGD
+from harp.clock import Step
 from harp.config import Recipe, TrainingSettings, different, identity, make_recipe, read_recipe, write_recipe
 from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, Objective
@@ -19,7 +21,9 @@ from harp.randomness import seed_of
 from harp.registry import accepted
 from harp.report import REPORT
 from harp.runs import Run, environment, load_tree, read_json, write_atomic, write_json
+from harp.sparsity import Budget, Sites, Units, find_sites, find_units, resize
 from harp.threats import Threat
+from harp.training import Precision
 
 FOLDERS = {
     "pretrain": "1-pretrain",
@@ -94,13 +98,21 @@ class Workspace:
         return Threat(norm=settings.order, eps=settings.eps)
 
     @property
+    def precision(self) -> Precision:
+        return Precision(**self.recipe.precision.model_dump())
+
+    @property
     def training_attack(self) -> PGD:
         return PGD(steps=self.recipe.attack.steps, step=self.recipe.attack.step)
 
-    def objective(self, settings: TrainingSettings) -> Objective:
+    def objective(self, settings: TrainingSettings, batches: data.Batches) -> Objective:
+        """What the stage of `settings` minimises over `batches`."""
         factory = OBJECTIVES[settings.objective]
-        options = {"attack": self.training_attack, "threat": self.threat, "batch_norm": settings.batch_norm}
-        return factory(**accepted(factory, options))
+        guard = Step.parse(settings.guard_every).steps(batches.steps_per_epoch)
+        options = {"batch_norm": settings.batch_norm, "beta": settings.beta, "replays": settings.replays}
+        chosen = {name: value for name, value in options.items() if value is not None}
+        common = {"attack": self.training_attack, "threat": self.threat, "guard_every": guard}
+        return factory(**accepted(factory, {**common, **chosen}))
 
     @cached_property
     def split(self) -> Split:
@@ -142,7 +154,7 @@ class Workspace:
             raise HarpError(f"{dataset.name} has images of {height} x {width} pixels; expected square ones")
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self.recipe.seed, "weights"))
-            return models.build(
+            model = models.build(
                 settings.name,
                 classes=len(dataset.classes),
                 channels=dataset.channels,
@@ -150,13 +162,48 @@ class Workspace:
                 width=settings.width,
                 mean=settings.mean,
                 std=settings.std,
-            ).to(self.device)
+            )
+        # Here and not in training alone: one layout, so one set of kernels, from the first step to the exported file.
+        return self.precision.lay_out(model.to(self.device))
 
-    def loaded(self, path: Path) -> nn.Module:
-        """The recipe's network with the weights in `path`."""
-        model = self.model()
-        models.load_weights(model, load_tree(path), str(path))
+    def loaded(self, path: Path, small: bool = False) -> nn.Module:
+        """The recipe's network with the weights in `path`; where it is `small`, without the channels the file lacks."""
+        state = load_tree(path)
+        model = self.smaller(state) if small else self.model()
+        models.load_weights(model, state, str(path))
         return model
+
+    def smaller(self, state: Mapping[str, Tensor]) -> nn.Module:
+        """The recipe's network in the shapes of `state`, which are its own unless channels are pruned."""
+        model = self.model()
+        if self.channels:
+            resize(model, {name: value.shape for name, value in state.items()})
+        return model
+
+    @property
+    def budget(self) -> Budget:
+        """What pruning may leave."""
+        settings = self.recipe.prune
+        return Budget(settings.keep, settings.measure, settings.floor)
+
+    @property
+    def channels(self) -> bool:
+        """Whether channels are pruned, and with them the network's shape."""
+        return self.recipe.prune.granularity == "channels"
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One image, to trace networks with: [1, c, h, w]."""
+        image, _ = next(iter(self.in_order(self.split.train, 1).once()))
+        return image
+
+    def sites(self, model: nn.Module) -> Sites:
+        """The weights of `model` that pruning and its budget are about."""
+        return find_sites(model, self.recipe.model.include, self.recipe.model.exclude)
+
+    def units(self, model: nn.Module) -> Units:
+        """What pruning keeps or removes as one in `model`, with its price."""
+        return find_units(model, self.example, self.recipe.prune.granularity, self.sites(model))
 
     def _check_names(self) -> None:
         recipe = self.recipe

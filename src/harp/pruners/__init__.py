@@ -1,7 +1,9 @@
 """The pruning methods, each one file, all working by pull and push."""
 
 from harp.pruners.base import METHODS, Masked, Pruner, Reparam
-from harp.pruners.harp import Harp
+from harp.pruners.harp import Harp, RatesOnly
 from harp.pruners.hydra import Hydra
+from harp.pruners.scores import ScoresOnly
+from harp.pruners.straight_through import TopShare
 
-__all__ = ["METHODS", "Harp", "Hydra", "Masked", "Pruner", "Reparam"]
+__all__ = ["METHODS", "Harp", "Hydra", "Masked", "Pruner", "RatesOnly", "Reparam", "ScoresOnly", "TopShare"]

@@ -48,6 +48,10 @@ class Pruner:
         Not to be called inside an autocast region, which caches cast weights and would go on using the old ones.
         """
 
+    def kept(self) -> dict[nn.Parameter, Tensor]:
+        """Which entries of each site the network has now, bool; a site left out has them all."""
+        return {}
+
     def settle(self) -> Masks:
         """The masks that meet the budget exactly; the model is the network they leave.
 
@@ -94,6 +98,9 @@ class Masked(Pruner):
         for site in self.sites:
             site.param.masked_fill_(~self.masks[site.name], 0)
 
+    def kept(self) -> dict[nn.Parameter, Tensor]:
+        return {site.param: self.masks[site.name] for site in self.sites}
+
     def settle(self) -> Masks:
         return self.masks
 
@@ -114,6 +121,11 @@ class Reparam(Pruner):
     @abstractmethod
     def weights(self) -> list[Tensor]:
         """The effective weights, one per site, differentiable in the latents."""
+
+    def kept(self) -> dict[nn.Parameter, Tensor]:
+        # What is computed as exactly zero has no score high enough, or no value to lose.
+        pairs = zip(self.sites, self._effective, strict=True)
+        return {site.param: weight.detach() != 0 for site, weight in pairs}
 
     def push(self, step: int) -> None:
         self._effective = self.weights()

@@ -1,76 +1,65 @@
-"""HARP for weights: how many to keep in each layer, and which, learned together (Zhao & Wressnegger, ICLR 2023)."""
+"""HARP: how many units to keep in each layer, and which, learned together (Zhao & Wressnegger, ICLR 2023)."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harp.pruners.base import METHODS
+from harp.pruners.rates import Mode, make_rates
 from harp.pruners.scores import Scores
+from harp.pruners.straight_through import Estimator
 from harp.runs import Tree
-from harp.sparsity import Budget, Sites, from_rates
-from harp.sparsity.budgets import Counts
+from harp.sparsity import Budget, Counts, Sites, Units, allot, from_rates
 
 
 @METHODS.register("harp")
 class Harp(Scores):
-    """HARP: scores and one keep rate per layer learned together, under a growing size penalty.
+    """HARP: scores and one keep rate per layer learned together, within a size budget.
 
-    A site keeps the share k = least + (1 - least) sigmoid(r) of its weights, r learned, least = floor * keep.
-    The loss gains gamma_e * max(sum n k / (keep N) - 1, 0), where gamma_e = (e + 1) * gamma in epoch e until an epoch
-    ends with the excess rounding to 0.0000, and keeps that epoch's value from then on (section 3, equations 2 to 5).
-
-    `steps_per_epoch`: optimiser steps in one e. `start_keep`: the share every layer starts from; None is 0.1 as
-    published, or `keep` where that is more. Gradients of the rates: see `TopShare`.
+    `mode`: "penalty", as published, weighs the excess size against the loss, by `gamma` and growing every
+    `steps_per_epoch`; "exact" keeps to a budget that falls over `steps` (see `Penalty` and `Exact`). `start` and
+    `start_keep`: the allocation and density the rates begin with. `estimator`: see `TopShare`.
     """
 
     def __init__(
         self,
-        sites: Sites,
+        what: Sites | Units,
         budget: Budget,
         *,
         steps_per_epoch: int,
+        steps: int | None = None,
+        mode: Mode = "penalty",
+        estimator: Estimator = "sum",
         gamma: float = 0.01,
+        start: str = "uniform",
         start_keep: float | None = None,
     ):
-        super().__init__(sites, budget)
-        budget.floors([site.size for site in sites])
-        self.steps_per_epoch = steps_per_epoch
-        self.first_gamma = gamma
-        self.frozen_gamma: float | None = None
-        self.epoch = 0
-        device = sites[0].param.device
-        start = max(0.1, budget.keep) if start_keep is None else start_keep
-        self.logits = nn.Parameter(torch.full([len(sites)], _first_logit(start, budget.least), device=device))
-        self._sizes = torch.tensor([float(site.size) for site in sites], device=device)
-        self._robust = torch.zeros_like(self._sizes)
-        self._size = torch.zeros_like(self._sizes)
+        super().__init__(what, budget)
+        self.estimator = estimator
+        self.learned = make_rates(
+            self.units, budget, mode, start, start_keep, gamma=gamma, steps_per_epoch=steps_per_epoch, steps=steps
+        )
+        self._robust = torch.zeros_like(self.learned.sizes)
+        self._size = torch.zeros_like(self.learned.sizes)
 
     @property
-    def gamma(self) -> float:
-        """The weight of the size penalty in this epoch."""
-        return (self.epoch + 1) * self.first_gamma if self.frozen_gamma is None else self.frozen_gamma
+    def logits(self) -> nn.Parameter:
+        """The learned r of each pool, shape [pools]."""
+        return self.learned.logits
 
     def rates(self) -> Tensor:
-        """The keep rate k of each site, shape [sites], differentiable in `logits`."""
-        least = self.budget.least
-        return least + (1 - least) * torch.sigmoid(self.logits)
-
-    def excess(self) -> Tensor:
-        """How far the rates exceed the budget, as a share of it; 0 where they meet it."""
-        return ((self.rates() * self._sizes).sum() / (self.budget.keep * self._sizes.sum()) - 1).clamp(min=0)
+        return self.learned.now()
 
     def penalty(self) -> Tensor:
-        return self.gamma * self.excess()
+        return self.learned.penalty()
 
     def counts(self) -> Counts:
-        rates = self.rates().detach().tolist()
-        return {site.name: _ceil(rate, site.size) for site, rate in zip(self.sites, rates, strict=True)}
+        return self.learned.counts()
 
     def settled_counts(self) -> Counts:
-        rates = self.rates().detach().tolist()
-        return from_rates(self.sites, self.budget, {s.name: r for s, r in zip(self.sites, rates, strict=True)})
+        rates = self.units.named(self.rates().detach().tolist())
+        return allot(self.units, self.budget, from_rates(self.units, self.budget.least, rates))
 
     def trainables(self) -> dict[str, list[nn.Parameter]]:
         return {**super().trainables(), "rates": [self.logits]}
@@ -83,53 +72,38 @@ class Harp(Scores):
         self._robust = after - self._size
 
     def push(self, step: int) -> None:
-        if step and step % self.steps_per_epoch == 0:
-            if self.frozen_gamma is None and round(float(self.excess().detach()), 4) == 0:
-                self.frozen_gamma = self.gamma
-            self.epoch = step // self.steps_per_epoch
+        self.learned.advance(step)
         super().push(step)
 
     def record(self, weight_decay: float) -> dict[str, Any]:
-        rates = self.rates().detach()
+        decay = weight_decay * self.logits.detach()
         return {
-            "density": float((rates * self._sizes).sum() / self._sizes.sum()),
-            "penalty": float(self.excess().detach()),
-            "gamma": self.gamma,
-            "target_met": self.frozen_gamma is not None,
-            "rates": self._by_site(rates),
+            **self.learned.record(),
+            "rates": self.units.named(self.rates().detach().tolist()),
             "rate_gradients": {
-                "robust": self._by_site(self._robust),
-                "size": self._by_site(self._size),
-                "decay": self._by_site(weight_decay * self.logits.detach()),
+                name: self.units.named(values.tolist())
+                for name, values in (("robust", self._robust), ("size", self._size), ("decay", decay))
             },
         }
-
-    def _by_site(self, values: Tensor) -> dict[str, float]:
-        return {site.name: value for site, value in zip(self.sites, values.tolist(), strict=True)}
 
     def state_dict(self) -> Tree:
         return {
             **super().state_dict(),
-            "logits": self.logits.detach(),
+            **self.learned.state_dict(),
             "gradients": {"robust": self._robust, "size": self._size},
-            "gamma": {"frozen": self.frozen_gamma, "epoch": self.epoch},
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: Tree) -> None:
         super().load_state_dict(state)
-        self.logits.copy_(state["logits"])
+        self.learned.load_state_dict(state)
         self._robust.copy_(state["gradients"]["robust"])
         self._size.copy_(state["gradients"]["size"])
-        self.frozen_gamma, self.epoch = state["gamma"]["frozen"], state["gamma"]["epoch"]
 
 
-def _first_logit(start: float, least: float) -> float:
-    # The published clip runs from -0.99, which makes the logit NaN for a start at or below the floor (METHODS 1.10).
-    share = min(max((start - least) / (1 - least), 0.01 * start), 0.99)
-    return math.log(share / (1 - share))
+@METHODS.register("rates-only")
+class RatesOnly(Harp):
+    """Learned keep rates, the order inside each layer that of magnitude: HARP's ablation (section 4)."""
 
-
-def _ceil(rate: float, size: int) -> int:
-    # A float32 rate is off by up to 1e-7 of itself; that must not buy a weight.
-    return min(max(1, math.ceil(rate * size * (1 - 1e-6))), size)
+    def trainables(self) -> dict[str, list[nn.Parameter]]:
+        return {"rates": [self.logits]}

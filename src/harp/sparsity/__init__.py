@@ -1,26 +1,41 @@
 """What can be pruned, how much of it may stay, and which entries those are."""
 
-from harp.sparsity.budgets import Budget, apportion, from_rates, uniform
+from harp.sparsity.allocations import ALLOCATIONS, allocation, allot, from_logits, from_rates, rates_at
+from harp.sparsity.budgets import Budget, Counts, apportion
 from harp.sparsity.channels import find_channels
+from harp.sparsity.costs import Cost, trace_macs
+from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.masks import Masks, top_mask
 from harp.sparsity.removal import remove, resize
 from harp.sparsity.sites import Site, Sites, find_sites
-from harp.sparsity.units import Channels, Group, Slice
+from harp.sparsity.units import ChannelUnits, Units, Weights, find_units, units_of
 
 __all__ = [
+    "ALLOCATIONS",
     "Budget",
+    "ChannelUnits",
     "Channels",
+    "Cost",
+    "Counts",
     "Group",
     "Masks",
     "Site",
     "Sites",
     "Slice",
+    "Units",
+    "Weights",
+    "allocation",
+    "allot",
     "apportion",
     "find_channels",
     "find_sites",
+    "find_units",
+    "from_logits",
     "from_rates",
+    "rates_at",
     "remove",
     "resize",
     "top_mask",
-    "uniform",
+    "trace_macs",
+    "units_of",
 ]

@@ -7,9 +7,9 @@ from torch.nn.utils.parametrize import is_parametrized
 from harp.errors import HarpError
 from harp.randomness import generator
 from harp.sparsity.grouping import group
+from harp.sparsity.groups import Channels
 from harp.sparsity.sites import find_sites
 from harp.sparsity.tracing import shapes_of, trace
-from harp.sparsity.units import Channels
 from harp.sparsity.verifying import Verifier, excited
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.tracing import Ties
-from harp.sparsity.units import Channels, Group, Slice
 
 Axis = tuple[str, int]
 Unit = dict[Axis, list[int]]  # the indices of one unit on every axis it has a part in

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from harp.errors import HarpError, choices
-from harp.sparsity.units import Group
+from harp.sparsity.groups import Group
 
 
 def remove(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]) -> nn.Module:

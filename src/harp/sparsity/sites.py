@@ -1,17 +1,26 @@
-"""The prunable parameters of a module."""
+"""The prunable parameters of a module, found by what they are and chosen by selectors."""
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from harp.errors import HarpError
+from harp.sparsity.selectors import Candidate, select
 
-PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+# By name over all base classes, because foreign libraries write their own: ConvNeXt V2's GRN has a weight of four axes.
+_NOT_PRUNED = re.compile(r".*(Norm|GRN|Embedding)(Bag|Base|\d*d)?")
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One prunable parameter: its name as in `state_dict`, and which axes hold its outputs and inputs."""
+    """One prunable parameter: its name as in `state_dict`, and which axes hold its outputs and inputs.
+
+    Transposed convolutions and the `Conv1D` of `transformers` store inputs first: `in_axis` 0, `out_axis` 1. With
+    groups a convolution's `in_axis`, and a transposed convolution's `out_axis`, holds the channels of one group.
+    """
 
     name: str
     param: nn.Parameter
@@ -27,19 +36,72 @@ class Site:
 Sites = tuple[Site, ...]
 
 
-def find_sites(model: nn.Module) -> Sites:
-    """The weights of every Conv1d, Conv2d, Conv3d and Linear, in definition order, a tied weight once.
+def find_sites(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Sites:
+    """The prunable weights of any module, in definition order, a tied weight once and under its first name.
 
-    The first convolution, 1x1 shortcuts and the classifier are sites like all others; biases and normalisation
-    layers are not (METHODS 1.5). Raises `HarpError` where there is nothing to prune, or a weight is parametrised.
+    Prunable is every parameter of two or more axes whose own name ends in `weight` (`weight`, `in_proj_weight`), but
+    in embeddings and normalisation layers: so convolutions and linear layers of whatever class, 1x1 shortcuts, the
+    first and the last layer (METHODS 1.5); not biases, position tables, class tokens or recurrent layers. Only those
+    that `include` selects where it is not empty, and none that `exclude` selects.
+
+    A selector is the name of a weight, or of a module for all in it (`layer1.0`); either as a glob (`layer?`,
+    `*.conv1`; `*` crosses dots); `class:Linear` for the weights of that class and its subclasses; or `re:PATTERN`,
+    searched in the name. A tied weight answers to each of its names.
+
+    Raises `HarpError` for a selector that matches nothing or is no regular expression, where no weight is left, and
+    for a selected weight that is parametrised or not initialised yet.
     """
-    found: dict[int, Site] = {}
+    candidates = list(_candidates(model))
+    if not candidates:
+        raise HarpError(f"{type(model).__name__} has no weight to prune")
+    chosen = select(candidates, include, exclude)
+    return tuple(_site(candidate) for candidate in chosen)
+
+
+def _candidates(model: nn.Module) -> Iterator[Candidate]:
+    found: dict[int, Candidate] = {}
     for path, module in model.named_modules():
-        if isinstance(module, PRUNABLE):
-            weight = module._parameters.get("weight")
-            if weight is None:
-                raise HarpError(f"{path}.weight is parametrised; fold it first (torch.nn.utils.parametrize)")
-            found.setdefault(id(weight), Site(f"{path}.weight" if path else "weight", weight))
-    if not found:
-        raise HarpError(f"{type(model).__name__} has no convolution or linear layer to prune")
-    return tuple(found.values())
+        kinds = [kind.__name__ for kind in type(module).__mro__]
+        layer = isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+        if not layer and any(_NOT_PRUNED.fullmatch(kind) for kind in kinds):
+            continue
+        for own, parameter in _weights(module):
+            name = f"{path}.{own}" if path else own
+            candidate = Candidate(parameter, module)
+            if parameter is not None:
+                candidate = found.setdefault(id(parameter), candidate)
+            else:
+                found[id(candidate)] = candidate
+            candidate.names.append(name)
+            candidate.kinds.update(kinds)
+    yield from found.values()
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter | None]]:
+    """The module's own weights by name; None where one is computed from other parameters."""
+    for own, parameter in module._parameters.items():
+        if parameter is not None and own.endswith("weight") and (is_lazy(parameter) or parameter.dim() > 1):
+            yield own, parameter
+    # torch's parametrisations by name; its older weight_norm leaves weight_v, spectral_norm and prune weight_orig.
+    computed = dict.fromkeys(getattr(module, "parametrizations", ()))
+    computed |= dict.fromkeys(re.sub("_(orig|v)$", "", own) for own in module._parameters)
+    for own in computed:
+        value = getattr(module, own, None) if own.endswith("weight") and own not in module._parameters else None
+        if isinstance(value, Tensor) and value.dim() > 1:
+            yield own, None
+
+
+def _site(candidate: Candidate) -> Site:
+    name, parameter, module = candidate.names[0], candidate.parameter, candidate.module
+    if parameter is None:
+        raise HarpError(
+            f"{name} is parametrised: it is computed from other parameters in every forward pass; fold it first "
+            "(torch.nn.utils.parametrize.remove_parametrizations, or the remove_ function of what put it there)"
+        )
+    if is_lazy(parameter):
+        raise HarpError(f"{name} is not initialised yet; run one batch through the lazy {type(module).__name__} first")
+    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
+    # GPT-2's linear layer: [in, out], with the number of outputs in nf.
+    if transposed or ("Conv1D" in candidate.kinds and hasattr(module, "nf")):
+        return Site(name, parameter, out_axis=1, in_axis=0)
+    return Site(name, parameter)

@@ -1,53 +1,193 @@
-"""Channels that can only go together: which index of which tensor belongs to which of them."""
+"""What is kept or removed as one: single weights, or channels that can only go together."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
+import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from harp.errors import HarpError
+from harp.sparsity.channels import find_channels
+from harp.sparsity.costs import Cost, Vector, trace_macs
+from harp.sparsity.groups import Channels, Slice
+from harp.sparsity.sites import Site, Sites
 
 
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """One axis of one tensor of the `state_dict`, and which unit each of its indices belongs to.
+class Units(ABC):
+    """Units in pools, each with a keep rate of its own; masks over units become effective weights of the sites.
 
-    `owner` is int64 [length of that axis]: the number of a unit, or -1 for an index of no unit of the group. A tied
-    tensor appears once, under its first name.
+    `sites` are the parameters that masks change, `names` and `sizes` the pools'.
     """
 
-    name: str
-    axis: int
-    owner: Tensor
+    kind: Literal["weights", "channels"]
 
-    def mask(self, keep: Tensor) -> Tensor:
-        """Which indices of this axis stay where the units `keep` (bool [units]) stay: bool [length of the axis]."""
-        # Index -1 reads the entry that is appended: what belongs to no unit stays.
-        return torch.cat([keep, keep.new_ones(1)])[self.owner.to(keep.device)]
+    def __init__(self, sites: Sites, names: Sequence[str], sizes: Sequence[int]):
+        self.sites = sites
+        self.names, self.sizes = tuple(names), tuple(sizes)
 
-    @property
-    def each(self) -> int:
-        """How many indices of this axis every unit has."""
-        return int((self.owner == 0).sum())
+    @abstractmethod
+    def cost(self, of: str) -> Cost:
+        """The price of so many units in each pool, in "parameters" or in "macs" per image."""
+
+    @abstractmethod
+    def first_scores(self) -> dict[str, Tensor]:
+        """Scores of the units, by pool, as the weights are now."""
+
+    @abstractmethod
+    def weight_counts(self) -> list[int]:
+        """How many weights each pool decides over."""
+
+    @abstractmethod
+    def dimensions(self) -> list[int]:
+        """The lengths of all axes of the weights each pool decides over, summed: ERK's numerator."""
+
+    @abstractmethod
+    def effective(self, dense: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> list[Tensor]:
+        """The weights that are left under masks (bool or float, by pool), one tensor a site; differentiable."""
+
+    def named(self, counts: Sequence[int]) -> dict[str, int]:
+        return dict(zip(self.names, counts, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """`size` units, each of which is removed everywhere or nowhere.
+class Weights(Units):
+    """Every weight of every site a unit of its own, one pool a site.
 
-    `name` is that of the first weight, in definition order, whose outputs the units are. `members` are all axes that
-    shrink when units go. `consumers` are those of them that are input axes of weights: every path out of a unit leads
-    through them, so that zeros there silence it exactly. All units have equally many indices on an axis.
+    `macs`: multiply-accumulates by site name, from `trace_macs`; only budgets of MACs need them.
     """
 
-    name: str
-    size: int
-    members: tuple[Slice, ...]
-    consumers: tuple[Slice, ...]
+    kind = "weights"
+
+    def __init__(self, sites: Sites, macs: Mapping[str | None, int] | None = None):
+        super().__init__(sites, [site.name for site in sites], [site.size for site in sites])
+        self.macs = macs
+
+    def cost(self, of: str) -> Cost:
+        if of == "parameters":
+            return Cost(0.0, numpy.ones(len(self.sites)))
+        if self.macs is None:
+            raise HarpError("a budget of macs needs the cost of each layer: Weights(sites, trace_macs(model, images))")
+        return Cost(0.0, numpy.array([self.macs.get(site.name, 0) / site.size for site in self.sites]))
+
+    def first_scores(self) -> dict[str, Tensor]:
+        return {
+            site.name: _scaled(site.param.detach(), site.size // site.param.shape[site.out_axis]) for site in self.sites
+        }
+
+    def weight_counts(self) -> list[int]:
+        return list(self.sizes)
+
+    def dimensions(self) -> list[int]:
+        return [sum(site.param.shape) for site in self.sites]
+
+    def effective(self, dense: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> list[Tensor]:
+        return [dense[name] * masks[name] for name in self.names]
 
 
-@dataclass(frozen=True)
-class Channels:
-    """The groups of a network, and the reasons why its other channels stay (`fixed`: name of a weight -> reason)."""
+class ChannelUnits(Units):
+    """Channels of `model` that can only go together as one unit, tied ones as one pool (`find_channels`).
 
-    groups: tuple[Group, ...]
-    fixed: Mapping[str, str]
+    A mask multiplies the input slices of every weight that reads the channel, which silences it exactly. `sites` are
+    the weights that read prunable channels; prices count all weights in `priced` (`find_sites`).
+    """
+
+    kind = "channels"
+
+    def __init__(
+        self, model: nn.Module, channels: Channels, priced: Sites, macs: Mapping[str | None, int] | None = None
+    ):
+        if not channels.groups:
+            why = "; ".join(f"{name}: {reason}" for name, reason in channels.fixed.items())
+            raise HarpError(f"{type(model).__name__} has no channels that can be removed with equal logits ({why})")
+        self.groups = channels.groups
+        self.priced, self.macs = priced, macs
+        read = {part.name for group in self.groups for part in group.consumers}
+        by_name = dict(model.named_parameters())
+        known = {site.name: site for site in priced}
+        sites = tuple(known.get(name) or Site(name, by_name[name]) for name in by_name if name in read)
+        super().__init__(sites, [group.name for group in self.groups], [group.size for group in self.groups])
+        self._slices = {
+            site.name: [(g.name, part) for g in self.groups for part in g.consumers if part.name == site.name]
+            for site in sites
+        }
+
+    def cost(self, of: str) -> Cost:
+        if of == "macs" and self.macs is None:
+            raise HarpError(
+                "a budget of macs needs the cost of each layer: ChannelUnits(..., trace_macs(model, images))"
+            )
+        count = len(self.groups)
+        constant, linear, quadratic = 0.0, numpy.zeros(count), numpy.zeros((count, count))
+        for site in self.priced:
+            uses = 1.0 if self.macs is None or of == "parameters" else self.macs.get(site.name, 0) / site.size
+            rest, first, second = 1.0, *(self._length(site, axis) for axis in (site.out_axis, site.in_axis))
+            for axis, length in enumerate(site.param.shape):
+                rest *= 1 if axis in (site.out_axis, site.in_axis) else length
+            rest *= uses
+            constant += rest * first[0] * second[0]
+            linear += rest * (first[0] * second[1] + second[0] * first[1])
+            quadratic += rest * numpy.outer(first[1], second[1])
+        return Cost(constant, linear, quadratic)
+
+    def _length(self, site: Site, axis: int) -> tuple[float, Vector]:
+        """How long an axis is: what stays in any case, and what each pool's unit adds."""
+        fixed, adds = float(site.param.shape[axis]), numpy.zeros(len(self.groups))
+        for index, group in enumerate(self.groups):
+            for part in group.members:
+                if part.name == site.name and part.axis == axis:
+                    adds[index] += part.each
+                    fixed -= part.each * group.size
+        return fixed, adds
+
+    def first_scores(self) -> dict[str, Tensor]:
+        scores = {}
+        params = {site.name: site.param.detach() for site in self.sites}
+        for group in self.groups:
+            squares = torch.zeros(group.size, device=params[group.consumers[0].name].device)
+            for part in group.consumers:
+                weight = params[part.name].transpose(0, part.axis).flatten(1).square().sum(1)
+                owned = part.owner.to(weight.device) >= 0
+                squares.index_add_(0, part.owner.to(weight.device)[owned], weight[owned])
+            scores[group.name] = _scaled(squares.sqrt(), group.size)
+        return scores
+
+    def weight_counts(self) -> list[int]:
+        return [sum(self._read(part) * group.size for part in group.consumers) for group in self.groups]
+
+    def _read(self, part: Slice) -> int:
+        param = next(site.param for site in self.sites if site.name == part.name)
+        return param.numel() // param.shape[part.axis] * part.each
+
+    def dimensions(self) -> list[int]:
+        shapes = {site.name: site.param.shape for site in self.sites}
+        return [sum(sum(shapes[part.name]) for part in group.consumers) for group in self.groups]
+
+    def effective(self, dense: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> list[Tensor]:
+        return [self._silenced(dense[site.name], self._slices[site.name], masks) for site in self.sites]
+
+    def _silenced(self, weight: Tensor, slices: list[tuple[str, Slice]], masks: Mapping[str, Tensor]) -> Tensor:
+        for name, part in slices:
+            shape = [-1 if axis == part.axis else 1 for axis in range(weight.ndim)]
+            weight = weight * part.mask(masks[name]).to(weight.dtype).view(shape)
+        return weight
+
+
+def units_of(what: Sites | Units) -> Units:
+    """Units as they are, and for bare sites their single weights."""
+    return what if isinstance(what, Units) else Weights(what)
+
+
+def find_units(model: nn.Module, example: Tensor, kind: Literal["weights", "channels"], priced: Sites) -> Units:
+    """The units of `model` for either granularity, priced for budgets of parameters and of MACs."""
+    macs = trace_macs(model, example)
+    return (
+        Weights(priced, macs) if kind == "weights" else ChannelUnits(model, find_channels(model, example), priced, macs)
+    )
+
+
+def _scaled(weight: Tensor, fan_in: int) -> Tensor:
+    # An all-zero weight has no order; dividing by 1 leaves its scores zero instead of NaN.
+    largest = weight.abs().max()
+    return math.sqrt(6 / fan_in) * weight / torch.where(largest > 0, largest, torch.ones_like(largest))

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from harp.data import Batches
 from harp.errors import HarpError
-from harp.objectives import Objective
+from harp.objectives import LEVEL, Ascent, Objective
 from harp.pruners import Pruner
 from harp.randomness import generator, seed_of
 from harp.training.optimisers import set_lr
+from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
 
 
@@ -34,40 +35,46 @@ def fit(
     pruner: Pruner,
     until: int,
     start: int = 0,
+    ascent: Ascent = LEVEL,
     schedule: Schedule = SCHEDULES["cosine"],
+    precision: Precision = FLOAT32,
     seed: int = 0,
     stage: str = "fit",
     on: Sequence[Callable[[Moment], None]] = (),
 ) -> None:
     """Trains `model` from optimiser step `start` to step `until`; callbacks in `on` see every step.
 
-    Attack noise of a step comes from (seed, stage, step), and so does torch's global generator while the step runs
-    (dropout), so a resumed run repeats an uninterrupted one. Raises `HarpError` for batches or losses that are not
-    finite; callbacks never see such a step.
+    Attack noise of a batch comes from (seed, stage, its first step), torch's global generator (dropout) from (seed,
+    stage, step), so a resumed run repeats an uninterrupted one: also from within the replays of a batch, where
+    `objective` has the state it had. Raises `HarpError` for batches or losses that are not finite; callbacks never
+    see such a step.
     """
-    model.train()
+    precision.lay_out(model).train()
+    view = precision.view(model)
     pruner.push(start)
-    step = start
+    step, per_epoch, replays = start, steps_per_epoch(data, objective), objective.replays
     if step >= until:
         return
-    for x, y in data.after(start):
+    for x, y in data.after(step // replays):
         if not torch.isfinite(x).all():
             raise HarpError(f"{stage}: the batch of step {step + 1} holds NaN or infinite pixels")
-        noise = generator(seed, stage, "attack", step, device=x.device)
-        with _global_noise(seed_of(seed, stage, "model", step), x.device):
-            for evaluate in objective(model, x, y, noise):
-                factor = schedule(step, until, data.steps_per_epoch)
-                set_lr(optimiser, factor)
+        done = step % replays
+        closures = objective(
+            view, precision.batch(x), y, generator(seed, stage, "attack", step - done, device=x.device)
+        )
+        for _ in range(done):
+            next(closures)
+        for _ in range(min(replays - done, until - step)):
+            with _global_noise(seed_of(seed, stage, "model", step), x.device):
+                evaluate = next(closures)
+                set_lr(optimiser, schedule(step, until, per_epoch))
                 model.zero_grad(set_to_none=True)
                 optimiser.zero_grad(set_to_none=True)
-                loss = evaluate()
-                if not torch.isfinite(loss):
-                    raise HarpError(
-                        f"{stage}: the loss became {float(loss.detach())} at step {step + 1}; "
-                        "a lower learning rate usually helps"
-                    )
-                torch.autograd.backward(loss + pruner.penalty())
-                pruner.pull()
+                with ascent(model, evaluate, step, pruner.kept):
+                    loss = evaluate()
+                    _check_loss(loss, stage, step)
+                    torch.autograd.backward(loss + pruner.penalty())
+                    pruner.pull()
                 optimiser.step()
                 step += 1
                 pruner.push(step)
@@ -75,6 +82,17 @@ def fit(
                     callback(Moment(step, loss.detach(), optimiser.param_groups[0]["lr"]))
         if step >= until:
             return
+
+
+def steps_per_epoch(data: Batches, objective: Objective) -> int:
+    """How many optimiser steps one pass over the training images takes."""
+    return data.steps_per_epoch * objective.replays
+
+
+def _check_loss(loss: Tensor, stage: str, step: int) -> None:
+    if not torch.isfinite(loss):
+        value = float(loss.detach())
+        raise HarpError(f"{stage}: the loss became {value} at step {step + 1}; a lower learning rate usually helps")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
+from harp.objectives import Objective
 from harp.pruners import Pruner
 from harp.runs import Metrics, Tree, load_tree, save_tree
 from harp.training.loop import Moment
@@ -21,7 +22,8 @@ class Stage:
 
     The folder gets `metrics.jsonl`, `checkpoint.safetensors` (everything the next step depends on) and, where there is
     a `validate`, `best.safetensors`: the state of highest robust, then clean validation accuracy. What is validated is
-    always the settled network, so a candidate over budget does not exist. `every` and `checkpoint` are in steps.
+    always the settled network, so a candidate over budget does not exist. `every`, `checkpoint`
+    and `per_epoch` are in optimiser steps.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Stage:
         pruner: Pruner,
         optimiser: torch.optim.Optimizer,
         *,
+        objective: Objective,
         per_epoch: int,
         until: int,
         every: int,
@@ -38,6 +41,7 @@ class Stage:
         validate: Validate | None,
     ):
         self.folder, self.model, self.pruner, self.optimiser = folder, model, pruner, optimiser
+        self.objective = objective
         self.per_epoch, self.until, self.every, self.checkpoint = per_epoch, until, every, checkpoint
         self.validate = validate
         self.metrics = Metrics(folder / "metrics.jsonl")
@@ -52,7 +56,9 @@ class Stage:
             state = load_tree(path)
             self.model.load_state_dict(state["model"])
             self.pruner.load_state_dict(state["pruner"])
+            self.objective.load_state_dict(state.get("objective", {}))  # checkpoints once had none
             self.optimiser.load_state_dict(_from_text_keys(state["optimiser"]))
+            _lay_out_like_parameters(self.optimiser)
             self.best, self._losses, step = state["best"], state["losses"], state["step"]
         self.metrics.rewind(step)
         return step
@@ -114,6 +120,7 @@ class Stage:
             "losses": dict(self._losses),
             "model": self.model.state_dict(),
             "pruner": self.pruner.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimiser": _to_text_keys(self.optimiser.state_dict()),
         }
 
@@ -122,6 +129,15 @@ class Stage:
         for name, value in self.model.state_dict().items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise HarpError(f"{name} became NaN or infinite in training; a lower learning rate usually helps")
+
+
+@torch.no_grad()
+def _lay_out_like_parameters(optimiser: torch.optim.Optimizer) -> None:
+    # A file knows no strides, and sums over other strides may round otherwise: as autograd lays out gradients.
+    for param, state in optimiser.state.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == param.shape:
+                state[key] = torch.empty_like(param, dtype=value.dtype).copy_(value)
 
 
 def _to_text_keys(state: Tree) -> Tree:

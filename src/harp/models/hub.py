@@ -1,0 +1,82 @@
+"""Image classifiers of `transformers`: `hf:FOLDER` from a local folder, `hf:OWNER/NAME` from the Hugging Face hub."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from harp.errors import HarpError
+from harp.extras import need
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_SAFE = {"trust_remote_code": False}
+
+
+def build_hf(source: str, *, classes: int, channels: int, size: int) -> nn.Module:
+    """The image classifier in a folder or on the hub, in float32 and in training mode.
+
+    With weights (safetensors; never a pickle, and no code but that of `transformers` runs) they are loaded, and the
+    configuration stays as it is but for the number of classes: a head of another number of classes, or none, is
+    replaced by a fresh one. A folder that holds `config.json` alone gives an untrained network for `classes`,
+    `channels` and `size`. What is not a folder is an id on the hub, which needs a connection or a filled cache.
+
+    Raises `HarpError` where `transformers` cannot be imported; for a folder without `config.json`, or with weights in
+    another format; where weights other than the head's are missing or of another shape; and for whatever else
+    `transformers` refuses, in one line.
+    """
+    hf, place = need("transformers", "transformers", f"model {source!r}"), source.partition(":")[2]
+    folder = Path(place).expanduser()
+    try:
+        if not folder.is_dir():
+            return _trained(hf, source, place, classes, local=False)
+        if _holds_weights(source, folder):
+            return _trained(hf, source, str(folder), classes, local=True)
+        return _untrained(hf, folder, classes=classes, channels=channels, size=size)
+    except HarpError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        hint = "" if folder.is_dir() else f" (there is no folder {place} here, so it was taken for an id on the hub)"
+        raise HarpError(f"model {source!r} cannot be loaded{hint}: {type(error).__name__}: {reason}") from error
+
+
+def _holds_weights(source: str, folder: Path) -> bool:
+    if not (folder / "config.json").is_file():
+        raise HarpError(f"model {source!r}: there is no config.json in the folder {folder}")
+    if any((folder / name).is_file() for name in _WEIGHTS):
+        return True
+    others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.h5") for path in folder.glob(pattern))
+    if others:
+        raise HarpError(f"model {source!r}: {others[0]} is not read; expected {_WEIGHTS[0]}, or config.json alone")
+    return False
+
+
+def _untrained(hf: Any, folder: Path, *, classes: int, channels: int, size: int) -> nn.Module:
+    config = hf.AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=classes, **_SAFE)
+    for name, value in (("num_channels", channels), ("image_size", size)):
+        if hasattr(config, name):
+            setattr(config, name, value)
+    model: nn.Module = hf.AutoModelForImageClassification.from_config(config, **_SAFE)
+    return model.train()
+
+
+def _trained(hf: Any, source: str, place: str, classes: int, local: bool) -> nn.Module:
+    model, report = hf.AutoModelForImageClassification.from_pretrained(
+        place,
+        num_labels=classes,
+        ignore_mismatched_sizes=True,  # what may mismatch is checked below
+        local_files_only=local,
+        use_safetensors=True,
+        output_loading_info=True,
+        **_SAFE,
+    )
+    body = f"{model.base_model_prefix}."
+    wrong = [key for key in report["missing_keys"] if key.startswith(body)]
+    wrong += [entry[0] for entry in report["mismatched_keys"] if entry[0].startswith(body)]
+    if wrong:
+        raise HarpError(f"model {source!r}: {sorted(wrong)[0]} is missing from its weights or of another shape there")
+    # It comes in the precision of the file and with its weights where they lay in it. A kernel may sum in another order
+    # at addresses that are not aligned, so that a copy would not give bit for bit the same logits (5e-7 off, measured).
+    trained: nn.Module = deepcopy(model.float().train())
+    return trained

@@ -1,0 +1,215 @@
+"""One learnable keep rate per pool, held to the budget by a growing penalty or exactly at every step."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from harp.errors import HarpError
+from harp.runs import Tree
+from harp.sparsity import Budget, Counts, Units, allocation, apportion, from_logits, rates_at
+from harp.sparsity.budgets import solve
+
+Mode = Literal["penalty", "exact"]
+
+
+class Rates(ABC):
+    """k = least + (1 - least) sigmoid(r), r learned, least = floor * keep; one rate a pool (HARP, equation 2).
+
+    `start`: the allocation the rates begin with (`ALLOCATIONS`, or a file), at density `start_keep`.
+    """
+
+    def __init__(self, units: Units, budget: Budget, start: str, start_keep: float):
+        self.units, self.budget, self.start_keep = units, budget, start_keep
+        self.cost = units.cost(budget.of)
+        self.whole = self.cost(units.sizes)
+        self.floors = budget.floors(units.sizes, self.cost)
+        device = units.sites[0].param.device
+        shares = rates_at(units, Budget(start_keep, budget.of), allocation(start, units))
+        self.logits = nn.Parameter(
+            torch.tensor([_first_logit(s, budget.least) for s in shares.tolist()], device=device)
+        )
+        self.sizes = torch.tensor([float(size) for size in units.sizes], device=device)
+
+    @abstractmethod
+    def now(self) -> Tensor:
+        """The rates in force, shape [pools], differentiable in `logits`."""
+
+    @abstractmethod
+    def counts(self) -> Counts:
+        """How many units each pool keeps in the next forward pass."""
+
+    def penalty(self) -> Tensor:
+        """What the loss gains."""
+        return torch.zeros((), device=self.logits.device)
+
+    @abstractmethod
+    def advance(self, step: int) -> None:
+        """Optimiser step `step` is done."""
+
+    def price(self) -> Tensor:
+        """What the rates in force cost, in the budget's unit."""
+        return self.cost.tensor(self.now() * self.sizes)
+
+    def record(self) -> dict[str, Any]:
+        """JSON values for the metrics."""
+        return {"density": float(self.price().detach() / self.whole)}
+
+    def state_dict(self) -> Tree:
+        """All that `load_state_dict` needs."""
+        return {"logits": self.logits.detach()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Tree) -> None:
+        """Takes up the state that `state_dict` gave."""
+        self.logits.copy_(state["logits"])
+
+    def _shares(self, shift: Tensor | float = 0.0) -> Tensor:
+        least = self.budget.least
+        return least + (1 - least) * torch.sigmoid(self.logits + shift)
+
+
+class Penalty(Rates):
+    """The paper's: the loss gains gamma_e * max(cost / budget - 1, 0) (section 3, equations 4 and 5).
+
+    gamma_e = (e + 1) * gamma in epoch e until an epoch ends with the excess rounding to 0.0000, and that epoch's value
+    from then on.
+    """
+
+    def __init__(
+        self, units: Units, budget: Budget, start: str, start_keep: float, *, gamma: float, steps_per_epoch: int
+    ):
+        super().__init__(units, budget, start, start_keep)
+        self.first_gamma, self.steps_per_epoch = gamma, steps_per_epoch
+        self.frozen_gamma: float | None = None
+        self.epoch = 0
+
+    @property
+    def gamma(self) -> float:
+        """The weight of the penalty in this epoch."""
+        return (self.epoch + 1) * self.first_gamma if self.frozen_gamma is None else self.frozen_gamma
+
+    def now(self) -> Tensor:
+        return self._shares()
+
+    def excess(self) -> Tensor:
+        """How far the rates exceed the budget, as a share of it; 0 where they meet it."""
+        return (self.price() / (self.budget.keep * self.whole) - 1).clamp(min=0)
+
+    def penalty(self) -> Tensor:
+        return self.gamma * self.excess()
+
+    def counts(self) -> Counts:
+        rates = self.now().detach().tolist()
+        return self.units.named([_ceil(rate, size) for rate, size in zip(rates, self.units.sizes, strict=True)])
+
+    def advance(self, step: int) -> None:
+        if step and step % self.steps_per_epoch == 0:
+            if self.frozen_gamma is None and round(float(self.excess().detach()), 4) == 0:
+                self.frozen_gamma = self.gamma
+            self.epoch = step // self.steps_per_epoch
+
+    def record(self) -> dict[str, Any]:
+        return {
+            **super().record(),
+            "penalty": float(self.excess().detach()),
+            "gamma": self.gamma,
+            "target_met": self.frozen_gamma is not None,
+        }
+
+    def state_dict(self) -> Tree:
+        return {**super().state_dict(), "gamma": {"frozen": self.frozen_gamma, "epoch": self.epoch}}
+
+    def load_state_dict(self, state: Tree) -> None:
+        super().load_state_dict(state)
+        self.frozen_gamma, self.epoch = state["gamma"]["frozen"], state["gamma"]["epoch"]
+
+
+class Exact(Rates):
+    """The budget holds at every step: all logits share a shift, solved so that the rates cost what is allowed.
+
+    What is allowed falls from `start_keep` to `keep` by a cubic over the first `ramp` of the stage's `steps`. The
+    gradient of the shift is taken along (its implicit derivative), so a step that would cost more or less is projected
+    out and only the sharing out is learned. Nothing is weighed against the loss: there is no gamma.
+    """
+
+    ramp = 0.6
+
+    def __init__(self, units: Units, budget: Budget, start: str, start_keep: float, *, steps: int):
+        super().__init__(units, budget, start, start_keep)
+        self.steps = steps
+        self.step = 0
+
+    @property
+    def allowed(self) -> int:
+        """What the units may cost at this step."""
+        left = max(0.0, 1 - self.step / max(1.0, self.ramp * self.steps))
+        keep = self.budget.keep + max(0.0, self.start_keep - self.budget.keep) * left**3
+        return round(keep * self.whole)
+
+    def shift(self) -> float:
+        """What all logits are moved by so that the rates cost what is allowed."""
+        family = from_logits(self._logits(), self.budget.least)
+        return solve(family, self.units.sizes, self.floors, self.cost, self.allowed)
+
+    def now(self) -> Tensor:
+        shift = self.shift()
+        price = self.cost.tensor(self._shares(shift) * self.sizes)
+        (slopes,) = torch.autograd.grad(price, self.logits, retain_graph=True)
+        # Its value is the shift; its derivative is that of the shift by the logits at a fixed price.
+        tied = shift - (price - price.detach()) / slopes.sum().clamp(min=1e-12 * self.whole)
+        return self._shares(tied)
+
+    def counts(self) -> Counts:
+        family = from_logits(self._logits(), self.budget.least)
+        sizes = numpy.array(self.units.sizes, dtype=numpy.float64)
+        units = numpy.clip(family(self.shift()) * sizes, self.floors, sizes)
+        return self.units.named(apportion(units.tolist(), self.allowed, self.floors, self.units.sizes, self.cost))
+
+    def advance(self, step: int) -> None:
+        self.step = step
+
+    def state_dict(self) -> Tree:
+        return {**super().state_dict(), "step": self.step}
+
+    def load_state_dict(self, state: Tree) -> None:
+        super().load_state_dict(state)
+        self.step = state["step"]
+
+    def _logits(self) -> numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]:
+        return numpy.array(self.logits.detach().tolist(), dtype=numpy.float64)
+
+
+def make_rates(
+    units: Units,
+    budget: Budget,
+    mode: Mode,
+    start: str,
+    start_keep: float | None,
+    *,
+    gamma: float,
+    steps_per_epoch: int,
+    steps: int | None,
+) -> Rates:
+    """The rates of either mode; no `start_keep` is 0.1 for weights and 1 for channels, or `keep` where that is more."""
+    usual = 0.1 if units.kind == "weights" else 1.0
+    first = max(usual, budget.keep) if start_keep is None else start_keep
+    if mode == "penalty":
+        return Penalty(units, budget, start, first, gamma=gamma, steps_per_epoch=steps_per_epoch)
+    if steps is None:
+        raise HarpError("mode exact needs `steps`, the optimiser steps of the whole stage, to lower the budget along")
+    return Exact(units, budget, start, first, steps=steps)
+
+
+def _first_logit(start: float, least: float) -> float:
+    # The published clip runs from -0.99, which makes the logit NaN for a start at or below the floor (METHODS 1.10).
+    share = min(max((start - least) / (1 - least), 0.01 * start), 0.99)
+    return math.log(share / (1 - share))
+
+
+def _ceil(rate: float, size: int) -> int:
+    # A float32 rate is off by up to 1e-7 of itself; that must not buy a unit.
+    return min(max(1, math.ceil(rate * size * (1 - 1e-6))), size)

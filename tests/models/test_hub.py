@@ -1,0 +1,127 @@
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from harp.errors import HarpError
+from harp.models import Logits, build
+
+from ..foreign import FOREIGN, bare, images
+
+
+def load(folder, **options):
+    return build(f"hf:{folder}", **{"classes": 10, "channels": 3, "size": 32, **options})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with a ViT's configuration and weights."""
+    bare("vit").save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_with_weights_gives_the_network_that_was_saved(tmp_path, name):
+    model = FOREIGN[name]().eval()
+    model.model.save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    assert isinstance(loaded, Logits)
+    assert all(module.training for module in loaded.modules())
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(images()), model(images()))
+
+
+def test_half_precision_weights_come_in_single_precision(saved):
+    bare("vit").half().save_pretrained(saved)
+    assert {parameter.dtype for parameter in load(saved).parameters()} == {torch.float32}
+
+
+def test_a_head_of_other_classes_is_replaced_and_nothing_else(saved):
+    before, after = bare("vit").state_dict(), load(saved, classes=7).model.state_dict()
+    assert after["classifier.weight"].shape == (7, 32)
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if not name.startswith("classifier"))
+
+
+def change(folder, **entries):
+    state = {**load_file(folder / "model.safetensors"), **entries}
+    state = {name: value for name, value in state.items() if value is not None}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_missing_head_is_made(saved):
+    change(saved, **{"classifier.weight": None, "classifier.bias": None})
+    assert load(saved).model.classifier.weight.shape == (10, 32)
+
+
+@pytest.mark.parametrize("value", [None, torch.zeros(1, 5, 32)])
+def test_weights_that_lack_a_part_of_the_body_are_refused(saved, value):
+    change(saved, **{"vit.embeddings.position_embeddings": value})
+    with pytest.raises(
+        HarpError, match=r"vit\.embeddings\.position_embeddings is missing from its weights or of another"
+    ):
+        load(saved)
+
+
+def test_weights_for_other_images_are_refused(saved):
+    with pytest.raises(HarpError, match="the network fails on images of 3 x 40 x 40"):
+        load(saved, size=40)
+
+
+def test_a_configuration_alone_gives_an_untrained_network_for_the_data(saved):
+    (saved / "model.safetensors").unlink()
+    torch.manual_seed(0)
+    model = load(saved, classes=7, channels=1, size=40)
+    assert model(torch.rand(2, 1, 40, 40)).shape == (2, 7)
+    torch.manual_seed(0)
+    again = load(saved, classes=7, channels=1, size=40).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
+
+
+def test_mean_and_std_wrap_the_network_once(saved):
+    model = load(saved, mean=[0.5] * 3, std=[0.25] * 3)
+    assert not isinstance(model.model, Logits)
+    assert set(model.state_dict()) == {"mean", "std", *(f"model.{name}" for name in bare("vit").state_dict())}
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pth", "tf_model.h5"])
+def test_a_pickle_is_never_read(saved, name):
+    (saved / "model.safetensors").rename(saved / name)
+    with pytest.raises(HarpError, match=f"{name} is not read; expected model.safetensors, or config.json alone"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no config.json in the folder"),
+        ("{", "cannot be loaded: .*Error"),
+        ('{"model_type": "bert"}', "cannot be loaded: ValueError: .*BertConfig"),
+        ('{"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}', "cannot be loaded: ValueError"),
+    ],
+)
+def test_a_folder_that_is_no_image_classifier_is_named(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(HarpError, match=message):
+        load(tmp_path)
+
+
+def test_an_id_that_cannot_be_fetched_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HarpError, match=r"there is no folder nobody/nothing here, so it was taken for an id") as error:
+        load("nobody/nothing")
+    assert "\n" not in str(error.value)
+
+
+def test_a_width_is_refused(saved):
+    with pytest.raises(HarpError, match="takes no width"):
+        load(saved, width=2.0)
+
+
+def test_a_folder_is_read_without_the_network(saved, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a connection was asked for")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    assert isinstance(load(saved), nn.Module)
