@@ -4,6 +4,8 @@ import copy
 
 import torch
 
+from harp.sparsity import remove
+
 
 def half(groups, seed=0):
     """A mask for every group that keeps a random half of its units, at least one."""
@@ -24,11 +26,9 @@ def silence(model, groups, keep):
 
 
 @torch.no_grad()
-def agree(model, groups, keep, images, tolerance=1e-5):
-    """Equal logits, relative to the largest, in eval and in train mode; from `harp.sparsity.remove`."""
-    from harp.sparsity import remove
-
-    for training in (False, True):
+def agree(model, groups, keep, images, tolerance=1e-5, modes=(False, True)):
+    """Equal logits, relative to the largest, in eval and in train mode."""
+    for training in modes:
         silent = silence(model, groups, keep).train(training)
         smaller = remove(model, groups, keep).train(training)
         expected, found = silent(images), smaller(images)
