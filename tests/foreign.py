@@ -65,7 +65,7 @@ _CONFIGS: dict[str, tuple[str, str, dict[str, object]]] = {
         {
             "hidden_sizes": [16, 24, 32, 48],
             "depths": [1, 1, 1, 1],
-            "mlp_ratio": 2.0,
+            "mlp_ratio": 4.0,
             "patch_sizes": [3, 3, 3, 3],
             "strides": [2, 2, 2, 2],
             "padding": [1, 1, 1, 1],

@@ -92,3 +92,41 @@ def depthwise(filters: int = 1) -> nn.Module:
 def grouped() -> nn.Module:
     layers = [nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 6, 1, groups=2), nn.ReLU(), nn.Conv2d(6, 2, 1)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class GatedUnit(nn.Module):
+    """The first half of a layer's outputs times the sigmoid of the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = nn.Linear(2, 6)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.both(x).chunk(2, dim=1)
+        return self.head(value * gate.sigmoid())
+
+
+class Mean(nn.Module):
+    """A mean over channels, which no weight reads one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(2, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.head(x * x.mean(1, keepdim=True))
+
+
+class Viewed(nn.Module):
+    """A reshape that knows the number of channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(2, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x).relu().reshape(-1, 2, 2).transpose(1, 2).reshape(-1, 4))

@@ -8,6 +8,7 @@ from harp.errors import HarpError
 from harp.randomness import generator
 from harp.sparsity.grouping import group
 from harp.sparsity.groups import Channels
+from harp.sparsity.removal import copied
 from harp.sparsity.sites import find_sites
 from harp.sparsity.tracing import shapes_of, trace
 from harp.sparsity.verifying import Verifier, excited
@@ -27,10 +28,13 @@ def find_channels(model: nn.Module, example: Tensor) -> Channels:
         if is_parametrized(module):
             raise HarpError(f"{path or 'the network'} is parametrised; fold it first (torch.nn.utils.parametrize)")
     draws = generator(0, "channels")
-    copied = excited(model, draws)
-    verifier = Verifier(copied, example, draws)
+    lively = excited(model, draws)
+    verifier = Verifier(lively, example, draws)
     with torch.enable_grad():
-        ties = trace(copied, verifier.images)
-    candidates = group(ties, shapes_of(copied))
+        ties = trace(copied(lively), verifier.images)
+    shapes = shapes_of(lively)
+    candidates = group(ties, shapes)
     groups, reasons = verifier.sound(candidates.groups)
-    return Channels(tuple(groups), {**candidates.fixed, **reasons})
+    order = {name: number for number, name in enumerate(shapes)}
+    fixed = sorted({**candidates.fixed, **reasons}.items(), key=lambda item: order[item[0].partition("#")[0]])
+    return Channels(tuple(groups), dict(fixed))

@@ -58,8 +58,8 @@ def _group(name: str, units: Sequence[Unit], shapes: Mapping[str, torch.Size], i
 
 def _slice(axis: Axis, units: Sequence[Unit], shapes: Mapping[str, torch.Size]) -> Slice:
     owner = torch.full((shapes[axis[0]][axis[1]],), -1, dtype=torch.int64)
-    for number, unit in enumerate(units):
-        owner[unit[axis]] = number
+    indices = torch.tensor([unit[axis] for unit in units])
+    owner[indices] = torch.arange(len(units))[:, None]
     return Slice(*axis, owner)
 
 

@@ -19,6 +19,13 @@ def remove(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]
     names of the `state_dict` and tied weights are kept; gradients are not. Raises `HarpError` for the name of no
     group, and for a mask that is not bool, of another length, or keeps nothing.
     """
+    smaller = copied(model)
+    cut(smaller, groups, keep)
+    return smaller
+
+
+def cut(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]) -> None:
+    """`model`, in place, without the units whose mask is false; otherwise as `remove`."""
     found = {group.name: group for group in groups}
     for name, mask in keep.items():
         _check(name, mask, found)
@@ -27,14 +34,12 @@ def remove(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]
         for part in found[name].members:
             bits, key = part.mask(mask.cpu()), (part.name, part.axis)
             stays[key] = stays[key] & bits if key in stays else bits
-    smaller = copy.deepcopy(model)
-    tensors = dict(_named(smaller))
-    cut: dict[str, Tensor] = {}
+    tensors = dict(_named(model))
+    shorter: dict[str, Tensor] = {}
     for (name, axis), bits in stays.items():
-        tensor = cut.get(name, tensors[name].detach())
-        cut[name] = tensor.index_select(axis, bits.nonzero().flatten().to(tensor.device))
-    _replace(smaller, cut)
-    return smaller
+        tensor = shorter.get(name, tensors[name].detach())
+        shorter[name] = tensor.index_select(axis, bits.nonzero().flatten().to(tensor.device))
+    _replace(model, shorter)
 
 
 def resize(model: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
@@ -61,6 +66,19 @@ def resize(model: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
         new[name] = tensor.new_empty(shapes[name])
     _check_ties(tensors, shapes, new)
     _replace(model, new)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy of a network, also of one that holds activations of a graph, which no copy may have."""
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError:
+        # LeViT caches attention biases while in eval mode, with their graph; train mode drops what is cached.
+        before = [(module, module.training) for module in model.modules()]
+        model.train()
+        for module, training in before:
+            module.training = training
+        return copy.deepcopy(model)
 
 
 def _check(name: str, mask: Tensor, groups: Mapping[str, Group]) -> None:

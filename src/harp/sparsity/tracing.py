@@ -7,6 +7,7 @@ for independent.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -71,12 +72,31 @@ def trace(model: nn.Module, example: Tensor) -> Ties:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise HarpError(f"Torch-Pruning cannot trace {type(model).__name__} ({reason})") from error
+    _join(graph)
     ties = Ties()
     ports = _walk(graph, ties)
     anchor = _Anchor(model, graph, ties, logits[0].grad_fn)
     for port, indices in ports.items():
         anchor(port, sorted(indices))
     return ties
+
+
+def _join(graph: Any) -> None:
+    """Offsets for the concatenations that Torch-Pruning leaves without, because what follows flattens their pixels."""
+    from torch_pruning.dependency.index_mapping import _ConcatIndexMapping
+    from torch_pruning.dependency.shape_infer import infer_in_channels_recursively
+
+    for node in graph.module2node.values():
+        sizes = getattr(node.module, "concat_sizes", None)
+        if node.type != graph.ops.OPTYPE.CONCAT or not sizes or None in sizes or node.module.offsets is not None:
+            continue
+        read = infer_in_channels_recursively(graph, node, [0])
+        if read is None or read % sum(sizes):
+            continue  # joined along another axis, such as tokens
+        for source, end, size in zip(node.inputs, accumulate(sizes), sizes, strict=True):
+            for edges, target, reverse in ((node.dependencies, source, True), (source.dependencies, node, False)):
+                free = (edge for edge in edges if edge.target is target and edge.index_mapping[1] is None)
+                next(free).index_mapping[1] = _ConcatIndexMapping([end - size, end], reverse=reverse)
 
 
 def _walk(graph: Any, ties: Ties) -> dict[Port, set[int]]:
