@@ -1,0 +1,112 @@
+"""Half the multiply-accumulates gone by channels, on full-size networks: budgets met, logits equal, counted by others.
+
+    .venv/bin/python benchmarks/channels.py [--out docs/results/channels.json]
+
+For each network, with random weights and statistics: the groups of channels, the settled masks of uniform rates at half
+the multiply-accumulates, the network without them, and the largest difference between the logits of the masked and the
+smaller one, relative to the largest logit, in eval and in train mode, over 4 images. Multiply-accumulates of the smaller
+network are counted by torch's FlopCounterMode and by Torch-Pruning's counter of operations on its modules.
+"""
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from harp import Budget, ScoresOnly, find_units, remove
+from harp.models import build
+
+NETWORKS = ("vgg16_bn", "resnet18", "resnet50", "wide_resnet28_4")
+
+
+def shaken(name: str) -> nn.Module:
+    """The network with norms that are no identity, so that a wrong index would show."""
+    torch.manual_seed(0)
+    model = build(name, classes=10, channels=3, size=32)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.uniform_(-0.5, 0.5)
+    return model
+
+
+@torch.no_grad()
+def distance(first: nn.Module, second: nn.Module, images: Tensor, training: bool) -> float:
+    one, other = (copy.deepcopy(model).train(training)(images) for model in (first, second))
+    return float((one - other).abs().max() / one.abs().max())
+
+
+def flops(model: nn.Module, image: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy.deepcopy(model).eval()(image)
+    return counter.get_total_flops() // 2
+
+
+def layers(model: nn.Module, image: Tensor) -> int:
+    """Torch-Pruning's count over convolutions and linear layers, biases left out."""
+    biases = 0
+    for module in (model := copy.deepcopy(model).eval()).modules():
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias = None
+            biases += 1
+        elif not isinstance(module, nn.Conv2d | nn.Linear | nn.Sequential) and not list(module.children()):
+            module.register_buffer("ignored", None)
+    details = torch_pruning.utils.count_ops_and_params(model, image, layer_wise=True)[2]
+    return round(sum(n for module, n in details.items() if isinstance(module, nn.Conv2d | nn.Linear)))
+
+
+def measure(name: str) -> dict[str, Any]:
+    model, image = shaken(name), torch.rand(1, 3, 32, 32)
+    began = time.perf_counter()
+    units = find_units(model, image, "channels")
+    seconds = time.perf_counter() - began
+    cost, budget = units.cost("macs"), Budget(0.5, "macs")
+    masks = ScoresOnly(units, budget).settle()
+    small = remove(model, units.groups, masks)
+    images = torch.rand(4, 3, 32, 32)
+    steps = [cost.step(list(masks.counts.values()), pool, 1) for pool in range(len(units.names))]
+    return {
+        "groups": len(units.names),
+        "channels": sum(units.sizes),
+        "kept": sum(masks.counts.values()),
+        "macs": round(cost(units.sizes)),
+        "budget": budget.count(cost(units.sizes)),
+        "spent": round(cost(list(masks.counts.values()))),
+        "dearest_unit": round(max(steps)),
+        "flop_counter": flops(small, image),
+        "torch_pruning": layers(small, image),
+        "weights": [sum(p.numel() for p in net.parameters()) for net in (model, small)],
+        "difference_eval": distance(model, small, images, False),
+        "difference_train": distance(model, small, images, True),
+        "seconds_to_find": round(seconds, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    results = {name: measure(name) for name in NETWORKS}
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    print("| network | groups | channels kept | MACs before | budget | spent | by FlopCounterMode | eval | train |")
+    print("|" + "---|" * 9)
+    for name, row in results.items():
+        counts = " | ".join(f"{row[key]:,}" for key in ("macs", "budget", "spent", "flop_counter"))
+        far = " | ".join(f"{row[key]:.1e}" for key in ("difference_eval", "difference_train"))
+        print(f"| {name} | {row['groups']} | {row['kept']:,} of {row['channels']:,} | {counts} | {far} |")
+
+
+if __name__ == "__main__":
+    main()
