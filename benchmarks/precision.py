@@ -116,7 +116,7 @@ def fidelity(work: Workspace, model: nn.Module) -> list[dict[str, Any]]:
         for variant, precision in {**VARIANTS, "other noise": Precision()}.items():
             noise = torch.Generator(x.device).manual_seed(number + (BATCHES if variant == "other noise" else 0))
             twin = precision.lay_out(copy.deepcopy(model))
-            adv = attack(precision.view(twin), precision.batch(x), y, threat, noise).contiguous()
+            adv = attack(precision.view(twin), x, y, threat, noise).contiguous()
             with evaluating(model), torch.no_grad():
                 logits = model(adv)
             own = gradient(model, precision, adv, y)

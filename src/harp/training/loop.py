@@ -58,7 +58,7 @@ def fit(
             raise HarpError(f"{stage}: the batch of step {step + 1} holds NaN or infinite pixels")
         noise = generator(seed, stage, "attack", step, device=x.device)
         with _global_noise(seed_of(seed, stage, "model", step), x.device):
-            for evaluate in objective(view, precision.batch(x), y, noise):
+            for evaluate in objective(view, x, y, noise):
                 factor = schedule(step, until, data.steps_per_epoch)
                 set_lr(optimiser, factor)
                 model.zero_grad(set_to_none=True)
