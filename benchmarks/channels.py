@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/channels.py [--out docs/results/channels.json]
 
-For each network, with random weights and statistics: the groups of channels, the settled masks of uniform rates at half
-the multiply-accumulates, the network without them, and the largest difference between the logits of the masked and the
-smaller one, relative to the largest logit, in eval and in train mode, over 4 images. Multiply-accumulates of the smaller
-network are counted by torch's FlopCounterMode and by Torch-Pruning's counter of operations on its modules.
+For each network, with random weights and statistics: the groups of channels, the settled masks of uniform rates at
+half the multiply-accumulates, and the network without them; the largest difference between the logits of the masked
+and of the smaller one, relative to the largest logit, in eval and in train mode, over 4 images; and the smaller
+network's multiply-accumulates as counted by torch's FlopCounterMode.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -53,19 +52,6 @@ def flops(model: nn.Module, image: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def layers(model: nn.Module, image: Tensor) -> int:
-    """Torch-Pruning's count over convolutions and linear layers, biases left out."""
-    biases = 0
-    for module in (model := copy.deepcopy(model).eval()).modules():
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            module.bias = None
-            biases += 1
-        elif not isinstance(module, nn.Conv2d | nn.Linear | nn.Sequential) and not list(module.children()):
-            module.register_buffer("ignored", None)
-    details = torch_pruning.utils.count_ops_and_params(model, image, layer_wise=True)[2]
-    return round(sum(n for module, n in details.items() if isinstance(module, nn.Conv2d | nn.Linear)))
-
-
 def measure(name: str) -> dict[str, Any]:
     model, image = shaken(name), torch.rand(1, 3, 32, 32)
     began = time.perf_counter()
@@ -85,7 +71,6 @@ def measure(name: str) -> dict[str, Any]:
         "spent": round(cost(list(masks.counts.values()))),
         "dearest_unit": round(max(steps)),
         "flop_counter": flops(small, image),
-        "torch_pruning": layers(small, image),
         "weights": [sum(p.numel() for p in net.parameters()) for net in (model, small)],
         "difference_eval": distance(model, small, images, False),
         "difference_train": distance(model, small, images, True),

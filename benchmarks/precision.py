@@ -116,7 +116,7 @@ def fidelity(work: Workspace, model: nn.Module) -> list[dict[str, Any]]:
         for variant, precision in {**VARIANTS, "other noise": Precision()}.items():
             noise = torch.Generator(x.device).manual_seed(number + (BATCHES if variant == "other noise" else 0))
             twin = precision.lay_out(copy.deepcopy(model))
-            adv = attack(precision.view(twin), precision.batch(x), y, threat, noise).contiguous()
+            adv = attack(precision.view(twin), x, y, threat, noise).contiguous()
             with evaluating(model), torch.no_grad():
                 logits = model(adv)
             own = gradient(model, precision, adv, y)
@@ -141,6 +141,7 @@ def _variants(compiled: bool) -> dict[str, Precision]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, nargs=len(MODELS), default=[11, 3], help=f"for {', '.join(MODELS)}")
+    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10], help="of PGD")
     parser.add_argument("--compile", nargs="*", default=["cifar_cnn"], help="networks compiled too; it takes minutes")
     parser.add_argument("--recipe", default="digits")
     parser.add_argument("--weights", type=Path)
@@ -155,7 +156,7 @@ def main() -> None:
     record["speed"] = [
         row
         for (name, batch), rounds in zip(MODELS.items(), options.rounds, strict=True)
-        for steps in (5, 10)
+        for steps in options.steps
         for row in speed(name, batch, steps, rounds, _variants(name in options.compile))
     ]
     record["environment"] = environment(torch.device("cpu"))

@@ -83,7 +83,7 @@ class AttackSettings(Settings):
 
 class PrecisionSettings(Settings):
     channels_last: bool = False
-    """weights and images laid out NHWC in memory, in every stage of the run"""
+    """weights laid out NHWC in memory, in every stage of the run"""
     bf16: Literal["none", "attack", "step", "both"] = "none"
     """autocast to bfloat16 in training: in the attack, in the optimiser's step, or both; measuring stays float32"""
     compile: bool = False

@@ -59,9 +59,7 @@ def fit(
         if not torch.isfinite(x).all():
             raise HarpError(f"{stage}: the batch of step {step + 1} holds NaN or infinite pixels")
         done = step % replays
-        closures = objective(
-            view, precision.batch(x), y, generator(seed, stage, "attack", step - done, device=x.device)
-        )
+        closures = objective(view, x, y, generator(seed, stage, "attack", step - done, device=x.device))
         for _ in range(done):
             next(closures)
         for _ in range(min(replays - done, until - step)):

@@ -14,7 +14,9 @@ from harp.errors import HarpError
 class Precision:
     """How forward and backward passes of training are computed; weights, optimiser and pruner stay float32.
 
-    `channels_last`: weights and images laid out NHWC in memory; values and names are unchanged. `bf16`: autocast to
+    `channels_last`: weights laid out NHWC in memory, which makes convolutions compute so; values and names are
+    unchanged. Images come as they are: converting them saves nothing, and random starts would be drawn in another
+    order. `bf16`: autocast to
     bfloat16 where the network is attacked, in the optimiser's step, in both, or nowhere; losses are float32 of the
     network's bfloat16 logits. `compile`: `torch.compile`, one graph for each shape of a batch.
 
@@ -34,10 +36,6 @@ class Precision:
                 raise HarpError(f"channels_last is for images, and {deep[0]} has five axes; set it to false")
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
-
-    def batch(self, x: Tensor) -> Tensor:
-        """Images [n, c, h, w] in the layout."""
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
     def view(self, model: nn.Module) -> nn.Module:
         """What an objective is given: `model`, or a module around it with the same parameters and float32 logits.
