@@ -25,9 +25,23 @@ def everywhere(**settings):
 SHORT = {"epochs": 2, "checkpoint_every": "3it"}
 AWP = {"awp": 0.01, "awp_warmup": 1}
 
+CHANNELS = {"granularity": "channels", "keep": 0.5}
+
+
+def channels(**settings):
+    return {**everywhere(**settings), "prune": {**settings, **CHANNELS}}
+
+
 CONFIGURATIONS = [
-    *({"prune": {"method": method}} for method in METHODS),
+    *({"prune": {"method": method, **kind}} for method in METHODS for kind in ({}, CHANNELS)),
     *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),
+    *(channels(objective=name, **SHORT) for name in OBJECTIVES),
+    channels(**SHORT, **AWP),
+    *({"prune": {"mode": "exact", "estimator": name}} for name in ("sum", "pruned", "marginal", "zero")),
+    {"prune": {"mode": "exact", "estimator": "marginal", "start": "erk", **CHANNELS}},
+    {"prune": {"method": "scores-only", "start": "lamp", "of": "macs"}},
+    {"prune": {"start": "ideal-gas", "start_keep": 0.5, "of": "macs"}},
+    {"prune": {"of": "parameters", **CHANNELS}},
     {**everywhere(objective="free-at", replays=3, **SHORT), "threat": {"norm": "2", "eps": 0.5}},
     {"prune": {"batch_norm": "mixed"}, "finetune": {"selection": "last"}, "threat": {"norm": "2", "eps": 0.5}},
     {"data": {"holdout": 0.0}, **everywhere(selection="last")},
@@ -76,9 +90,17 @@ def test_every_choice_trains_resumes_bit_identically_and_exports(tmp_path, monke
     assert results(killed) == results(whole)
     exported = load_file(whole / "export" / "model.safetensors")
     manifest = read_json(whole / "export" / "manifest.json")
+    allocation = read_json(whole / "2-prune" / "allocation.json")
     kept = {name: int(numpy.count_nonzero(exported[name])) for name in manifest["sites"]}
     assert kept == {name: site["kept"] for name, site in manifest["sites"].items()}
-    assert sum(kept.values()) == round(0.1 * manifest["total"])
+    assert allocation["budget"] == round(allocation["keep"] * allocation["total"])
+    if allocation["of"] == "parameters" and allocation["granularity"] == "weights":
+        assert sum(kept.values()) == allocation["price"] == allocation["budget"]
+    else:
+        measured = read_json(whole / "evaluation" / "results.json")["models"]["finetuned"]
+        counted = {"parameters": measured["kept"], "macs": measured["macs"]}
+        assert 0.9 * allocation["budget"] < allocation["price"] <= allocation["budget"]
+        assert counted[allocation["of"]] == allocation["price"]
 
 
 def test_a_finished_run_is_left_alone(finished):

@@ -130,3 +130,16 @@ class Viewed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.stem(x).relu().reshape(-1, 2, 2).transpose(1, 2).reshape(-1, 4))
+
+
+class Subsampled(nn.Module):
+    """Channels last, and every other row and column of the picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(2, 3)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x.permute(0, 2, 3, 1)).relu()[:, ::2, ::2]
+        return self.head(x.mean((1, 2)))

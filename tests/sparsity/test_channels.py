@@ -74,6 +74,11 @@ def test_a_gated_linear_unit_ties_the_two_halves_of_one_layer():
     }
 
 
+def test_a_slice_of_the_picture_is_none_of_the_channels():
+    maps, _, _ = members(nets.Subsampled(), 2, 5, 5)
+    assert maps["stem.weight"]["head.weight", 1] == [0, 1, 2]
+
+
 def test_a_depthwise_filter_goes_with_its_channel():
     maps, inputs, _ = members(nets.depthwise(), 2, 3, 3)
     assert maps["0.weight"]["2.weight", 0] == [0, 1, 2]
@@ -162,7 +167,7 @@ def test_our_networks_shrink_everywhere_with_equal_logits(name):
 # layers of the MLPs can go: its residual stream is normalised over channels, its heads have a fixed width.
 LEAST = {
     "convnext": 0.4,
-    "levit": 0.3,
+    "levit": 0.1,
     "mobilenet_v2": 0.1,
     "mobilevit": 0.2,
     "poolformer": 0.4,

@@ -158,10 +158,15 @@ class Exact(Rates):
     def now(self) -> Tensor:
         shift = self.shift()
         price = self.cost.tensor(self._shares(shift) * self.sizes)
-        (slopes,) = torch.autograd.grad(price, self.logits, retain_graph=True)
         # Its value is the shift; its derivative is that of the shift by the logits at a fixed price.
-        tied = shift - (price - price.detach()) / slopes.sum().clamp(min=1e-12 * self.whole)
-        return self._shares(tied)
+        return self._shares(shift - (price - price.detach()) / self._slope(shift))
+
+    def _slope(self, shift: float) -> float:
+        """The derivative of the price by the shift."""
+        least, sizes = self.budget.least, numpy.array(self.units.sizes, dtype=numpy.float64)
+        shares = from_logits(self._logits(), least)(shift)
+        bends = (shares - least) * (1 - shares) / (1 - least)
+        return max(float(self.cost.slopes(shares * sizes) @ (sizes * bends)), 1e-12 * self.whole)
 
     def counts(self) -> Counts:
         family = from_logits(self._logits(), self.budget.least)

@@ -73,6 +73,7 @@ def trace(model: nn.Module, example: Tensor) -> Ties:
         reason = f"{type(error).__name__}: {error}"
         raise HarpError(f"Torch-Pruning cannot trace {type(model).__name__} ({reason})") from error
     _join(graph)
+    _subsample(graph)
     ties = Ties()
     ports = _walk(graph, ties)
     anchor = _Anchor(model, graph, ties, logits[0].grad_fn)
@@ -97,6 +98,23 @@ def _join(graph: Any) -> None:
             for edges, target, reverse in ((node.dependencies, source, True), (source.dependencies, node, False)):
                 free = (edge for edge in edges if edge.target is target and edge.index_mapping[1] is None)
                 next(free).index_mapping[1] = _ConcatIndexMapping([end - size, end], reverse=reverse)
+
+
+def _subsample(graph: Any) -> None:
+    """No channels are dropped by slices of another axis, which Torch-Pruning takes for channels where that is last."""
+    from torch_pruning.dependency.shape_infer import infer_out_channels_recursively
+
+    for node in graph.module2node.values():
+        sizes = getattr(node.grad_fn, "_saved_self_sym_sizes", None)
+        if node.type != graph.ops.OPTYPE.SLICE or sizes is None:
+            continue
+        # A negative axis is saved as an unsigned number.
+        axis = node.module.dim if node.module.dim < len(sizes) else node.module.dim - 2**64
+        if sizes[axis] != infer_out_channels_recursively(graph, node.inputs[0], [0]):
+            edges = [*node.dependencies, *(edge for source in node.inputs for edge in source.dependencies)]
+            for edge in edges:
+                if edge.target is node or edge.target in node.inputs:
+                    edge.index_mapping[0] = None
 
 
 def _walk(graph: Any, ties: Ties) -> dict[Port, set[int]]:

@@ -1,0 +1,103 @@
+"""Rates held to the budget: exactly at every step, or by a penalty (the penalty's own numbers are in test_harp)."""
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from harp.errors import HarpError
+from harp.pruners.rates import Exact, make_rates
+from harp.sparsity import Budget, Weights, allocation, find_sites, rates_at, trace_macs
+
+STEPS = 100
+
+
+def units():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8 * 36, 10, bias=False))
+    return Weights(find_sites(model), trace_macs(model, torch.rand(1, 3, 8, 8)))
+
+
+def exact(keep=0.05, of="parameters", start="uniform", start_keep=0.5):
+    return Exact(units(), Budget(keep, of), start, start_keep, steps=STEPS)
+
+
+def test_what_is_allowed_falls_by_a_cubic_over_the_first_three_fifths():
+    rates = exact()
+    allowed = []
+    for step in (0, 30, 60, 100):
+        rates.advance(step)
+        allowed.append(rates.allowed)
+    assert allowed == [round(k * 3096) for k in (0.5, 0.05 + 0.45 / 8, 0.05, 0.05)]
+
+
+@pytest.mark.parametrize("of", ["parameters", "macs"])
+@given(r=st.lists(st.floats(-2, 2), min_size=2, max_size=2), step=st.integers(0, STEPS))
+def test_the_budget_holds_at_every_step_whatever_the_logits(of, r, step):
+    rates = exact(of=of)
+    with torch.no_grad():
+        rates.logits.copy_(torch.tensor(r))
+    rates.advance(step)
+    spent = rates.cost(list(rates.counts().values()))
+    assert rates.allowed - (36 if of == "macs" else 1) < spent <= rates.allowed
+    assert float(rates.price().detach()) == pytest.approx(rates.allowed, rel=0.02)
+
+
+def test_the_gradient_of_the_shift_is_taken_along():
+    """The rates' derivative by the logits, against finite differences of the solved rates."""
+    rates = exact(of="macs")
+    rates.advance(80)
+    with torch.no_grad():
+        rates.logits.copy_(torch.tensor([0.7, -0.4]))
+    jacobian = torch.stack([torch.autograd.grad(rate, rates.logits, retain_graph=True)[0] for rate in rates.now()])
+    numbers = []
+    for i in range(2):
+        sides = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                rates.logits[i] += sign * 1e-2
+                sides.append(rates.now().double())
+                rates.logits[i] -= sign * 1e-2
+        numbers.append((sides[0] - sides[1]) / 2e-2)
+    torch.testing.assert_close(jacobian.double(), torch.stack(numbers, 1), rtol=2e-3, atol=1e-6)
+    # No step along the gradient of anything changes the price.
+    price = torch.autograd.grad(rates.price(), rates.logits)[0]
+    assert price.abs().max() < 1e-3 * rates.allowed
+
+
+@pytest.mark.parametrize("start", ["uniform", "erk", "ideal-gas", "lamp"])
+def test_rates_begin_as_the_allocation_says(start):
+    pools, first = units(), 0.3
+    expected = rates_at(pools, Budget(first), allocation(start, pools)).clip(0, 0.99)
+    for mode in ("penalty", "exact"):
+        rates = make_rates(pools, Budget(0.01), mode, start, first, gamma=0.1, steps_per_epoch=5, steps=50)
+        if mode == "penalty":
+            numpy.testing.assert_allclose(rates.now().detach().numpy(), expected, rtol=1e-5)
+    assert sum(rates.counts().values()) == round(first * 3096)
+
+
+def test_usual_starts():
+    pools = units()
+    assert (
+        make_rates(pools, Budget(0.01), "exact", "uniform", None, gamma=0, steps_per_epoch=1, steps=9).start_keep == 0.1
+    )
+    assert (
+        make_rates(pools, Budget(0.4), "exact", "uniform", None, gamma=0, steps_per_epoch=1, steps=9).start_keep == 0.4
+    )
+
+
+def test_exact_needs_the_length_of_the_stage():
+    with pytest.raises(HarpError, match="needs `steps`"):
+        make_rates(units(), Budget(0.1), "exact", "uniform", None, gamma=0.1, steps_per_epoch=5, steps=None)
+
+
+def test_the_state_brings_back_step_and_logits():
+    first, second = exact(), exact()
+    first.advance(40)
+    with torch.no_grad():
+        first.logits.copy_(torch.tensor([0.3, -0.3]))
+    second.load_state_dict(first.state_dict())
+    assert second.counts() == first.counts()
+    assert torch.equal(second.now(), first.now())
