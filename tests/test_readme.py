@@ -69,4 +69,4 @@ def test_the_loop_of_ones_own_prunes():
 
 def test_the_commands_exist():
     commands = set(re.findall(r"^harp (\w+)", README, flags=re.MULTILINE))
-    assert commands == {"run", "prune", "list"}
+    assert commands == {"run", "prune", "inspect", "list"}

@@ -49,6 +49,14 @@ def test_attention_pays_for_its_packed_weight_and_products_of_activations_have_n
     assert macs[None] == 2 * 2 * 5 * 5 * 4  # queries by keys and then by values, two heads of four
 
 
+def test_fused_attention_is_counted_as_the_products_it_fuses():
+    class Attends(nn.Module):
+        def forward(self, x):
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert trace_macs(Attends(), torch.rand(1, 2, 5, 4)) == {None: 2 * 2 * 5 * 5 * 4}
+
+
 def test_tracing_leaves_modes_and_statistics_alone():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
     trace_macs(model, torch.rand(2, 3, 8, 8))

@@ -8,6 +8,7 @@ import numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -91,7 +92,8 @@ def trace_macs(model: nn.Module, example: Tensor) -> dict[str | None, int]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused call, it would hide who multiplies
     try:
-        with evaluating(model), torch.no_grad(), _Trace(owners) as trace:
+        # Fused attention on a CPU is an operator without a formula; as plain products it has one on every device.
+        with evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Trace(owners) as trace:
             model(example)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

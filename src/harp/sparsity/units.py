@@ -101,7 +101,7 @@ class ChannelUnits(Units):
         if not channels.groups:
             why = "; ".join(f"{name}: {reason}" for name, reason in channels.fixed.items())
             raise HarpError(f"{type(model).__name__} has no channels that can be removed with equal logits ({why})")
-        self.groups = channels.groups
+        self.groups, self.fixed = channels.groups, channels.fixed
         self.priced, self.macs = priced, macs
         read = {part.name for group in self.groups for part in group.consumers}
         by_name = dict(model.named_parameters())

@@ -1,15 +1,16 @@
 """The command line: parses, then calls the pipeline."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from harp.cli.flags import Parser
+from harp.cli.inspect import inspect_model
 from harp.config import RECIPES, Recipe, find_recipe, make_recipe, read_recipe
 from harp.errors import HarpError, choices
 from harp.registry import Registry
@@ -25,7 +26,7 @@ STAGES = {
 
 
 class _Flags(BaseSettings, Recipe):
-    """The recipe's fields as flags; pydantic-settings writes their help."""
+    """The recipe's fields as flags."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -46,7 +47,11 @@ def _fail(message: str, code: int = 2) -> int:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    commands = {"run": "all stages in turn", **STAGES, "list": "what can be named in a recipe"}
+    others = {
+        "inspect": "what pruning would do to a network, before anything is done",
+        "list": "what can be named in a recipe",
+    }
+    commands = {"run": "all stages in turn", **STAGES, **others}
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
         print("usage: harp COMMAND ...\n")
@@ -61,13 +66,14 @@ def _dispatch(arguments: list[str]) -> None:
         raise HarpError(f"no command {command!r}; {choices(command, commands)}")
     elif command == "list":
         _list(arguments[1:])
+    elif command == "inspect":
+        inspect_model(arguments[1:])
     else:
         _run(command, arguments[1:])
 
 
 def _run(command: str, arguments: list[str]) -> None:
-    parser, source = _parser(command)
-    values, folder = _values(command, parser, source, arguments)
+    values, folder = _values(command, arguments)
     recipe = make_recipe(values)
     # Imported late: torch takes a second, and --help or a mistyped flag should not wait for it.
     from harp.pipeline import Workspace, run_stages
@@ -83,44 +89,20 @@ def _run(command: str, arguments: list[str]) -> None:
         work.display.say(f"report:  {work.run.folder / REPORT}")
 
 
-def _parser(command: str) -> tuple[argparse.ArgumentParser, CliSettingsSource[Any]]:
+def _values(command: str, arguments: list[str]) -> tuple[dict[str, Any], Path | None]:
+    """The recipe's settings with the flags over them, not yet checked, and the folder asked for."""
     about = "all stages in turn" if command == "run" else STAGES[command]
     short = f"In this command --{command}.NAME may be written --NAME. " if command in Recipe.model_fields else ""
-    parser = argparse.ArgumentParser(
-        prog=f"harp {command}",
+    parser = Parser(
+        command,
         usage=f"harp {command} [RECIPE] [--folder DIR] [--SECTION.NAME VALUE ...]",
         description=f"{about[0].upper()}{about[1:]}. {short}Finished stages are skipped, begun ones resumed. "
         "Defaults are the paper's; a recipe's own settings come over them, and flags over both.",
-        allow_abbrev=False,
     )
     parser.add_argument("recipe", nargs="?", default="digits", help="a recipe's name or YAML file (default: digits)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run lives (default: runs/NAME-IDENTITY)")
-    source: CliSettingsSource[Any] = CliSettingsSource(
-        _Flags, root_parser=parser, cli_parse_args=False, cli_avoid_json=True, cli_hide_none_type=True
-    )
-    return parser, source
-
-
-def _values(
-    command: str, parser: argparse.ArgumentParser, source: CliSettingsSource[Any], arguments: list[str]
-) -> tuple[dict[str, Any], Path | None]:
-    """The recipe's settings with the flags over them, not yet checked, and the folder asked for."""
-    space, rest = parser.parse_known_args(_lengthened(command, arguments))
-    if rest:
-        known = [option for action in parser._actions for option in action.option_strings]
-        raise HarpError(f"no argument {rest[0]!r}; {_nearest_flag(rest[0], known)}")
-    values = read_recipe(find_recipe(space.recipe))
-    flags = {name: value for name, value in vars(space).items() if name not in ("recipe", "folder")}
-    try:
-        above = source(parsed_args=argparse.Namespace(**flags))()
-    except SettingsError as error:
-        raise HarpError(f"{error}: {error.__cause__}") from None
-    return _merged(values, above), space.folder
-
-
-def _nearest_flag(flag: str, known: list[str]) -> str:
-    said = choices(flag.split("=")[0], known)
-    return said.split("there are")[0].strip() or "`harp run --help` lists all"
+    own, above = parser.read(_lengthened(command, arguments), _Flags)
+    return _merged(read_recipe(find_recipe(own.recipe)), above), own.folder
 
 
 def _lengthened(command: str, arguments: list[str]) -> list[str]:
