@@ -1,4 +1,4 @@
-"""A made-up run directory, small and consistent: four layers, three stages, two attacks, four images."""
+"""Made-up run directories, small and consistent: three stages, two attacks, four images; weights or channels pruned."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from harp.config import make_recipe, write_recipe
 from harp.report import write_report
-from harp.runs import save_tree, write_json
+from harp.runs import read_json, save_tree, write_json
 
 SITES = {
     "conv1.weight": (144, 90),
@@ -17,22 +18,26 @@ SITES = {
     "fc.weight": (640, 26),
 }
 TOTAL, KEPT = 12304, 246
+TOTAL_MACS, MACS = 900_000, 71_000
+CHANNELS = {"conv1.weight": (16, 9), "conv2.weight": (32, 28), "conv3.weight": (64, 20)}
+LEFT, LEFT_MACS = 5_021, 449_870
 CLASSES = ["zero", "one", "two", "<b>"]
-RECIPE = """\
-name: tiny
-seed: 0
-data: {name: digits}
-model: {name: small-cnn}
-threat: {norm: inf, eps: 0.03137254901960784}
-pretrain: {epochs: 2}
-prune: {method: harp, keep: 0.02, epochs: 2}
-finetune: {epochs: 2}
-"""
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"name": "small-cnn"},
+    "prune": {"keep": 0.02},
+    "finetune": {"objective": "trades", "awp": 0.005},
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def channels(tmp_path: Path) -> Path:
+    return write_channels_run(tmp_path / "channels")
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +50,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 def write_run(run: Path) -> Path:
     """The directory `run`, with every file that a report needs."""
     run.mkdir()
-    (run / "recipe.yaml").write_text(RECIPE)
+    (run / "recipe.yaml").write_bytes(write_recipe(make_recipe(RECIPE)))
     write_json(run / "environment.json", {"python": "3.11.9", "threads": 2, "torch": "2.13.0", "commit": None})
     counts = {"train": 1200, "validation": 200, "test": 397}
     write_json(run / "data.json", {"name": "digits", "fingerprint": "f00d", **counts, "classes": CLASSES})
@@ -54,14 +59,42 @@ def write_run(run: Path) -> Path:
         {"name": name, "size": size, "kept": kept, "uniform": round(size * 0.02), "rate": kept / size * 1.01}
         for name, (size, kept) in SITES.items()
     ]
-    shares = {"method": "harp", "keep": 0.02, "budget": KEPT, "total": TOTAL, "density_before": 0.0202}
-    write_json(run / "2-prune/allocation.json", {**shares, "sites": sites})
+    budget = {"of": "parameters", "keep": 0.02, "budget": KEPT, "price": KEPT, "total": TOTAL}
+    method = {"method": "harp", "granularity": "weights", "density_before": 0.0202}
+    write_json(run / "2-prune/allocation.json", {**method, **budget, "sites": sites})
     _write_evaluation(run)
     manifest = {"file": "tiny.safetensors", "bytes": 12345, "sha256": "ab" * 32, "total": TOTAL}
     kept = {name: {"size": size, "kept": kept} for name, (size, kept) in SITES.items()}
     checked = {"logits_equal": True, "checked_images": 64}
     write_json(run / "export/manifest.json", {**manifest, "kept": KEPT, "sites": kept, **checked})
     return run
+
+
+def write_channels_run(run: Path) -> Path:
+    """The directory `run` of one that removed channels, in mode exact, within half the multiply-accumulates."""
+    write_run(run)
+    section = {"keep": 0.5, "granularity": "channels", "mode": "exact"}
+    (run / "recipe.yaml").write_bytes(write_recipe(make_recipe({**RECIPE, "prune": section})))
+    (run / "1-pretrain/model.safetensors").write_bytes(bytes(45_678))
+    metrics = [_moment(step, 1) | {"pruner": _exact(step)} for step in range(1, 21)]
+    write_metrics(run / "2-prune/metrics.jsonl", metrics)
+    sites = [
+        {"name": name, "size": size, "kept": kept, "uniform": size // 2, "rate": kept / size}
+        for name, (size, kept) in CHANNELS.items()
+    ]
+    budget = {"of": "macs", "keep": 0.5, "budget": 450_000, "price": LEFT_MACS, "total": TOTAL_MACS}
+    changed = {"granularity": "channels", "density_before": 0.5, **budget, "sites": sites}
+    change(run / "2-prune/allocation.json", **changed)
+    models = read_json(run / "evaluation/results.json")["models"]
+    for name in ("pruned", "finetuned"):
+        models[name] |= {"kept": LEFT, "macs": LEFT_MACS}
+    change(run / "evaluation/results.json", models=models)
+    change(run / "export/manifest.json", kept=LEFT)
+    return run
+
+
+def change(path: Path, **values: Any) -> None:
+    write_json(path, {**read_json(path), **values})
 
 
 def write_metrics(path: Path, records: list[dict[str, Any]]) -> None:
@@ -97,13 +130,21 @@ def _pruner(step: int) -> dict[str, Any]:
     }
 
 
+def _exact(step: int) -> dict[str, Any]:
+    rates = {name: max(kept / size, 1 - step / 20) for name, (size, kept) in CHANNELS.items()}
+    parts = {"robust": -0.01 / step, "size": 0.0, "decay": 0.0}
+    gradients = {part: dict.fromkeys(CHANNELS, value) for part, value in parts.items()}
+    return {"density": max(0.5, 1 - step / 20), "rates": rates, "rate_gradients": gradients}
+
+
 def _write_evaluation(run: Path) -> None:
     def cell(right: float) -> dict[str, float]:
         return {"accuracy": right, "low": right - 0.041, "high": right + 0.034, "n": 397}
 
     def model(kept: int, clean: float) -> dict[str, Any]:
         attacked = {"pgd": cell(clean - 0.2), "apgd-ce": cell(clean - 0.21), "worst": cell(clean - 0.215)}
-        return {"kept": kept, "total": TOTAL, "clean": cell(clean), **attacked}
+        macs = {"macs": TOTAL_MACS if kept == TOTAL else MACS, "total_macs": TOTAL_MACS}
+        return {"kept": kept, "total": TOTAL, **macs, "clean": cell(clean), **attacked}
 
     models = {"dense": model(TOTAL, 0.951), "pruned": model(KEPT, 0.711), "finetuned": model(KEPT, 0.832)}
     attacks = {"pgd": "PGD(steps=10)", "apgd-ce": "APGD(loss='ce', steps=50)"}

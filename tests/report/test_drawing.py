@@ -1,6 +1,6 @@
 import pytest
 
-from harp.report.drawing import INK, log_axis, panels, style, svg, thinned
+from harp.report.drawing import INK, log_axis, panels, scale_shares, style, svg, thinned
 
 
 def test_long_records_are_thinned_to_their_ends() -> None:
@@ -29,3 +29,13 @@ def test_a_log_axis_bears_zeros() -> None:
         assert axes.get_ylim() == pytest.approx((0.05, 0.32))
         log_axis(axes, [0.0])
         assert axes.get_ylim() == pytest.approx((0.5, 1.6))
+
+
+def test_shares_are_logarithmic_only_where_some_are_small_and_never_beyond_the_whole() -> None:
+    with style():
+        _, (axes,) = panels(1, 1, 2)
+        assert scale_shares(axes, [0.01, 0.9]) == ", log scale"
+        assert axes.get_ylim() == pytest.approx((0.005, 1.1))
+        _, (axes,) = panels(1, 1, 2)
+        assert scale_shares(axes, [0.0, 0.1, 1.0]) == ""
+        assert axes.get_ylim() == pytest.approx((0, 1.02))

@@ -3,21 +3,18 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harp.errors import HarpError
 from harp.report import write_report
 from harp.runs import read_json, write_json
-
-
-def change(path: Path, **values: Any) -> None:
-    write_json(path, {**read_json(path), **values})
+from tests.report.conftest import change
 
 
 def test_both_pages_show_the_numbers(page: tuple[str, str]) -> None:
     numbers = ["246", "12,304", "2.0 %", "L∞, eps = 8/255", "397", "62.5 %", "0.65 %", "12.3 kB", "12,345"]
+    numbers += ["71,000 (7.9 %)", "900,000 (100.0 %)", "trades with AWP 0.005", "float32"]
     cells = ["95.1 (91.0-98.5)", "83.2 (79.1-86.6)", "61.7 (57.6-65.1)", "APGD(loss=", "f00d", "ab" * 32]
     for text in page:
         assert [number for number in (*numbers, *cells) if number not in text] == []
@@ -95,11 +92,57 @@ def test_a_method_without_rates_has_two_charts(folder: Path) -> None:
     metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
     allocation = read_json(folder / "2-prune/allocation.json")
     sites = [{**site, "rate": None} for site in allocation["sites"]]
-    change(folder / "2-prune/allocation.json", sites=sites, method="lamp", density_before=None)
+    change(folder / "2-prune/allocation.json", sites=sites, method="hydra", density_before=0.02)
     html = write_report(folder).read_text()
     assert html.count("<svg") == 2
-    assert "How the budget was reached" not in html
-    assert "Before settling" not in html
+    for page in (html, (folder / "report.md").read_text()):
+        absent = ["How the budget was reached", "Before settling", "learned rate", "(mode"]
+        assert [words for words in absent if words in page] == []
+        assert "The method hydra kept 246 of 12,304 weights." in page
+
+
+def test_channels_are_told_as_channels(channels: Path) -> None:
+    html = write_report(channels).read_text()
+    for page in (html, (channels / "report.md").read_text()):
+        told = [
+            "50.0 %</span> of its multiply-accumulates kept"
+            if page == html
+            else "50.0 % of its multiply-accumulates kept",
+            "The method harp (mode exact) kept 57 of 112 channels, which leaves 5,021 weights and 449,870",
+            "Where the kept channels are",
+            "The budget allowed 450,000 of 900,000 multiply-accumulates (50.0 %); 449,870 were spent.",
+            "449,870 (50.0 %)",
+            "5,021 (40.8 %)",
+            "can only go together",
+            "12.3 kB (12,345 bytes); dense: 45.7 kB (45,678 bytes)",
+            "the network itself is smaller",
+        ]
+        assert [words for words in told if words not in page] == []
+        assert "kept weights" not in page
+
+
+def test_mode_exact_has_neither_penalty_nor_gamma(channels: Path) -> None:
+    html = write_report(channels).read_text()
+    assert html.count("<svg") == 5
+    assert "gamma" not in html.split("Repeat it")[0]
+    assert "lowered to the budget step by step" in html
+    assert "How much each part (robust) moved the rates" in html
+
+
+def test_rates_that_nothing_moved_have_no_chart_of_what_did(channels: Path) -> None:
+    metrics = channels / "2-prune/metrics.jsonl"
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    for record in records:
+        record["pruner"]["rate_gradients"]["robust"] = dict.fromkeys(record["pruner"]["rates"], 0.0)
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert "Parts of the rates" not in write_report(channels).read_text()
+
+
+def test_without_held_out_images_there_is_no_validation_chart(folder: Path) -> None:
+    for metrics in folder.glob("*/metrics.jsonl"):
+        records = [json.loads(line) | {"validation": None} for line in metrics.read_text().splitlines()]
+        metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert "Validation accuracy over the run" not in write_report(folder).read_text()
 
 
 def test_a_stage_that_recorded_nothing_is_no_obstacle(folder: Path) -> None:
@@ -146,13 +189,24 @@ def test_a_missing_run_directory_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("2-prune/allocation.json", "keep"), ("export/manifest.json", "sha256"), ("data.json", "classes")],
+    [
+        ("2-prune/allocation.json", "keep"),
+        ("2-prune/allocation.json", "price"),
+        ("export/manifest.json", "sha256"),
+        ("data.json", "classes"),
+    ],
 )
 def test_a_record_without_a_value_is_an_error_that_names_it(folder: Path, name: str, key: str) -> None:
     record = read_json(folder / name)
     del record[key]
     write_json(folder / name, record)
     with pytest.raises(HarpError, match=f"KeyError: '{key}'"):
+        write_report(folder)
+
+
+def test_an_unknown_unit_is_an_error_that_names_the_known(folder: Path) -> None:
+    change(folder / "2-prune/allocation.json", of="flops")
+    with pytest.raises(HarpError, match="expected parameters or macs, got 'flops'"):
         write_report(folder)
 
 

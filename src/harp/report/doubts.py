@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from harp.report.formats import count
-from harp.report.record import Record
+from harp.report.record import Allocation, Record
 
 
 def doubts(record: Record) -> list[tuple[str, str]]:
@@ -12,22 +12,46 @@ def doubts(record: Record) -> list[tuple[str, str]]:
 
 
 def _found(record: Record) -> Iterator[tuple[str, str]]:
-    allocation, manifest = record.allocation, record.manifest
     learned = [step["pruner"] for step in record.stage("2-prune").records if step.get("pruner")]
     if learned and learned[-1].get("target_met") is False:
+        yield "2-prune", "The learned rates had not met the budget when the stage ended."
+    for sentence in _budget(record.allocation):
+        yield "2-prune", sentence
+    for sentence in _evaluated(record):
+        yield "evaluation", sentence
+    for sentence in _exported(record):
+        yield "export", sentence
+
+
+def _budget(allocation: Allocation) -> Iterator[str]:
+    price, budget = count(allocation.price), count(allocation.budget)
+    # Only where every unit costs 1 can any budget be met to the unit.
+    if allocation.granularity == "weights" and allocation.of == "parameters":
+        if not allocation.kept == allocation.price == allocation.budget:
+            kept = count(allocation.kept)
+            yield f"Layers keep {kept} weights at a price of {price}, the budget is {budget} exactly."
+    elif allocation.price > allocation.budget:
+        yield f"What is kept costs {price} {allocation.unit}, the budget is {budget}."
+
+
+def _evaluated(record: Record) -> Iterator[str]:
+    allocation = record.allocation
+    left, whole = record.evaluation.models["pruned"].left(allocation.of)
+    if (left, whole) != (allocation.price, allocation.total):
         yield (
-            "2-prune",
-            "The learned rates had not met the target density when the stage ended.",
+            f"The pruned network has {count(left)} of {count(whole)} {allocation.unit} left, "
+            f"the allocation {count(allocation.price)} of {count(allocation.total)}."
         )
-    if allocation.kept != allocation.budget:
-        yield (
-            "2-prune",
-            f"Layers keep {count(allocation.kept)} weights, the budget is {count(allocation.budget)}.",
-        )
-    if manifest["kept"] != allocation.kept:
-        yield (
-            "export",
-            (f"The file keeps {count(manifest['kept'])} weights, the allocation {count(allocation.kept)}."),
-        )
+
+
+def _exported(record: Record) -> Iterator[str]:
+    manifest, kept, other = record.manifest, record.allocation.kept, "the allocation"
+    if record.allocation.granularity == "channels":
+        # The allocation counts channels; an evaluation counts weights, but none that the recipe excludes.
+        model = record.evaluation.models["finetuned"]
+        same = manifest["total"] == model.total
+        kept, other = model.kept if same else manifest["kept"], "the evaluated model"
+    if manifest["kept"] != kept:
+        yield f"The file keeps {count(manifest['kept'])} weights, {other} {count(kept)}."
     if not manifest["logits_equal"]:
-        yield "export", "The exported file's logits were not equal to the trained model's."
+        yield "The exported file's logits were not equal to the trained model's."

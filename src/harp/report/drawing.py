@@ -70,10 +70,19 @@ def share_axis(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
 
 
-def log_share_axis(axes: Any, values: Sequence[float]) -> None:
-    """The y axis of `axes` is logarithmic in percent, with room around the positive ones of `values`."""
-    log_axis(axes, values)
+def scale_shares(axes: Any, values: Sequence[float]) -> str:
+    """What the y axis' name needs: `, log scale` where one of `values`, shares in [0, 1], is below 0.1; else nothing.
+
+    The axis is in percent and ends at the whole.
+    """
+    log = min([value for value in values if value > 0] or [1.0]) < 0.1
+    if log:
+        log_axis(axes, values)
+        axes.set_ylim(top=min(1.1, axes.get_ylim()[1]))
+    else:
+        axes.set_ylim(0, 1.02)
     share_axis(axes.yaxis)
+    return ", log scale" if log else ""
 
 
 def log_axis(axes: Any, values: Sequence[float]) -> None:

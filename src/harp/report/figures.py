@@ -15,8 +15,8 @@ from harp.report.drawing import (
     PURPLE,
     legend,
     log_axis,
-    log_share_axis,
     panels,
+    scale_shares,
     share_axis,
     style,
     svg,
@@ -29,8 +29,8 @@ _FORCES = {"robust": BLUE, "size": ORANGE, "decay": GREEN}
 
 
 def keep_shares(allocation: Allocation) -> Markup:
-    """Each layer's kept share, learned beside uniform, on a logarithmic axis; sizes after the names."""
-    sites = allocation.sites
+    """Each layer's kept share beside the uniform one, logarithmic where some are small; sizes after the names."""
+    sites, units = allocation.sites, allocation.granularity
     with style():
         figure, (axes,) = panels(1, 1, 4.4)
         places = numpy.arange(len(sites))
@@ -40,17 +40,18 @@ def keep_shares(allocation: Allocation) -> Markup:
             axes.bar(places + offset, values, width=0.4, color=colour)
             for offset, values, colour in zip((-0.2, 0.2), shares, (BLUE, ORANGE), strict=True)
         ]
-        log_share_axis(axes, [*shares[0], *shares[1]])
+        axes.set_ylabel(f"{units} kept{scale_shares(axes, [*shares[0], *shares[1]])}")
         axes.grid(axis="x", visible=False)
-        axes.set_ylabel("weights kept, log scale")
         _name_layers(axes, [f"{name} ({count(site.size)})" for name, site in zip(names, sites, strict=True)])
         legend(figure, bars, [allocation.method, "uniform"], loc="outside upper left", ncols=2)
-        text = "Bar chart of the share of its weights that each layer keeps, beside a uniform one."
-        return svg(figure, "Share of weights kept per layer", text)
+        text = f"Bar chart of the share of its {units} that each layer keeps, beside a uniform one."
+        return svg(figure, f"Share of {units} kept per layer", text)
 
 
-def validation(stages: Sequence[Stage]) -> Markup:
-    """Clean and robust validation accuracy over all stages on one axis of epochs, chosen models ringed."""
+def validation(stages: Sequence[Stage]) -> Markup | None:
+    """Clean and robust validation accuracy over all stages on one axis of epochs; None where nothing was held out."""
+    if not any(record["validation"] for stage in stages for record in stage.records):
+        return None
     with style():
         figure, (axes,) = panels(1, 1, 3.6)
         start = 0.0
@@ -98,54 +99,60 @@ def rates(stage: Stage) -> Markup | None:
         colours = matplotlib.colormaps["viridis"](numpy.linspace(0.28, 0.88, len(names)))
         axes.set_prop_cycle(color=colours)
         lines = axes.plot(_epochs(records), values)
-        log_share_axis(axes, values.flatten().tolist())
+        axes.set_ylabel(f"learned rate{scale_shares(axes, values.flatten().tolist())}")
         axes.set_xlabel("epochs of stage 2")
-        axes.set_ylabel("learned rate, log scale")
         columns = max(1, 100 // (max(map(len, _short(names))) + 9))
         legend(figure, lines, _short(names), loc="outside lower center", ncols=columns, fontsize=8)
         text = "Line chart of each layer's learned rate over the pruning stage, dark for the first."
         return svg(figure, "Learned rate per layer over the pruning stage", text)
 
 
-def budget(stage: Stage, keep: float) -> Markup | None:
-    """Soft density, penalty and its weight gamma over the pruning stage; None where the method has none."""
-    records = _recorded(stage, "gamma")
+def budget(stage: Stage, allocation: Allocation) -> Markup | None:
+    """What the rates stand for over the pruning stage, the penalty and gamma where there are; None without rates."""
+    records = _recorded(stage, "density")
     if not records:
         return None
+    titles = {
+        "density": (f"share of {allocation.unit} that the rates stand for (dashed: the budget)", BLUE),
+        "penalty": ("excess over the budget, as a share of it", ORANGE),
+        "gamma": ("gamma, the weight of the excess in the loss", PURPLE),
+    }
+    series = {key: [record["pruner"][key] for record in records] for key in titles if key in records[0]["pruner"]}
     with style():
-        figure, axes = panels(3, 1, 5.2)
-        titles = ("density (dashed: the target)", "penalty added to the loss", "gamma, the penalty's weight")
-        for panel, key, title, colour in zip(
-            axes, ("density", "penalty", "gamma"), titles, (BLUE, ORANGE, PURPLE), strict=True
-        ):
-            values = [record["pruner"][key] for record in records]
+        figure, axes = panels(len(series), 1, 0.7 + 1.5 * len(series))
+        for panel, (key, values) in zip(axes, series.items(), strict=True):
+            title, colour = titles[key]
             panel.plot(_epochs(records), values, color=colour)
             panel.set_title(title)
-        densities = [record["pruner"]["density"] for record in records]
-        log_share_axis(axes[0], [*densities, keep])
-        axes[0].axhline(keep, color=INK, linestyle="--", linewidth=1)
-        axes[2].set_xlabel("epochs of stage 2")
-        text = "Three line charts over the pruning stage: soft density beside its target, penalty, and gamma."
-        return svg(figure, "Density, penalty and gamma over the pruning stage", text)
+            panel.set_ylim(0, 1.1 * max(values) or 1)
+        axes[0].set_title(titles["density"][0] + scale_shares(axes[0], [*series["density"], allocation.keep]))
+        axes[0].axhline(allocation.keep, color=INK, linestyle="--", linewidth=1)
+        axes[-1].set_xlabel("epochs of stage 2")
+        text = f"Line charts over the pruning stage: {'; '.join(titles[key][0] for key in series)}."
+        return svg(figure, "The budget over the pruning stage", text)
 
 
 def forces(stage: Stage) -> Markup | None:
-    """The parts of the rates' gradient, over time and per layer; None where they were not recorded."""
+    """The parts of the rates' gradient that were not always 0, over time and, of several, per layer; None of none."""
     records = _recorded(stage, "rate_gradients")
     if not records:
         return None
     parts = [record["pruner"]["rate_gradients"] for record in records]
     names = list(parts[0]["robust"])
-    sizes = {force: numpy.abs([[part[force][name] for name in names] for part in parts]) for force in _FORCES}
+    all_sizes = {force: numpy.abs([[part[force][name] for name in names] for part in parts]) for force in _FORCES}
+    sizes = {force: size for force, size in all_sizes.items() if size.any()}
+    if not sizes:
+        return None
     with style():
-        figure, (time, layers) = panels(2, 1, 5.6)
-        lines = [time.plot(_epochs(records), sizes[force].sum(1), color=colour)[0] for force, colour in _FORCES.items()]
-        log_axis(time, [size for force in _FORCES for size in sizes[force].sum(1)])
+        figure, (time, *layers) = panels(min(2, len(sizes)), 1, 5.6 if len(sizes) > 1 else 2.8)
+        lines = [time.plot(_epochs(records), size.sum(1), color=_FORCES[force])[0] for force, size in sizes.items()]
+        log_axis(time, [value for size in sizes.values() for value in size.sum(1)])
         time.set_title("size of each part, summed over layers, log scale")
         time.set_xlabel("epochs of stage 2")
-        _draw_prevailing(layers, sizes, names)
-        legend(figure, lines, list(_FORCES), loc="outside upper left", ncols=3)
-        text = "How much robust loss, size penalty and weight decay moved the rates: over time, and by layer."
+        for axes in layers:
+            _draw_prevailing(axes, sizes, names)
+        legend(figure, lines, list(sizes), loc="outside upper left", ncols=3)
+        text = f"How much each part ({', '.join(sizes)}) moved the rates over time{', and by layer' if layers else ''}."
         return svg(figure, "Parts of the rates' gradient", text)
 
 
@@ -153,9 +160,9 @@ def _draw_prevailing(axes: Any, sizes: Mapping[str, Any], names: Sequence[str]) 
     means = {force: size.mean(0) for force, size in sizes.items()}
     total = numpy.maximum(sum(means.values()), numpy.finfo(float).tiny)
     bottom = numpy.zeros(len(names))
-    for force, colour in _FORCES.items():
-        axes.bar(numpy.arange(len(names)), means[force] / total, bottom=bottom, color=colour, width=0.8)
-        bottom = bottom + means[force] / total
+    for force, mean in means.items():
+        axes.bar(numpy.arange(len(names)), mean / total, bottom=bottom, color=_FORCES[force], width=0.8)
+        bottom = bottom + mean / total
     axes.set_title("parts of each layer's gradient, mean of stage 2")
     axes.grid(axis="x", visible=False)
     share_axis(axes.yaxis)

@@ -16,6 +16,11 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.1f} %"
 
 
+def share(part: int, whole: int) -> str:
+    """`part` in percent of `whole`, which is above 0."""
+    return percent(part / whole)
+
+
 def interval(value: Accuracy | None) -> str:
     """`83.2 (79.1-86.6)`, in percent with the ends of the 95 % interval; a dash where it was not measured."""
     if value is None:

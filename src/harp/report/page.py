@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harp.report import figures, formats
+from harp.report import figures, formats, sentences
 from harp.report.doubts import doubts
 from harp.report.pictures import strips
 from harp.report.reading import read_record
@@ -17,9 +17,11 @@ from harp.runs import write_atomic
 
 _HERE = Path(__file__).parent
 _LABELS = {"dense": "dense", "pruned": "pruned", "finetuned": "fine-tuned"}
+_SIZES = {"parameters": "weights kept", "macs": "multiply-accumulates"}
 _HEADINGS = {"clean": "clean images", "worst": "worst case"}
 _FILTERS = {
     "percent": formats.percent,
+    "share": formats.share,
     "interval": formats.interval,
     "span": formats.span,
     "count": formats.count,
@@ -70,19 +72,34 @@ def _markdown(value: object) -> Markup:
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    evaluation = record.evaluation
+    evaluation, allocation = record.evaluation, record.allocation
     return {
         "record": record,
+        "allocation": allocation,
+        "said": {
+            "kept": sentences.kept(record),
+            "budget": sentences.budget(allocation),
+            "size": sentences.size(record),
+            "form": sentences.form(allocation),
+            "ties": sentences.ties(allocation),
+            "course": sentences.course(record),
+            "macs": sentences.macs(allocation),
+        },
+        "headline": formats.share(*evaluation.models["pruned"].left(allocation.of)),
         "doubts": doubts(record),
         "labels": _LABELS,
         "threat": formats.threat_name(evaluation.threat),
         "recipe_name": record.recipe["name"],
         "model": record.recipe["model"]["name"],
         "dense": evaluation.models["dense"],
-        "pruned": evaluation.models["pruned"],
         "finetuned": evaluation.models["finetuned"],
+        "sizes": {heading: evaluation.models["pruned"].left(of) for of, heading in _SIZES.items()},
         "rows": _rows(record),
-        "environment": [(name, "–" if value is None else value) for name, value in record.environment.items()],
+        "stages": [(stage, sentences.objective(record.recipe[stage.section])) for stage in record.stages],
+        "environment": [
+            ("training computed in", sentences.precision(record.recipe["precision"])),
+            *((name, "–" if value is None else value) for name, value in record.environment.items()),
+        ],
     }
 
 
@@ -92,11 +109,15 @@ def _rows(record: Record) -> list[Row]:
     # The worst case comes last: it follows from the rows above it, and it is the one to judge a model by.
     names = dict.fromkeys(["clean", *evaluation.attacks, *models[-1].accuracies])
     del names["worst"]
-    rows = [
-        Row("weights kept", "", tuple(formats.count(model.kept) for model in models)),
-        Row("density", "", tuple(formats.percent(model.density) for model in models)),
-    ]
-    return [*rows, *(_accuracies(record, name) for name in [*names, "worst"])]
+    return [*(_sizes(record, of) for of in _SIZES), *(_accuracies(record, name) for name in [*names, "worst"])]
+
+
+def _sizes(record: Record, of: str) -> Row:
+    sizes = [record.evaluation.models[name].left(of) for name in _LABELS]
+    detail = sentences.macs(record.allocation) if of == "macs" else ""
+    return Row(
+        _SIZES[of], detail, tuple(f"{formats.count(left)} ({formats.share(left, whole)})" for left, whole in sizes)
+    )
 
 
 def _accuracies(record: Record, name: str) -> Row:
@@ -117,7 +138,7 @@ def _pictures(record: Record) -> Mapping[str, Any]:
         "keep_shares": figures.keep_shares(record.allocation),
         "validation": figures.validation(record.stages),
         "rates": figures.rates(prune),
-        "budget": figures.budget(prune, record.allocation.keep),
+        "budget": figures.budget(prune, record.allocation),
         "forces": figures.forces(prune),
         "strips": strips(record.examples, classes, {name: _LABELS[name] for name in ("dense", "finetuned")}),
         "true_classes": [classes[label] for label in record.examples.labels],

@@ -67,8 +67,9 @@ def _require(folder: Path) -> None:
 
 def _read(folder: Path) -> Record:
     text = (folder / "recipe.yaml").read_text()
+    dense = folder / "1-pretrain/model.safetensors"
     return Record(
-        recipe=yaml.safe_load(text),
+        recipe=_recipe(yaml.safe_load(text)),
         recipe_text=text,
         environment=read_json(folder / "environment.json"),
         data=_complete(read_json(folder / "data.json"), _DATA),
@@ -78,7 +79,17 @@ def _read(folder: Path) -> Record:
         evaluation=_evaluation(read_json(folder / "evaluation/results.json")),
         examples=_examples(folder / "evaluation/examples.safetensors"),
         manifest=_complete(read_json(folder / "export/manifest.json"), _MANIFEST),
+        dense_bytes=dense.stat().st_size if dense.is_file() else None,
     )
+
+
+def _recipe(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    _complete(value, ("name", "precision"))
+    _complete(value["model"], ("name",))
+    _complete(value["prune"], ("mode",))
+    for name in TRAINING:
+        _complete(value[name.partition("-")[2]], ("objective", "awp"))
+    return value
 
 
 def _complete(value: Mapping[str, Any], keys: Iterable[str]) -> Mapping[str, Any]:
@@ -104,12 +115,21 @@ def _allocation(value: Mapping[str, Any]) -> Allocation:
     fields = ("name", "size", "kept", "uniform", "rate")
     return Allocation(
         method=value["method"],
+        granularity=_one_of(value["granularity"], ("weights", "channels")),
+        of=_one_of(value["of"], ("parameters", "macs")),
         keep=value["keep"],
         budget=value["budget"],
+        price=value["price"],
         total=value["total"],
         density_before=value["density_before"],
         sites=tuple(SiteShare(*(site[field] for field in fields)) for site in value["sites"]),
     )
+
+
+def _one_of(value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"expected {' or '.join(choices)}, got {value!r}")
+    return value
 
 
 def _evaluation(value: Mapping[str, Any]) -> Evaluation:
@@ -125,7 +145,8 @@ def _model(name: str, value: Mapping[str, Any]) -> ModelResult:
         for row, cell in value.items()
         if isinstance(cell, Mapping)
     }
-    return ModelResult(name, value["kept"], value["total"], dict(_complete(accuracies, ("clean", "worst"))))
+    sizes = {key: int(value[key]) for key in ("kept", "total", "macs", "total_macs")}
+    return ModelResult(name, accuracies=dict(_complete(accuracies, ("clean", "worst"))), **sizes)
 
 
 def _examples(path: Path) -> Examples:

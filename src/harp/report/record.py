@@ -22,16 +22,21 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One evaluated model: its weights kept of its total, and accuracies by `clean`, attack or `worst`."""
+    """One evaluated model: what is left of its prunable weights and of its multiply-accumulates per image, of how many.
+
+    `accuracies` go by `clean`, attack or `worst`.
+    """
 
     name: str
     kept: int
     total: int
+    macs: int
+    total_macs: int
     accuracies: Mapping[str, Accuracy]
 
-    @property
-    def density(self) -> float:
-        return self.kept / self.total
+    def left(self, of: str) -> tuple[int, int]:
+        """What is left, and of how many, in "parameters" or in "macs"."""
+        return (self.macs, self.total_macs) if of == "macs" else (self.kept, self.total)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class SiteShare:
-    """How many weights a site keeps, and how many it would in a uniform allocation; rate in [0, 1]."""
+    """How many units a pool keeps, and would in a uniform allocation; its rate in [0, 1], None where not learned."""
 
     name: str
     size: int
@@ -64,18 +69,40 @@ class SiteShare:
 
 @dataclass(frozen=True)
 class Allocation:
-    """The settled budget: `budget` weights of `total`, and the sites they went to in the model's order."""
+    """The settled budget: `price` spent of the `budget` allowed, both in what `of` names, of which there are `total`.
+
+    `sites` are pools of units ("weights" or "channels", as `granularity` says) in the model's order.
+    """
 
     method: str
+    granularity: str
+    of: str
     keep: float
     budget: int
+    price: int
     total: int
-    density_before: float | None
+    density_before: float
     sites: tuple[SiteShare, ...]
 
     @property
     def kept(self) -> int:
+        """Units that stay."""
         return sum(site.kept for site in self.sites)
+
+    @property
+    def size(self) -> int:
+        """Units that there were."""
+        return sum(site.size for site in self.sites)
+
+    @property
+    def unit(self) -> str:
+        """What the budget counts, in words."""
+        return "multiply-accumulates" if self.of == "macs" else "weights"
+
+    @property
+    def learned(self) -> bool:
+        """Whether the method learned keep rates."""
+        return any(site.rate is not None for site in self.sites)
 
 
 @dataclass(frozen=True)
@@ -85,6 +112,11 @@ class Stage:
     name: str
     records: tuple[Mapping[str, Any], ...]
     done: Mapping[str, Any]
+
+    @property
+    def section(self) -> str:
+        """The recipe's section for this stage."""
+        return self.name.partition("-")[2]
 
     @property
     def epochs(self) -> float:
@@ -104,7 +136,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Record:
-    """All that a report is made from."""
+    """All that a report is made from; `dense_bytes`: the size of the dense network's file, None without pretraining."""
 
     recipe: Mapping[str, Any]
     recipe_text: str
@@ -116,6 +148,7 @@ class Record:
     evaluation: Evaluation
     examples: Examples
     manifest: Mapping[str, Any]
+    dense_bytes: int | None
 
     def stage(self, name: str) -> Stage:
         """The training stage `name`; raises `KeyError` where the run has none."""

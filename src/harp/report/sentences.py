@@ -1,0 +1,80 @@
+"""What both pages say in words of a run's budget and size, in the units it was pruned and priced in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from harp.report.formats import count, file_size, percent
+from harp.report.record import Allocation, Record
+
+
+def kept(record: Record) -> str:
+    """`The method harp (mode penalty) kept 246 of 12,304 weights.`; for channels, also what that leaves."""
+    allocation, pruned = record.allocation, record.evaluation.models["pruned"]
+    mode = f" (mode {record.recipe['prune']['mode']})" if allocation.learned else ""
+    units = f"{count(allocation.kept)} of {count(allocation.size)} {allocation.granularity}"
+    first = f"The method {allocation.method}{mode} kept {units}"
+    if allocation.granularity == "weights":
+        return f"{first}."
+    weights, macs = (count(pruned.left(of)[0]) for of in ("parameters", "macs"))
+    return f"{first}, which leaves {weights} weights and {macs} multiply-accumulates per image."
+
+
+def budget(allocation: Allocation) -> str:
+    """What the budget allowed and what was spent, and for learned rates what they stood for at last."""
+    text = (
+        f"The budget allowed {count(allocation.budget)} of {count(allocation.total)} {allocation.unit} "
+        f"({percent(allocation.keep)}); {count(allocation.price)} were spent."
+    )
+    if allocation.learned:
+        text += f" Before settling, the learned rates stood for {percent(allocation.density_before)}."
+    return text
+
+
+def size(record: Record) -> str:
+    """`12.3 kB (12,345 bytes); dense: 45.7 kB (45,678 bytes)`: the file's size, and that of the dense network's."""
+    text = f"{file_size(record.manifest['bytes'])} ({count(record.manifest['bytes'])} bytes)"
+    if record.dense_bytes is not None:
+        text += f"; dense: {file_size(record.dense_bytes)} ({count(record.dense_bytes)} bytes)"
+    return text
+
+
+def form(allocation: Allocation) -> str:
+    """What became of that which was pruned."""
+    if allocation.granularity == "channels":
+        return "removed, so that the network itself is smaller and any engine computes less"
+    return "exactly zero in a network of the old shape; only a sparse engine computes less"
+
+
+def ties(allocation: Allocation) -> str:
+    """What a row of the layers' table is where it is more than one layer; empty for weights."""
+    if allocation.granularity == "channels":
+        return "Layers whose channels can only go together count once, under the name of the first."
+    return ""
+
+
+def course(record: Record) -> str:
+    """What the chart of the budget over the pruning stage shows."""
+    text = f"The share of the {record.allocation.unit} that the rates stand for"
+    if record.recipe["prune"]["mode"] == "exact":
+        return f"{text}, lowered to the budget step by step and then held there."
+    return f"{text}, by how much it exceeds the budget, and gamma, which weighs the excess in the loss."
+
+
+def macs(allocation: Allocation) -> str:
+    """How multiply-accumulates were counted."""
+    if allocation.granularity == "channels":
+        return "per image, in the layers that the budget counts"
+    return "per image, of kept weights alone, as a sparse engine would do them"
+
+
+def precision(settings: Mapping[str, Any]) -> str:
+    """`float32`, or `bfloat16 in the attack, compiled`: how training computed."""
+    where = {"attack": "the attack", "step": "the step", "both": "attack and step"}
+    parts = [f"bfloat16 in {where[settings['bf16']]}" if settings["bf16"] in where else "float32"]
+    parts += [word for key, word in (("channels_last", "channels last"), ("compile", "compiled")) if settings[key]]
+    return ", ".join(parts)
+
+
+def objective(settings: Mapping[str, Any]) -> str:
+    """`trades`, or `trades with AWP 0.005`: what a stage minimised."""
+    return f"{settings['objective']} with AWP {settings['awp']:g}" if settings["awp"] else str(settings["objective"])
