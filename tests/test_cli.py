@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harp import ATTACKS, DATA, METHODS, MODELS, OBJECTIVES
+from harp import ALLOCATIONS, ATTACKS, DATA, METHODS, MODELS, OBJECTIVES
 from harp.cli import main
 from harp.config import RECIPES, Recipe, write_recipe
 from harp.pipeline import run_stages
@@ -69,10 +69,11 @@ def test_piped_output_has_no_bars(here, capsys):
     assert len(out.splitlines()) <= 3
 
 
-@pytest.mark.parametrize("kind", ["methods", "objectives", "attacks", "models", "data", "recipes"])
+@pytest.mark.parametrize("kind", ["methods", "allocations", "objectives", "attacks", "models", "data", "recipes"])
 def test_list_names_everything(capsys, kind):
     names = {
         "methods": METHODS,
+        "allocations": ALLOCATIONS,
         "objectives": OBJECTIVES,
         "attacks": ATTACKS,
         "models": MODELS,

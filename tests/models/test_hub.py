@@ -78,6 +78,12 @@ def test_a_configuration_alone_gives_an_untrained_network_for_the_data(saved):
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_bare_configuration_of_any_kind_is_enough(tmp_path, name):
+    bare(name).config.save_pretrained(tmp_path)
+    assert load(tmp_path, classes=3)(images()).shape == (len(images()), 3)
+
+
 def test_mean_and_std_wrap_the_network_once(saved):
     model = load(saved, mean=[0.5] * 3, std=[0.25] * 3)
     assert not isinstance(model.model, Logits)

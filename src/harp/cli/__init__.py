@@ -124,10 +124,11 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _list(arguments: list[str]) -> None:
-    from harp import ATTACKS, DATA, METHODS, MODELS, OBJECTIVES
+    from harp import ALLOCATIONS, ATTACKS, DATA, METHODS, MODELS, OBJECTIVES
 
     kinds: dict[str, Registry[Any]] = {
         "methods": METHODS,
+        "allocations": ALLOCATIONS,
         "objectives": OBJECTIVES,
         "attacks": ATTACKS,
         "models": MODELS,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harp.errors import HarpError
 from harp.modes import evaluating
 from harp.runs import load_tree, save_tree, write_json
-from harp.sparsity import Masks, find_sites
+from harp.sparsity import Masks
 
 
 def bake(
@@ -21,15 +21,15 @@ def bake(
     folder: Path | str,
     batches: Iterable[tuple[Tensor, Tensor]],
     blank: nn.Module | None = None,
-    dense: nn.Module | None = None,
+    counts: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, Any]:
     """The manifest of an export: `folder` gets model.safetensors, masks.safetensors and, last, manifest.json.
 
     model.safetensors is the model's `state_dict`, pruned weights exactly zero, under the model's own names; any
     safetensors reader loads it. It is read back into `blank` (a fresh model of the same class; None takes a copy of
     `model`), which must give bitwise the logits of `model` on `batches`. A network from which channels were removed
-    has no `masks`; its weights are counted beside those of the `dense` one. Raises `HarpError` where the logits
-    differ, or where a weight outside the masks is not zero: then the model is not the one the masks describe.
+    has no `masks` but `counts`: of each weight, how large it was and how large it is. Raises `HarpError` where the
+    logits differ, or where a weight outside the masks is not zero: then the model is not the one the masks describe.
     """
     folder = Path(folder)
     path, state = folder / "model.safetensors", model.state_dict()
@@ -40,15 +40,17 @@ def bake(
         save_tree(folder / "masks.safetensors", dict(masks))
     blank = copy.deepcopy(model) if blank is None else blank
     blank.load_state_dict(load_tree(path))
-    kept = masks.counts if masks is not None else {site.name: site.size for site in find_sites(model)}
-    sizes = {site.name: site.size for site in find_sites(dense or model) if site.name in kept}
+    if masks is not None:
+        kept = masks.counts
+        counts = {name: (mask.numel(), kept[name]) for name, mask in masks.items()}
+    counts = counts or {}
     manifest = {
         "file": path.name,
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "total": sum(sizes.values()),
-        "kept": sum(kept.values()),
-        "sites": {name: {"size": size, "kept": kept[name]} for name, size in sizes.items()},
+        "total": sum(size for size, _ in counts.values()),
+        "kept": sum(kept for _, kept in counts.values()),
+        "sites": {name: {"size": size, "kept": kept} for name, (size, kept) in counts.items()},
         "checked_images": _same_logits(model, blank, batches),
         "logits_equal": True,
     }

@@ -54,6 +54,7 @@ def _holds_weights(source: str, folder: Path) -> bool:
 
 def _untrained(hf: Any, folder: Path, *, classes: int, channels: int, size: int) -> nn.Module:
     config = hf.AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=classes, **_SAFE)
+    config.architectures = config.architectures or []  # LeViT's loader walks it, and a bare file may have none
     for name, value in (("num_channels", channels), ("image_size", size)):
         if hasattr(config, name):
             setattr(config, name, value)

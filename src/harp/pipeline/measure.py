@@ -55,7 +55,9 @@ def export(work: Workspace) -> None:
     masks = None if work.channels else Masks(load_tree(final_masks(work)))
     images = work.in_order(work.split.test, work.recipe.evaluation.batch_size)
     blank = work.smaller(model.state_dict())
-    bake(model, masks, work.run.at(FOLDERS["export"]), images.once(), blank, dense=work.model())
+    sizes = {site.name: site.size for site in work.sites(model)}
+    counts = {site.name: (site.size, sizes[site.name]) for site in work.sites(work.model())}
+    bake(model, masks, work.run.at(FOLDERS["export"]), images.once(), blank, counts)
     work.run.finish(FOLDERS["export"], {"notes": [], "environment": work.environment()})
 
 

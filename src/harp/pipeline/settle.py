@@ -48,7 +48,7 @@ def settle(
     )
     if before > 1.05 * budget.keep:
         excess = before / budget.keep
-        notes = [*notes, f"the learned rates ended at {excess:.2f} times the budget; settle cut the masks to it"]
+        notes = [*notes, f"the chosen rates stood at {excess:.2f} times the budget; settle cut the masks to it"]
     return (_shrunk(work, model, units, masks) if isinstance(units, ChannelUnits) else model), notes
 
 

@@ -139,10 +139,10 @@ def apportion(
 
 
 def _last(counts: list[int], shares: Sequence[float], caps: Sequence[int], cost: Cost, rest: float) -> list[int]:
-    # What is left buys no unit of the dearest pool; each pool may still round up once.
+    # What is left buys no unit of the dearest pool; of the others each may still grow by one.
     for i in sorted(range(len(counts)), key=lambda i: counts[i] - shares[i]):
         price = cost.step(counts, i, 1)
-        if counts[i] < caps[i] and counts[i] < shares[i] and price <= rest + SLACK:
+        if counts[i] < caps[i] and 0 < price <= rest + SLACK:
             counts[i] += 1
             rest -= price
     return counts
