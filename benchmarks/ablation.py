@@ -42,8 +42,9 @@ ROWS: dict[str, dict[str, str]] = {
     "HARP (marginal, penalty)": {"method": "harp", "estimator": "marginal"},
     "HARP (sum, exact)": {"method": "harp", "estimator": "sum", "mode": "exact"},
     "HARP (marginal, exact)": {"method": "harp", "estimator": "marginal", "mode": "exact"},
-    "null model (zero, exact)": {"method": "harp", "estimator": "zero", "mode": "exact"},
+    "uniform (zero, exact)": {"method": "harp", "estimator": "zero", "mode": "exact"},
     "HARP (marginal, exact, from ERK)": {"method": "harp", "estimator": "marginal", "mode": "exact", "start": "erk"},
+    "ERK (zero, exact)": {"method": "harp", "estimator": "zero", "mode": "exact", "start": "erk"},
     "rates only (sum, penalty)": {"method": "rates-only", "estimator": "sum"},
 }
 

@@ -8,10 +8,11 @@ from torch import nn
 
 from harp.clock import Step
 from harp.config import PruneSettings, TrainingSettings
+from harp.data import Batches
 from harp.errors import HarpError
 from harp.evaluation import correct
 from harp.evaluation.evaluate import evaluation_noise
-from harp.objectives import AWP, LEVEL
+from harp.objectives import AWP, LEVEL, Objective
 from harp.pipeline.settle import settle
 from harp.pipeline.unused import METHOD_OPTIONS, unused_by_method, unused_by_objective
 from harp.pipeline.workspace import FOLDERS, Workspace
@@ -116,57 +117,16 @@ def _train(
     work.open()
     data = work.batches(name, settings.batch_size)
     objective = work.objective(settings, data)
-    per_epoch = steps_per_epoch(data, objective)
-    until = settings.epochs * per_epoch
-    optimiser = sgd(
-        model,
-        pruner,
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        rate_weight_decay=_rate_decay(settings),
-    )
-    stage = Stage(
-        work.run.at(FOLDERS[name]),
-        model,
-        pruner,
-        optimiser,
-        objective=objective,
-        per_epoch=per_epoch,
-        until=until,
-        every=Step.parse(settings.validate_every).steps(per_epoch),
-        checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
-        validate=_validator(work, name) if settings.selection == "best" else None,
-    )
+    stage = _stage(work, name, settings, model, pruner, objective, steps_per_epoch(data, objective))
     start = stage.resume()
-    with work.display.bar(name, until, start) as move:
-
-        def show(moment: Moment) -> None:
-            best = f"  best robust {100 * stage.best['rank'][0]:.1f} %" if stage.best else ""
-            move(1, f"loss {float(moment.loss):.3f}{best}")
-
-        fit(
-            model,
-            data,
-            objective=objective,
-            ascent=AWP(settings.awp, settings.awp_warmup * per_epoch) if settings.awp else LEVEL,
-            optimiser=optimiser,
-            pruner=pruner,
-            until=until,
-            start=start,
-            schedule=SCHEDULES[settings.schedule],
-            precision=work.precision,
-            seed=work.recipe.seed,
-            stage=name,
-            on=[stage, show],
-        )
+    _fit(work, name, settings, stage, data, start)
     selected = stage.select()
     model, notes = finish(model, pruner)
     notes = [*notes, *unused_by_objective(name, settings), *objective.notes()]
     save_tree(stage.folder / "model.safetensors", dict(model.state_dict()))
     record = {
         "selected_step": selected,
-        "steps": until,
+        "steps": stage.until,
         "resumed_at": start,
         "seconds": round(time.monotonic() - began, 1),
         "notes": notes,
@@ -176,6 +136,61 @@ def _train(
     stage.clear()
     for note in notes:
         work.display.say(f"note: {note}")
+
+
+def _stage(
+    work: Workspace,
+    name: str,
+    settings: TrainingSettings,
+    model: nn.Module,
+    pruner: Pruner,
+    objective: Objective,
+    per_epoch: int,
+) -> Stage:
+    optimiser = sgd(
+        model,
+        pruner,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        rate_weight_decay=_rate_decay(settings),
+    )
+    return Stage(
+        work.run.at(FOLDERS[name]),
+        model,
+        pruner,
+        optimiser,
+        objective=objective,
+        per_epoch=per_epoch,
+        until=settings.epochs * per_epoch,
+        every=Step.parse(settings.validate_every).steps(per_epoch),
+        checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
+        validate=_validator(work, name) if settings.selection == "best" else None,
+    )
+
+
+def _fit(work: Workspace, name: str, settings: TrainingSettings, stage: Stage, data: Batches, start: int) -> None:
+    with work.display.bar(name, stage.until, start) as move:
+
+        def show(moment: Moment) -> None:
+            best = f"  best robust {100 * stage.best['rank'][0]:.1f} %" if stage.best else ""
+            move(1, f"loss {float(moment.loss):.3f}{best}")
+
+        fit(
+            stage.model,
+            data,
+            objective=stage.objective,
+            ascent=AWP(settings.awp, settings.awp_warmup * stage.per_epoch) if settings.awp else LEVEL,
+            optimiser=stage.optimiser,
+            pruner=stage.pruner,
+            until=stage.until,
+            start=start,
+            schedule=SCHEDULES[settings.schedule],
+            precision=work.precision,
+            seed=work.recipe.seed,
+            stage=name,
+            on=[stage, show],
+        )
 
 
 def _rate_decay(settings: TrainingSettings) -> float | None:

@@ -1,7 +1,6 @@
 """What every stage of a run needs: its folder, images, network, threat and display, checked before any work begins."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from harp.config import Recipe, TrainingSettings, different, identity, make_reci
 from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, Objective
 from harp.pipeline.display import Display
+from harp.pipeline.images import Split, split_images
 from harp.pruners import METHODS
 from harp.randomness import seed_of
 from harp.registry import accepted
@@ -37,16 +37,6 @@ FOLDERS = {
 def default_folder(recipe: Recipe) -> Path:
     """runs/NAME-IDENTITY: the same recipe, the same folder."""
     return Path("runs") / f"{recipe.name}-{identity(recipe)}"
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images of a run by their use."""
-
-    dataset: data.Dataset
-    train: data.Images
-    validation: data.Images | None
-    test: data.Images
 
 
 class Workspace:
@@ -116,18 +106,8 @@ class Workspace:
 
     @cached_property
     def split(self) -> Split:
-        """The training images, those held out of them, and the test images; the test set selects nothing."""
-        settings, seed = self.recipe.data, self.recipe.seed
-        dataset = data.load(settings.name, settings.path)
-        train = dataset.train
-        if settings.train is not None:
-            train = train.take(data.subset(train.labels, settings.train, seed))
-        validation = None
-        if settings.holdout:
-            rest, held = data.holdout(train.labels, settings.holdout, seed)
-            train, validation = train.take(rest), train.take(held)
-        test, limit = dataset.test, self.recipe.evaluation.images
-        return Split(dataset, train, validation, test.take(torch.arange(min(limit, len(test)))) if limit else test)
+        """The images of the run by their use."""
+        return split_images(self.recipe)
 
     def batches(self, stage: str, batch_size: int) -> data.Resident:
         """The training images as `fit` wants them, augmented, in an order of the stage's own."""

@@ -2,13 +2,14 @@
 
 from harp.sparsity.allocations import ALLOCATIONS, allocation, allot, from_logits, from_rates, rates_at
 from harp.sparsity.budgets import Budget, Counts, apportion
+from harp.sparsity.channel_units import ChannelUnits, find_units
 from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, trace_macs
 from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.masks import Masks, top_mask
 from harp.sparsity.removal import remove, resize
 from harp.sparsity.sites import Site, Sites, find_sites
-from harp.sparsity.units import ChannelUnits, Units, Weights, find_units, units_of
+from harp.sparsity.units import Units, Weights, units_of
 
 __all__ = [
     "ALLOCATIONS",

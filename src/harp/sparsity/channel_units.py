@@ -1,0 +1,125 @@
+"""Channels as units: one pool for each group of channels that can only go together."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from harp.errors import HarpError
+from harp.sparsity.channels import find_channels
+from harp.sparsity.costs import Cost, Vector, trace_macs
+from harp.sparsity.groups import Channels, Slice
+from harp.sparsity.sites import Site, Sites, find_sites
+from harp.sparsity.units import Units, Weights, scaled
+
+
+class ChannelUnits(Units):
+    """Channels of `model` that can only go together as one unit, tied ones as one pool (`find_channels`).
+
+    A mask multiplies the input slices of every weight that reads the channel, which silences it exactly. `sites` are
+    the weights that read prunable channels; prices count all weights in `priced` (`find_sites`).
+    """
+
+    kind = "channels"
+
+    def __init__(
+        self, model: nn.Module, channels: Channels, priced: Sites, macs: Mapping[str | None, int] | None = None
+    ):
+        if not channels.groups:
+            why = "; ".join(f"{name}: {reason}" for name, reason in channels.fixed.items())
+            raise HarpError(f"{type(model).__name__} has no channels that can be removed with equal logits ({why})")
+        self.groups, self.fixed = channels.groups, channels.fixed
+        self.priced, self.macs = priced, macs
+        read = {part.name for group in self.groups for part in group.consumers}
+        by_name = dict(model.named_parameters())
+        known = {site.name: site for site in priced}
+        sites = tuple(known.get(name) or Site(name, by_name[name]) for name in by_name if name in read)
+        super().__init__(sites, [group.name for group in self.groups], [group.size for group in self.groups])
+        self._slices = {
+            site.name: [(g.name, part) for g in self.groups for part in g.consumers if part.name == site.name]
+            for site in sites
+        }
+
+    def cost(self, of: str) -> Cost:
+        if of == "macs" and self.macs is None:
+            raise HarpError(
+                "a budget of macs needs the cost of each layer: ChannelUnits(..., trace_macs(model, images))"
+            )
+        count = len(self.groups)
+        constant, linear, quadratic = 0.0, numpy.zeros(count), numpy.zeros((count, count))
+        for site in self.priced:
+            uses = 1.0 if self.macs is None or of == "parameters" else self.macs.get(site.name, 0) / site.size
+            rest, first, second = 1.0, *(self._length(site, axis) for axis in (site.out_axis, site.in_axis))
+            for axis, length in enumerate(site.param.shape):
+                rest *= 1 if axis in (site.out_axis, site.in_axis) else length
+            rest *= uses
+            constant += rest * first[0] * second[0]
+            linear += rest * (first[0] * second[1] + second[0] * first[1])
+            quadratic += rest * numpy.outer(first[1], second[1])
+        return Cost(constant, linear, quadratic)
+
+    def _length(self, site: Site, axis: int) -> tuple[float, Vector]:
+        """How long an axis is: what stays in any case, and what each pool's unit adds."""
+        fixed, adds = float(site.param.shape[axis]), numpy.zeros(len(self.groups))
+        for index, group in enumerate(self.groups):
+            for part in group.members:
+                if part.name == site.name and part.axis == axis:
+                    adds[index] += part.each
+                    fixed -= part.each * group.size
+        return fixed, adds
+
+    def first_scores(self) -> dict[str, Tensor]:
+        scores = {}
+        params = {site.name: site.param.detach() for site in self.sites}
+        for group in self.groups:
+            squares = torch.zeros(group.size, device=params[group.consumers[0].name].device)
+            for part in group.consumers:
+                weight = params[part.name].transpose(0, part.axis).flatten(1).square().sum(1)
+                owned = part.owner.to(weight.device) >= 0
+                squares.index_add_(0, part.owner.to(weight.device)[owned], weight[owned])
+            scores[group.name] = scaled(squares.sqrt(), group.size)
+        return scores
+
+    def weight_counts(self) -> list[int]:
+        return [sum(self._read(part) * group.size for part in group.consumers) for group in self.groups]
+
+    def _read(self, part: Slice) -> int:
+        param = next(site.param for site in self.sites if site.name == part.name)
+        return param.numel() // param.shape[part.axis] * part.each
+
+    def dimensions(self) -> list[int]:
+        shapes = {site.name: site.param.shape for site in self.sites}
+        return [sum(sum(shapes[part.name]) for part in group.consumers) for group in self.groups]
+
+    def effective(self, dense: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> list[Tensor]:
+        return [self._silenced(dense[site.name], self._slices[site.name], masks) for site in self.sites]
+
+    def _silenced(self, weight: Tensor, slices: list[tuple[str, Slice]], masks: Mapping[str, Tensor]) -> Tensor:
+        for name, part in slices:
+            shape = [-1 if axis == part.axis else 1 for axis in range(weight.ndim)]
+            weight = weight * part.mask(masks[name]).to(weight.dtype).view(shape)
+        return weight
+
+
+def find_units(
+    model: nn.Module, example: Tensor, kind: Literal["weights", "channels"] = "weights", sites: Sites | None = None
+) -> Units:
+    """The units of either granularity, with their prices in parameters and in multiply-accumulates.
+
+    `example` float [1, c, h, w] is traced; `sites` (None: `find_sites(model)`) are the weights that budgets count.
+    Channels that a weight outside `sites` makes or reads stay. Raises `HarpError` where no channel can go.
+    """
+    sites = sites or find_sites(model)
+    macs = trace_macs(model, example)
+    if kind == "weights":
+        return Weights(sites, macs)
+    return ChannelUnits(model, _within(find_channels(model, example), model, sites), sites, macs)
+
+
+def _within(channels: Channels, model: nn.Module, sites: Sites) -> Channels:
+    outside = {site.name for site in find_sites(model)} - {site.name for site in sites}
+    touched = {group.name: sorted({part.name for part in group.members} & outside) for group in channels.groups}
+    reasons = {name: f"{names[0]} is not selected" for name, names in touched.items() if names}
+    return Channels(tuple(g for g in channels.groups if g.name not in reasons), {**channels.fixed, **reasons})
