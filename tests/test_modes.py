@@ -1,4 +1,5 @@
 import pytest
+import torch
 from torch import nn
 
 from harp.modes import evaluating
@@ -43,3 +44,26 @@ def test_one_inside_another():
     with evaluating(model), evaluating(model):
         pass
     assert modes(model) == [True, True, False, True, True]
+
+
+def test_what_a_module_caches_while_in_eval_mode_is_dropped_afterwards():
+    class Caches(nn.Linear):
+        cache = None
+
+        def train(self, mode=True):
+            if mode:
+                self.cache = None
+            return super().train(mode)
+
+        def forward(self, x):
+            if self.training:
+                return super().forward(x)
+            self.cache = self.weight.detach().clone() if self.cache is None else self.cache
+            return nn.functional.linear(x, self.cache, self.bias)
+
+    model, x = Caches(3, 2).train(), torch.ones(1, 3)
+    for _ in range(2):
+        with evaluating(model):
+            assert torch.equal(model(x), nn.functional.linear(x, model.weight, model.bias))
+        with torch.no_grad():
+            model.weight.add_(1)

@@ -14,5 +14,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        # By its own method first: some modules drop in train() what they cached of their weights (LeViT's biases).
+        model.train()
         for module, training in before:
             module.training = training

@@ -1,6 +1,5 @@
 """Masks baked into a plain state dictionary, and the proof that the file is the model that was measured."""
 
-import copy
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from harp.errors import HarpError
 from harp.modes import evaluating
 from harp.runs import load_tree, save_tree, write_json
-from harp.sparsity import Masks
+from harp.sparsity import Masks, copied
 
 
 def bake(
@@ -38,7 +37,7 @@ def bake(
     save_tree(path, dict(state))
     if masks is not None:
         save_tree(folder / "masks.safetensors", dict(masks))
-    blank = copy.deepcopy(model) if blank is None else blank
+    blank = copied(model) if blank is None else blank
     blank.load_state_dict(load_tree(path))
     if masks is not None:
         kept = masks.counts
