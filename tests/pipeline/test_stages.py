@@ -219,6 +219,13 @@ def test_what_an_objective_has_noticed_is_told_and_outlives_a_kill(tmp_path, mon
     assert note.startswith("catastrophic overfitting in 4 of 4 checks, first at step 2: of 32 training images 30 ")
 
 
+def test_a_network_cut_through_is_named(tmp_path):
+    # Five weights, one a layer, and no two of them in line.
+    run_stages(workspace(tmp_path, prune={"method": "hydra", "keep": 0.001879, "epochs": 1}), ["pretrain", "prune"])
+    assert read_json(tmp_path / "2-prune" / "allocation.json")["price"] == 5
+    assert "every image the same answer" in read_json(tmp_path / "2-prune" / "done.json")["notes"][-1]
+
+
 def test_an_evaluation_made_too_early_is_made_whole(finished, tmp_path):
     run_stages(workspace(tmp_path), ["pretrain"])
     run_stages(workspace(tmp_path), ["evaluate"])

@@ -49,13 +49,16 @@ def settle(
     if before > 1.05 * budget.keep:
         excess = before / budget.keep
         notes = [*notes, f"the chosen rates stood at {excess:.2f} times the budget; settle cut the masks to it"]
-    return (_shrunk(work, model, units, masks) if isinstance(units, ChannelUnits) else model), notes
+    images, _ = next(iter(work.in_order(work.split.train, 64).once()))
+    logits = _logits(model, images)
+    if float((logits - logits[:1]).abs().max()) <= TOLERANCE * float(logits.abs().max()):
+        notes = [*notes, "the pruned network gives every image the same answer: no path leads from input to logits"]
+    return (_shrunk(model, units, masks, images) if isinstance(units, ChannelUnits) else model), notes
 
 
-def _shrunk(work: Workspace, model: nn.Module, units: ChannelUnits, masks: Masks) -> nn.Module:
+def _shrunk(model: nn.Module, units: ChannelUnits, masks: Masks, images: Tensor) -> nn.Module:
     """The network without its masked channels, checked to give the logits it gave with them."""
     small = remove(model, units.groups, masks)
-    images, _ = next(iter(work.in_order(work.split.train, 64).once()))
     whole, left = _logits(model, images), _logits(small, images)
     distance = float((whole - left).abs().max() / whole.abs().max().clamp(min=1e-12))
     if not distance <= TOLERANCE:
