@@ -19,7 +19,7 @@ from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.pruners import METHODS, Masked, Pruner
 from harp.registry import accepted
 from harp.runs import load_tree, save_tree
-from harp.sparsity import Masks, Sites
+from harp.sparsity import Masks, Sites, allocation
 from harp.training import SCHEDULES, Moment, Stage, fit, sgd, steps_per_epoch
 from harp.training.stage import Validate
 
@@ -75,8 +75,9 @@ def _masks(work: Workspace, sites: Sites) -> Masks:
 
 
 def check_budget(work: Workspace) -> None:
-    """Raises `HarpError` for a budget the network cannot meet: now, and not after an hour of pretraining."""
+    """Raises `HarpError` for a budget or a start that the network cannot meet: now, not after hours of pretraining."""
     units = work.units(work.model())
+    allocation(work.recipe.prune.start, units)
     work.budget.floors(units.sizes, units.cost(work.budget.of))
 
 
