@@ -9,7 +9,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.pruners.rates import Exact, make_rates
-from harp.sparsity import Budget, Weights, allocation, find_sites, rates_at, trace_macs
+from harp.sparsity import Budget, Weights, allocation, allot, find_sites, rates_at, trace_macs
 
 STEPS = 100
 
@@ -76,6 +76,15 @@ def test_rates_begin_as_the_allocation_says(start):
         if mode == "penalty":
             numpy.testing.assert_allclose(rates.now().detach().numpy(), expected, rtol=1e-5)
     assert sum(rates.counts().values()) == round(first * 3096)
+
+
+@pytest.mark.parametrize("start", ["uniform", "erk", "ideal-gas", "lamp"])
+def test_where_nothing_is_learned_exact_ends_with_the_allocation_it_began_with(start):
+    pools, budget = units(), Budget(0.05)
+    rates = Exact(pools, budget, start, 0.5, steps=STEPS)
+    rates.advance(STEPS)
+    expected = allot(pools, budget, allocation(start, pools))
+    assert all(abs(count - expected[name]) <= 1 for name, count in rates.counts().items())
 
 
 def test_usual_starts():

@@ -19,16 +19,16 @@ Mode = Literal["penalty", "exact"]
 class Rates(ABC):
     """k = least + (1 - least) sigmoid(r), r learned, least = floor * keep; one rate a pool (HARP, equation 2).
 
-    `start`: the allocation the rates begin with (`ALLOCATIONS`, or a file), at density `start_keep`.
+    The rates begin with the allocation `start` (`ALLOCATIONS`, or a file) at density `at`.
     """
 
-    def __init__(self, units: Units, budget: Budget, start: str, start_keep: float):
-        self.units, self.budget, self.start_keep = units, budget, start_keep
+    def __init__(self, units: Units, budget: Budget, start: str, at: float):
+        self.units, self.budget = units, budget
         self.cost = units.cost(budget.of)
         self.whole = self.cost(units.sizes)
         self.floors = budget.floors(units.sizes, self.cost)
         device = units.sites[0].param.device
-        shares = rates_at(units, Budget(start_keep, budget.of), allocation(start, units))
+        shares = rates_at(units, Budget(at, budget.of), allocation(start, units))
         self.logits = nn.Parameter(
             torch.tensor([_first_logit(s, budget.least) for s in shares.tolist()], device=device)
         )
@@ -133,14 +133,15 @@ class Exact(Rates):
 
     What is allowed falls from `start_keep` to `keep` by a cubic over the first `ramp` of the stage's `steps`. The
     gradient of the shift is taken along (its implicit derivative), so a step that would cost more or less is projected
-    out and only the sharing out is learned. Nothing is weighed against the loss: there is no gamma.
+    out and only the sharing out is learned. Nothing is weighed against the loss: there is no gamma. `start` is how
+    `keep` would be shared out if nothing were learned; what more is allowed before that goes by the same shift.
     """
 
     ramp = 0.6
 
     def __init__(self, units: Units, budget: Budget, start: str, start_keep: float, *, steps: int):
-        super().__init__(units, budget, start, start_keep)
-        self.steps = steps
+        super().__init__(units, budget, start, budget.keep)
+        self.start_keep, self.steps = start_keep, steps
         self.step = 0
 
     @property
