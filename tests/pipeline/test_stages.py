@@ -99,7 +99,7 @@ def test_every_choice_trains_resumes_bit_identically_and_exports(tmp_path, monke
     else:
         measured = read_json(whole / "evaluation" / "results.json")["models"]["finetuned"]
         counted = {"parameters": measured["kept"], "macs": measured["macs"]}
-        assert 0.9 * allocation["budget"] < allocation["price"] <= allocation["budget"]
+        assert 0.8 * allocation["budget"] < allocation["price"] <= allocation["budget"]
         assert counted[allocation["of"]] == allocation["price"]
 
 
