@@ -1,6 +1,7 @@
 """HARP's learned rates against the same pipeline with uniform ones, from the same dense networks.
 
     .venv/bin/python benchmarks/uniform_rates.py digits --seeds 0 1 2
+    .venv/bin/python benchmarks/uniform_rates.py digits-channels --seeds 0 1 2
     .venv/bin/python benchmarks/uniform_rates.py cifar10-small --seeds 0 1
 
 For every seed: `harp run RECIPE`, then `harp run RECIPE` with `--prune.method hydra` from that run's dense network, all
@@ -49,16 +50,17 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
+def table(results: dict[str, dict[str, Any]], keep: float) -> str:
+    gone = f"{100 * (1 - keep):g} %"
     lines = [
         "| network | clean | PGD | C&W | worst of all | PGD, each seed (95 % interval over images) |",
         "|" + "---|" * 6,
     ]
     for label, method, model in (
         ("dense", "harp", "dense"),
-        ("99 %, uniform, fine-tuned", "uniform", "finetuned"),
-        ("99 %, HARP, before fine-tuning", "harp", "pruned"),
-        ("99 %, HARP, fine-tuned", "harp", "finetuned"),
+        (f"{gone}, uniform, fine-tuned", "uniform", "finetuned"),
+        (f"{gone}, HARP, before fine-tuning", "harp", "pruned"),
+        (f"{gone}, HARP, fine-tuned", "harp", "finetuned"),
     ):
         rows = [result["models"][model] for result in results[method].values()]
         cells = [spread([row[measure]["accuracy"] for row in rows]) for measure in ("clean", "pgd", "cw", "worst")]
@@ -89,7 +91,7 @@ def main() -> None:
         results["harp"][str(seed)], results["uniform"][str(seed)] = measure(learned), measure(uniform)
     path = ROOT / "docs" / "results" / f"{options.recipe}.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
-    print(table(results))
+    print(table(results, make_recipe(read_recipe(find_recipe(options.recipe))).prune.keep))
 
 
 if __name__ == "__main__":
