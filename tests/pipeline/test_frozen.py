@@ -42,12 +42,12 @@ def test_pretraining_trains_everything(dense):
 @pytest.mark.parametrize(
     ("settings", "trained"),
     [
-        ({"method": "harp"}, {"scores", "logits"}),
-        ({"method": "harp", "mode": "exact"}, {"scores", "logits"}),
-        ({"method": "scores-only"}, {"scores"}),
-        ({"method": "hydra"}, {"scores"}),
-        ({"method": "rates-only"}, {"logits"}),
-        ({"method": "rates-only", "mode": "exact"}, {"logits"}),
+        ({"method": "harp"}, ("scores", "logits")),
+        ({"method": "harp", "mode": "exact"}, ("scores", "logits")),
+        ({"method": "scores-only"}, ("scores",)),
+        ({"method": "hydra"}, ("scores",)),
+        ({"method": "rates-only"}, ("logits",)),
+        ({"method": "rates-only", "mode": "exact"}, ("logits",)),
     ],
     ids=str,
 )

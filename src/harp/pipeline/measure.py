@@ -74,7 +74,7 @@ def table(work: Workspace) -> Table:
     for name in results:
         grid.add_column(name, justify="right")
     grid.add_row("weights kept", *(f"{r['kept']:,} of {r['total']:,}" for r in results.values()))
-    grid.add_row("multiply-accumulates", *(f"{r['macs']:,} of {r['total_macs']:,}" for r in results.values()))
+    grid.add_row("MACs per image", *(f"{r['macs']:,} of {r['total_macs']:,}" for r in results.values()))
     for measure in [m for m, value in next(iter(results.values())).items() if isinstance(value, dict)]:
         grid.add_row(measure, *(_percent(r[measure]) for r in results.values()))
     return grid
