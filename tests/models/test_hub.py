@@ -113,6 +113,18 @@ def test_a_folder_that_is_no_image_classifier_is_named(tmp_path, text, message):
         load(tmp_path)
 
 
+def test_what_a_failed_import_is_caused_by_is_named(saved, monkeypatch):
+    def broken(*args, **options):
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        except RuntimeError as error:
+            raise ModuleNotFoundError("Could not import module 'ViT'") from error
+
+    monkeypatch.setattr("transformers.AutoModelForImageClassification.from_pretrained", broken)
+    with pytest.raises(HarpError, match=r"cannot be loaded: RuntimeError: operator torchvision::nms does not exist$"):
+        load(saved)
+
+
 def test_an_id_that_cannot_be_fetched_is_one_sentence(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(HarpError, match=r"there is no folder nobody/nothing here, so it was taken for an id") as error:

@@ -36,9 +36,12 @@ def build_hf(source: str, *, classes: int, channels: int, size: int) -> nn.Modul
     except HarpError:
         raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
+        cause: BaseException = error
+        while isinstance(error, ImportError) and cause.__cause__ is not None:
+            cause = cause.__cause__  # transformers hides what really failed, such as a torchvision of another torch
+        reason = str(cause).strip().split("\n")[0]
         hint = "" if folder.is_dir() else f" (there is no folder {place} here, so it was taken for an id on the hub)"
-        raise HarpError(f"model {source!r} cannot be loaded{hint}: {type(error).__name__}: {reason}") from error
+        raise HarpError(f"model {source!r} cannot be loaded{hint}: {type(cause).__name__}: {reason}") from error
 
 
 def _holds_weights(source: str, folder: Path) -> bool:
