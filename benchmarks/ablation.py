@@ -25,7 +25,7 @@ from harp.evaluation import evaluate, summary
 from harp.pipeline import Workspace, run_stages
 from harp.pipeline.display import Display
 from harp.pipeline.measure import model_files
-from harp.runs import load_tree, read_json, save_tree, write_json
+from harp.runs import load_tree, read_json, save_tree, write_atomic
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs"
@@ -113,6 +113,10 @@ def difference(row: str, keep: float, seeds: list[int], draws: int = 2000) -> st
     return f"{gaps.mean():+.1f} ({low:+.1f} to {high:+.1f})"
 
 
+def one_a_line(results: list[dict[str, Any]]) -> bytes:
+    return ("[\n" + ",\n".join(json.dumps(result) for result in results) + "\n]\n").encode()
+
+
 def table(results: list[dict[str, Any]], keep: float) -> str:
     lines = ["| sharing out | clean | PGD-20 | PGD-20, each seed | against HARP as published |", "|---" * 5 + "|"]
     for row in ROWS:
@@ -143,7 +147,7 @@ def main() -> None:
             for row in options.only:
                 if (row, keep, seed) not in known:
                     results.append(measure(row, keep, seed, options.threads))
-                    write_json(RESULTS, results)
+                    write_atomic(RESULTS, one_a_line(results))
     for keep in sorted({r["keep"] for r in results}, reverse=True):
         print(f"\nkeep {keep:g}\n\n{table(results, keep)}")
 

@@ -1,4 +1,4 @@
-"""Libraries that only some data sets and networks need, imported when such a one is asked for."""
+"""Libraries that only some tasks need, imported when one is asked for."""
 
 from importlib import import_module
 from typing import Any

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from harp.errors import HarpError
+from harp.extras import need
 
 Port = tuple[Any, Any]  # a node of the graph, and Torch-Pruning's function that prunes one side of it
 Place = tuple[str, int, int]  # tensor, axis, index
@@ -54,12 +55,7 @@ def trace(model: nn.Module, example: Tensor) -> Ties:
     `model` is in eval mode and its parameters require gradients. Raises `HarpError` where Torch-Pruning is not
     installed or cannot trace the network.
     """
-    try:
-        from torch_pruning.dependency import DependencyGraph
-    except ImportError as error:
-        hint = "pip install harp-pruning[structured]"
-        raise HarpError(f"pruning channels needs Torch-Pruning: {hint} ({error})") from error
-    graph = DependencyGraph()
+    graph = need("torch_pruning.dependency", "structured", "pruning channels").DependencyGraph()
     logits: list[Tensor] = []
 
     def forward(net: nn.Module, images: Tensor) -> Tensor:
