@@ -224,7 +224,7 @@ def test_an_output_that_is_no_tensor_is_a_mistake():
 
 def test_without_torch_pruning_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pruning.dependency", None)
-    with pytest.raises(HarpError, match=r"needs torch_pruning; install it with pip install 'harp-pruning\[structured\]'"):
+    with pytest.raises(HarpError, match=r"needs torch_pruning; install it with .*'harp-pruning\[structured\]'"):
         find_channels(nets.chain(), torch.zeros(1, 2))
 
 
