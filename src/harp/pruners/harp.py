@@ -19,7 +19,8 @@ class Harp(Scores):
 
     `mode`: "penalty", as published, weighs the excess size against the loss, by `gamma` and growing every
     `steps_per_epoch`; "exact" keeps to a budget that falls over `steps` (see `Penalty` and `Exact`). `start` and
-    `start_keep`: the allocation and density the rates begin with. `estimator`: see `TopShare`.
+    `start_keep`: the allocation and density the rates begin with. `estimator`: see `TopShare`. Raises `HarpError` for a
+    budget below the floors, for a start that is no allocation, and for mode exact without `steps`.
     """
 
     def __init__(

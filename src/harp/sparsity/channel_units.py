@@ -19,7 +19,8 @@ class ChannelUnits(Units):
     """Channels of `model` that can only go together as one unit, tied ones as one pool (`find_channels`).
 
     A mask multiplies the input slices of every weight that reads the channel, which silences it exactly. `sites` are
-    the weights that read prunable channels; prices count all weights in `priced` (`find_sites`).
+    the weights that read prunable channels; prices count all weights in `priced` (`find_sites`), with `macs` by name
+    from `trace_macs`. Raises `HarpError` where no channel can go, with the reasons.
     """
 
     kind = "channels"
