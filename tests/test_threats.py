@@ -5,12 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harp.errors import HarpError
 from harp.randomness import generator
 from harp.threats import Threat
 
 # Rounding of x + delta for pixels in [0, 1].
 ROUNDING = 1e-6
-norms = st.sampled_from([math.inf, 2])
+norms = st.sampled_from([math.inf, 2, 1])
 epsilons = st.sampled_from([0.0, 1e-4, 8 / 255, 0.5, 3.0])
 pixels = st.lists(st.floats(0, 1, width=32), min_size=8, max_size=8)
 moves = st.lists(st.floats(-10, 10, width=32), min_size=8, max_size=8)
@@ -122,8 +123,8 @@ def test_excess_of_nan_is_not_hidden():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"norm": 1}, "norm: expected inf or 2, got 1"),
-        ({"norm": math.nan}, "norm: expected inf or 2"),
+        ({"norm": 3}, "norm: expected inf, 2 or 1, got 3"),
+        ({"norm": math.nan}, "norm: expected inf, 2 or 1"),
         ({"eps": -0.1}, "eps: expected a finite number of at least 0"),
         ({"eps": math.inf}, "eps: expected a finite"),
         ({"eps": math.nan}, "eps: expected a finite"),
@@ -134,3 +135,34 @@ def test_excess_of_nan_is_not_hidden():
 def test_what_is_no_threat_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Threat(**wrong)
+
+
+@given(epsilons, pixels, moves)
+def test_projection_for_1_is_the_nearest_allowed_image(eps, values, move):
+    threat, x = Threat(1, eps), images(values).double()
+    wanted = x + images(move).double()
+    adv = threat.project(wanted, x)
+    # The variational inequality of a projection: no allowed image lies further along (wanted - adv).
+    corners = eps * torch.cat([torch.eye(4), -torch.eye(4)]).double().view(8, 1, 1, 2, 2)
+    others = (x + torch.cat([corners, 0 * corners])).clamp(0, 1)
+    gain = ((wanted - adv) * (others - adv)).flatten(2).sum(2)
+    assert (gain <= 1e-5).all()
+
+
+def test_projection_for_1_takes_the_same_from_each_pixel():
+    threat, x = Threat(1, 0.5), torch.full((2, 3), 0.5)
+    adv = threat.project(x + torch.tensor([[0.4, -0.3, 0.05], [0.1, 0.1, 0.0]]), x)
+    assert torch.allclose(adv, x + torch.tensor([[0.3, -0.2, 0.0], [0.1, 0.1, 0.0]]))
+
+
+def test_distance_is_the_norm_of_each_perturbation():
+    x = torch.zeros(1, 1, 1, 2)
+    adv = torch.tensor([0.3, 0.4]).view_as(x)
+    assert [round(float(Threat(norm).distance(adv, x)), 6) for norm in (1, 2, math.inf)] == [0.7, 0.5, 0.4]
+
+
+def test_gradient_steps_and_starts_refuse_the_1_norm():
+    with pytest.raises(HarpError, match="apgd"):
+        Threat(1).step(torch.ones(1, 4), 0.1)
+    with pytest.raises(HarpError, match="apgd"):
+        Threat(1).start(torch.ones(1, 4), torch.Generator())

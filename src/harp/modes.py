@@ -1,4 +1,4 @@
-"""Eval mode for a while, without disturbing what was frozen."""
+"""Eval mode or frozen parameters for a while, without disturbing what was so before."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train()
         for module, training in before:
             module.training = training
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter takes part in autograd inside; each does again afterwards that did before."""
+    before = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in before:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in before:
+            parameter.requires_grad_(True)

@@ -1,8 +1,11 @@
 """Named randomness: every draw has a seed and a name, so resuming or measuring more often changes no draw."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 
 def seed_of(seed: int, *keys: str | int) -> int:
@@ -14,3 +17,86 @@ def seed_of(seed: int, *keys: str | int) -> int:
 def generator(seed: int, *keys: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on `device` for the draw named by `keys`, e.g. `generator(0, "prune", "attack", step)`."""
     return torch.Generator(device).manual_seed(seed_of(seed, *keys))
+
+
+# SplitMix64's increment and multipliers (Steele, Lea & Flood, OOPSLA 2014, figure 13) as signed 64-bit integers.
+_GOLDEN, _FIRST, _SECOND = (value - (1 << 64) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """Random numbers for a batch of points that depend on each point's own key and on nothing else.
+
+    Not on the batch a point is in, its place there, the device, or how often others draw: the same numbers come from
+    the same `Keyed` each time; `at` names another draw. Numbers are those of SplitMix64 begun at the point's key, a
+    counter-based generator, 24 bits each. `keys` is int64 [n].
+    """
+
+    keys: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor, seed: int, *names: str | int) -> "Keyed":
+        """The numbers of each of `points` (int64 [n], e.g. places in the data set) for the draw called `names`."""
+        return cls(_mixed(points * _GOLDEN + seed_of(seed, *names)))
+
+    def at(self, name: int | Tensor) -> "Keyed":
+        """Other numbers for the same points: those of the draw `name`, an integer or one for each point (int64 [n])."""
+        return Keyed(_mixed(self.keys ^ _mixed((torch.as_tensor(name, device=self.keys.device) + 1) * _SECOND)))
+
+    def take(self, index: Tensor) -> "Keyed":
+        """The numbers of the points at `index` alone (int64 [m] or bool [n])."""
+        return Keyed(self.keys[index])
+
+    def uniform(self, shape: Sequence[int], low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Numbers in [low, high), float32 [n, *shape]."""
+        return low + (high - low) * (self._bits(shape).float() / (1 << 24))
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal numbers, float32 [n, *shape], none beyond 5.5 deviations."""
+        return 2**0.5 * torch.erfinv((self._bits(shape).float() + 0.5) / (1 << 23) - 1)
+
+    def _bits(self, shape: Sequence[int]) -> Tensor:
+        count = torch.arange(1, 1 + torch.Size(shape).numel(), device=self.keys.device) * _GOLDEN
+        return _shifted(_mixed(self.keys[:, None] + count), 40).view(-1, *shape)
+
+
+Noise = torch.Generator | Keyed
+"""Where an attack's random numbers come from: one stream for a whole batch, or one for each point."""
+
+
+def keyed(noise: Noise, n: int) -> Keyed:
+    """`noise` itself where it is keyed already, else keys drawn for `n` points, on the generator's device."""
+    if isinstance(noise, Keyed):
+        return noise
+    return Keyed(torch.randint(-(1 << 63), (1 << 63) - 1, (n,), generator=noise, device=noise.device))
+
+
+def fork(noise: Noise, name: int) -> Noise:
+    """Numbers for another draw; a generator goes on by itself."""
+    return noise.at(name) if isinstance(noise, Keyed) else noise
+
+
+def uniform(noise: Noise, like: Tensor, low: float, high: float) -> Tensor:
+    """Numbers in [low, high) in the shape, dtype and place of `like`, a batch of the noise's points."""
+    if isinstance(noise, Keyed):
+        return noise.uniform(like.shape[1:], low, high).to(like)
+    return torch.empty_like(like).uniform_(low, high, generator=noise)
+
+
+def normal(noise: Noise, like: Tensor) -> Tensor:
+    """Standard normal numbers in the shape, dtype and place of `like`, a batch of the noise's points."""
+    if isinstance(noise, Keyed):
+        return noise.normal(like.shape[1:]).to(like)
+    return torch.empty_like(like).normal_(generator=noise)
+
+
+def _mixed(z: Tensor) -> Tensor:
+    # Products wrap at 64 bits, which is what is wanted.
+    z = (z ^ _shifted(z, 30)) * _FIRST
+    z = (z ^ _shifted(z, 27)) * _SECOND
+    return z ^ _shifted(z, 31)
+
+
+def _shifted(z: Tensor, by: int) -> Tensor:
+    """The logical shift right; torch's own drags the sign along."""
+    return (z >> by) & ((1 << (64 - by)) - 1)

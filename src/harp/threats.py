@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harp.errors import HarpError
+from harp.randomness import Noise, fork, normal, uniform
+
 
 @dataclass(frozen=True)
 class Threat:
     """The perturbations of norm at most `eps` that leave every pixel in [`low`, `high`].
 
-    `norm` is `math.inf` or 2. `eps` is in the pixels' own unit, so 8/255 for images in [0, 1]; a model that wants
+    `norm` is `math.inf`, 2 or 1. `eps` is in the pixels' own unit, so 8/255 for images in [0, 1]; a model that wants
     normalised inputs normalises inside itself. All verbs take batches of shape (n, ...) and work per example.
     Raises `ValueError` for another norm, a negative or non-finite `eps`, or an empty box.
     """
@@ -22,50 +25,69 @@ class Threat:
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.norm not in (2, math.inf):
-            raise ValueError(f"norm: expected inf or 2, got {self.norm!r}")
+        if self.norm not in (1, 2, math.inf):
+            raise ValueError(f"norm: expected inf, 2 or 1, got {self.norm!r}")
         if not 0 <= self.eps < math.inf:
             raise ValueError(f"eps: expected a finite number of at least 0, got {self.eps!r}")
         if not self.low < self.high:
             raise ValueError(f"low must be below high, got {self.low!r} and {self.high!r}")
 
-    def start(self, x: Tensor, noise: torch.Generator) -> Tensor:
-        """A random point of the ball around each image, inside the box; uniform in the ball for both norms."""
+    def start(self, x: Tensor, noise: Noise) -> Tensor:
+        """A random point of the ball around each image, inside the box; uniform in the ball. Not for the 1-norm."""
+        self._refuse_one()
         if self.norm == math.inf:
-            delta = torch.empty_like(x).uniform_(-self.eps, self.eps, generator=noise)
-        else:
-            delta = torch.empty_like(x).normal_(generator=noise)
-            radius = torch.rand(len(x), generator=noise, device=x.device) ** (1 / x[0].numel())
-            delta = delta * _per_example(self.eps * radius / _lengths(delta), x)
-        return self.project(x + delta, x)
+            return self.project(x + uniform(noise, x, -self.eps, self.eps), x)
+        delta = normal(noise, x)
+        radius = uniform(fork(noise, 1), x.new_empty(len(x)), 0, 1) ** (1 / x[0].numel())
+        return self.project(x + delta * per_point(self.eps * radius / _lengths(delta), x), x)
 
     def step(self, grad: Tensor, size: float) -> Tensor:
-        """The move of norm `size` (or none, where `grad` is 0) that raises a loss of gradient `grad` fastest."""
+        """The move of norm `size` (or none, where `grad` is 0) that raises a loss of gradient `grad` fastest.
+
+        Not for the 1-norm, where it would be along one pixel; attacks that know better bring steps of their own.
+        """
+        self._refuse_one()
         if self.norm == math.inf:
             return size * grad.sign()
         # Scaled by the largest entry first: the square of a confident model's 1e-25 would be 0 in float32.
         largest = grad.flatten(1).abs().amax(1)
-        scaled = grad / _per_example(torch.where(largest > 0, largest, torch.ones_like(largest)), grad)
-        return scaled * _per_example(size / _lengths(scaled), grad)
+        scaled = grad / per_point(torch.where(largest > 0, largest, torch.ones_like(largest)), grad)
+        return scaled * per_point(size / _lengths(scaled), grad)
 
     def project(self, adv: Tensor, x: Tensor) -> Tensor:
-        """The nearest of the allowed images: in the box, and no further than `eps` from `x`.
+        """An allowed image for each of `adv`: in the box, and no further than `eps` from `x`, which lies in the box.
 
-        For the 2-norm the ball comes first and the box second, which keeps the distance as `x` lies in the box.
+        The nearest for the inf-norm and the 1-norm (Croce & Hein, ICML 2021, proposition 2.1). For the 2-norm the ball
+        comes first and the box second, which keeps the distance, but may end short of the nearest.
         """
         delta = adv - x
         if self.norm == math.inf:
             delta = delta.clamp(-self.eps, self.eps)
+        elif self.norm == 2:
+            delta = delta * per_point((self.eps / _lengths(delta)).clamp(max=1), x)
         else:
-            delta = delta * _per_example((self.eps / _lengths(delta)).clamp(max=1), x)
+            delta = _shrunk(delta, torch.where(delta > 0, self.high - x, x - self.low), self.eps)
         return (x + delta).clamp(self.low, self.high)
+
+    def distance(self, adv: Tensor, x: Tensor) -> Tensor:
+        """The norm of each image's perturbation, [n]."""
+        distance: Tensor = torch.linalg.vector_norm((adv - x).flatten(1), ord=self.norm, dim=1)
+        return distance
 
     def excess(self, adv: Tensor, x: Tensor) -> Tensor:
         """How far each image of the batch lies outside what is allowed (0 or rounding error where it is inside)."""
-        delta = (adv - x).flatten(1)
-        far = torch.linalg.vector_norm(delta, ord=self.norm, dim=1) - self.eps
+        far = self.distance(adv, x) - self.eps
         out = torch.maximum(self.low - adv, adv - self.high).flatten(1).amax(1)
         return torch.maximum(far, out).clamp(min=0)
+
+    def _refuse_one(self) -> None:
+        if self.norm == 1:
+            raise HarpError("plain gradient attacks know norms inf and 2; for norm 1 there are apgd, fab and square")
+
+
+def per_point(values: Tensor, like: Tensor) -> Tensor:
+    """`values` [n] in a shape that broadcasts over a batch `like` [n, ...]."""
+    return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def _lengths(delta: Tensor) -> Tensor:
@@ -74,5 +96,19 @@ def _lengths(delta: Tensor) -> Tensor:
     return lengths.clamp(min=1e-12)
 
 
-def _per_example(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.ndim - 1))
+def _shrunk(delta: Tensor, room: Tensor, eps: float) -> Tensor:
+    """The nearest of the perturbations of 1-norm at most `eps` whose entries are no larger than `room`."""
+    size, room = delta.flatten(1).abs(), room.flatten(1)
+    # Entry i of the answer is size - t, cut to [0, room], for one t a point; its total falls with t in straight pieces
+    # whose slope changes where an entry leaves its room (+1) and where it reaches 0 (-1).
+    corners, order = torch.cat([size - room, size], 1).clamp(min=0).sort(1)
+    change = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1).gather(1, order)
+    slope = change.cumsum(1)
+    fall = (slope[:, :-1] * corners.diff(dim=1)).cumsum(1)
+    total = torch.minimum(size, room).sum(1, keepdim=True)
+    totals = torch.cat([total, total - fall], 1)  # at each corner
+    piece = (totals > eps).sum(1, keepdim=True).clamp(1, slope.shape[1] - 1) - 1
+    over = (totals.gather(1, piece) - eps).clamp(min=0)
+    t = corners.gather(1, piece) + over / slope.gather(1, piece).clamp(min=1)
+    t = torch.where(total > eps, t, torch.zeros_like(t))
+    return ((size - t).clamp(min=0).minimum(room) * delta.flatten(1).sign()).view_as(delta)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from harp.attacks.base import Attack
 from harp.attacks.losses import LOSSES, divergence
 from harp.modes import evaluating
+from harp.randomness import Noise, fork, normal
 from harp.registry import Registry
-from harp.threats import Threat
+from harp.threats import Threat, per_point
 
 Measure = Callable[[Tensor], Tensor]
 """Logits [n, classes] -> losses [n]."""
@@ -36,17 +37,17 @@ class PGD:
     loss: Literal["crossentropy", "margin", "kl"] = "crossentropy"
     start: Literal["random", "image", "gaussian"] = "random"
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         with evaluating(model):
             measure = self._measure(model, x, y)
             best = self._ascend(model, x, measure, threat, noise)
             for restart in range(1, self.restarts):
                 if restart == 1:
                     wrong, loss = _verdict(model, best, y, measure)
-                adv = self._ascend(model, x, measure, threat, noise)
+                adv = self._ascend(model, x, measure, threat, fork(noise, restart))
                 new_wrong, new_loss = _verdict(model, adv, y, measure)
                 better = (new_wrong & ~wrong) | ((new_wrong == wrong) & (new_loss > loss))
-                best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), adv, best)
+                best = torch.where(per_point(better, x), adv, best)
                 wrong, loss = wrong | new_wrong, torch.where(better, new_loss, loss)
         return best
 
@@ -58,7 +59,7 @@ class PGD:
             clean = model(x)
         return lambda logits: divergence(logits, clean)
 
-    def _ascend(self, model: nn.Module, x: Tensor, measure: Measure, threat: Threat, noise: torch.Generator) -> Tensor:
+    def _ascend(self, model: nn.Module, x: Tensor, measure: Measure, threat: Threat, noise: Noise) -> Tensor:
         adv = self._first(x, threat, noise)
         for _ in range(self.steps):
             adv = adv.detach().requires_grad_()
@@ -69,12 +70,12 @@ class PGD:
             adv = threat.project(adv.detach() + threat.step(grad, self.step * threat.eps), x)
         return adv.detach()
 
-    def _first(self, x: Tensor, threat: Threat, noise: torch.Generator) -> Tensor:
+    def _first(self, x: Tensor, threat: Threat, noise: Noise) -> Tensor:
         if self.start == "random":
             return threat.start(x, noise)
         if self.start == "image":
             return x.clone()
-        return threat.project(x + 1e-3 * torch.empty_like(x).normal_(generator=noise), x)
+        return threat.project(x + 1e-3 * normal(noise, x), x)
 
 
 @torch.no_grad()

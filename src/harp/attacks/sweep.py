@@ -1,0 +1,67 @@
+"""A batch that stays full: points enter, take steps side by side, each at its own stage, and leave once decided."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harp.attacks.surrogate import judge
+from harp.modes import evaluating, frozen
+from harp.randomness import Keyed, Noise, keyed
+
+State = dict[str, Tensor]
+"""What an attack knows of the points under way: tensors whose first axis is the points, [n, ...] each."""
+
+
+class Search(Protocol):
+    """One attack on one network under one threat, step by step."""
+
+    def begin(self, x: Tensor, y: Tensor, noise: Keyed) -> State:
+        """What is known of new points `x` (with labels `y`) before their first step."""
+
+    def step(self, state: State) -> State:
+        """The same points one step on, in the same order.
+
+        Beside what is the attack's own it has `found` (bool [n]: `adv` is held to be adversarial), `adv`
+        ([n, c, h, w], inside the threat wherever `found`) and `spent` (bool [n]: nothing is left to try).
+        """
+
+
+def sweep(search: Search, model: nn.Module, x: Tensor, y: Tensor, noise: Noise, batch: int | None = None) -> Tensor:
+    """Adversarial images of the shape of `x`: what `search` found for each point, and the image itself where nothing.
+
+    At most `batch` points (None: all) are under way at once; a place that falls free goes to a point that waits. A
+    point leaves when it is `spent`, or `found` and the network that judges (`surrogate.judge`) calls it wrong, too;
+    where that network does not, its search goes on. Points share nothing but their batch, so a point's result depends
+    on the others through the rounding of batched arithmetic alone.
+    """
+    size = batch or len(x)
+    noise = keyed(noise, len(x))
+    result, waiting = x.clone(), torch.arange(len(x), device=x.device)
+    state: State = {}
+    with evaluating(model), frozen(model):
+        while len(waiting) or state:
+            room = size - (len(state["place"]) if state else 0)
+            # Refilled by eighths: joining tensors costs more than a few empty places.
+            if len(waiting) and room >= min(max(1, size // 8), len(waiting)):
+                new, waiting = waiting[:room], waiting[room:]
+                fresh = {**search.begin(x[new], y[new], noise.take(new)), "place": new}
+                state = {name: torch.cat([state[name], fresh[name]]) for name in fresh} if state else fresh
+            place = state["place"]
+            state = {**search.step({k: v for k, v in state.items() if k != "place"}), "place": place}
+            state = _without_decided(model, state, result, y)
+    return result
+
+
+def _without_decided(model: nn.Module, state: State, result: Tensor, y: Tensor) -> State:
+    over, found = state["spent"], state["found"].nonzero().squeeze(1)
+    if len(found):
+        place, adv = state["place"][found], state["adv"][found]
+        with torch.no_grad():
+            wrong = judge(model)(adv).argmax(1) != y[place]
+        result[place[wrong]] = adv[wrong]
+        over = over.index_fill(0, found[wrong], True)
+    if not over.any():
+        return state
+    left = (~over).nonzero().squeeze(1)
+    return {name: value[left] for name, value in state.items()} if len(left) else {}
