@@ -17,7 +17,13 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 SOURCE = Path(__file__).parents[1] / "src" / "harp"
 FILES = sorted(SOURCE.rglob("*.py"))
 TOP = {"__init__.py", "__main__.py"}  # the public names and `python -m harp` may see everything
-GROUND = {"config": {"errors", "clock"}, "registry": {"errors"}, "runs": {"errors"}, "extras": {"errors"}}
+GROUND = {
+    "config": {"errors", "clock"},
+    "registry": {"errors"},
+    "runs": {"errors"},
+    "extras": {"errors"},
+    "threats": {"errors", "randomness"},
+}
 
 
 def room_of(path: Path) -> str:

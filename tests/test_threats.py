@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from harp.errors import HarpError
 from harp.randomness import generator
-from harp.threats import Threat
+from harp.threats import Threat, exact
 
 # Rounding of x + delta for pixels in [0, 1].
 ROUNDING = 1e-6
@@ -155,6 +156,14 @@ def test_projection_for_1_takes_the_same_from_each_pixel():
     assert torch.allclose(adv, x + torch.tensor([[0.3, -0.2, 0.0], [0.1, 0.1, 0.0]]))
 
 
+def test_projection_for_1_fills_the_ball_of_many_pixels_to_the_rounding():
+    x = torch.rand(4, 3, 32, 32, generator=generator(0, "x"))
+    wanted = x + torch.randn(x.shape, generator=generator(0, "move"))
+    for eps in (0.5, 12.0):
+        reached = Threat(1, eps).distance(Threat(1, eps).project(wanted, x).double(), x.double())
+        assert reached.tolist() == pytest.approx([eps] * 4, abs=ROUNDING * max(1, eps))
+
+
 def test_distance_is_the_norm_of_each_perturbation():
     x = torch.zeros(1, 1, 1, 2)
     adv = torch.tensor([0.3, 0.4]).view_as(x)
@@ -166,3 +175,40 @@ def test_gradient_steps_and_starts_refuse_the_1_norm():
         Threat(1).step(torch.ones(1, 4), 0.1)
     with pytest.raises(HarpError, match="apgd"):
         Threat(1).start(torch.ones(1, 4), torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("eps", "text"),
+    [
+        (8 / 255, "8/255"),
+        (0.031, "0.031"),
+        (0.03137, "0.03137"),
+        (8 / 255 + 1e-15, "0.03137254901960884"),
+        (float(torch.tensor(8 / 255)), "0.0313725508749485"),
+        (128 / 255, "128/255"),
+        (0.5, "0.5"),
+        (0.2, "0.2"),
+        (1.0, "1"),
+        (0.0, "0"),
+        (12, "12"),
+    ],
+)
+def test_eps_is_printed_exactly(eps, text):
+    assert exact(eps) == text
+
+
+@given(st.one_of(st.floats(0, 1e300), st.integers(0, 255 * 20).map(lambda steps: steps / 255)))
+def test_what_is_printed_is_read_back_as_the_same_eps(eps):
+    assert float(Fraction(exact(eps))) == eps
+
+
+def test_every_255th_below_1_is_printed_as_one_or_shorter():
+    texts = [exact(steps / 255) for steps in range(256)]
+    assert [text for text in texts if "/" not in text] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+
+
+@pytest.mark.parametrize(
+    ("threat", "text"), [(Threat(), "L-inf, eps 8/255"), (Threat(2, 0.5), "L2, eps 0.5"), (Threat(1, 12), "L1, eps 12")]
+)
+def test_a_threat_in_words(threat, text):
+    assert str(threat) == text

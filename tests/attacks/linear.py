@@ -1,9 +1,12 @@
-"""A model whose adversarial answers are known in closed form."""
+"""Models whose adversarial answers are known in closed form."""
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 from harp.randomness import generator
+from harp.threats import Threat
 
 WEIGHTS = (1.0, -2.0, 0.5, -0.25)
 
@@ -33,3 +36,46 @@ def images(n: int, low: float = 0.3, high: float = 0.7) -> Tensor:
 def labels(n: int) -> Tensor:
     """Alternating 0 and 1."""
     return torch.arange(n) % 2
+
+
+def affine(classes: int, shape: tuple[int, ...], seed: int) -> nn.Module:
+    """Logits W x + b of images [n, *shape], in float64: W and b standard normal."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes)).double()
+    numbers = generator(seed, "affine")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(generator=numbers)
+    return model
+
+
+def distances(model: nn.Module, x: Tensor, y: Tensor, norm: float) -> Tensor:
+    """How far each image is from each class's boundary with class `y`, [n, classes]; infinite for `y` itself.
+
+    |margin| over the dual norm of the difference of weights: exact where the box does not bind.
+    """
+    weight, dual = model[1].weight.detach(), {math.inf: 1, 2: 2, 1: math.inf}[norm]
+    with torch.no_grad():
+        logits = model(x)
+    margins = logits.gather(1, y[:, None]) - logits
+    lengths = torch.linalg.vector_norm(weight[y][:, None] - weight[None], ord=dual, dim=2)
+    return (margins.abs() / lengths).scatter(1, y[:, None], torch.inf)
+
+
+def parallel(classes, shape, norm):
+    """Only class 0 depends on the image, so every loss rises straight towards the one nearest boundary.
+
+    For norm 1 all weights are of one size: of others its steps need not reach the largest alone, since of two pixels
+    changed they move two thirds, rounded up.
+    """
+    model = affine(classes, shape, seed=classes)
+    with torch.no_grad():
+        weight, bias = model[1].weight, model[1].bias
+        weight[1:] = 0
+        weight[0] = weight[0].sign() if norm == 1 else weight[0]
+        bias[0] += bias.max() + 4 * weight[0].norm()
+    return model
+
+
+def open_box(norm, eps):
+    """A threat whose box is too far away to bind."""
+    return Threat(norm, eps, -100.0, 100.0)

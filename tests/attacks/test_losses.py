@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from harp.attacks.losses import LOSSES, crossentropy, divergence, margin
+from harp.attacks.losses import LOSSES, crossentropy, crossentropy_towards, divergence, dlr, dlr_towards, margin, wrong
+from harp.randomness import generator
+
+
+def test_wrong_is_another_class_or_no_finite_answer():
+    inf, nan = math.inf, math.nan
+    logits = torch.tensor([[2.0, 1, 0], [1, 2, 0], [0, nan, 0], [nan, nan, nan], [inf, 0, 0], [0, -inf, -1], [1, 1, 0]])
+    answers = wrong(logits, torch.zeros(7, dtype=torch.long))
+    assert answers.dtype == torch.bool
+    assert answers.tolist() == [False, True, True, True, True, True, False]
 
 
 def test_margin_by_hand():
@@ -29,6 +38,36 @@ def test_each_example_has_its_own_loss_and_a_worse_answer_a_higher_one(name):
     losses = LOSSES[name](logits, torch.zeros(3, dtype=torch.long))
     assert losses.shape == (3,)
     assert losses[0] < losses[1] < losses[2]
+
+
+def test_the_ratio_by_hand():
+    # Right is 3, the best other 2 or 5; the first is ahead of the third by 2 or 4.
+    logits = torch.tensor([[3.0, 2, 1, 0], [3, 5, 1, 0]])
+    assert dlr(logits, torch.tensor([0, 0])).tolist() == [-1 / 2, 2 / 4]
+    # Towards class 2; the mean of third and fourth is 1/2.
+    towards = dlr_towards(logits, torch.tensor([0, 0]), torch.tensor([2, 2]))
+    assert towards.tolist() == pytest.approx([-2 / 2.5, -2 / 4.5])
+
+
+def test_the_ratio_of_few_classes_by_hand():
+    logits, y, other = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([0]), torch.tensor([1])
+    assert dlr(logits, y).item() == dlr_towards(logits, y, other).item() == -1 / 4
+    assert dlr(logits[:, :2], y).item() == dlr_towards(logits[:, :2], y, other).item() == -1
+
+
+@pytest.mark.parametrize("classes", [3, 4, 10])
+def test_no_scale_or_shift_of_the_logits_changes_the_ratio(classes):
+    logits = torch.randn(8, classes, generator=generator(0, "logits")).double()
+    y, target = torch.arange(8) % classes, torch.arange(1, 9) % classes
+    other = 1e4 * logits + 7
+    assert torch.allclose(dlr(logits, y), dlr(other, y))
+    assert torch.allclose(dlr_towards(logits, y, target), dlr_towards(other, y, target))
+
+
+def test_crossentropy_towards_a_class_is_its_log_probability():
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
+    towards = crossentropy_towards(logits, torch.tensor([0, 0]), torch.tensor([1, 0]))
+    assert towards.exp().tolist() == pytest.approx([3 / 4, 1 / 4])
 
 
 def test_divergence_by_hand():

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from harp.attacks.surrogate import Surrogate, judge
+from harp.attacks import ATTACKS
+from harp.attacks.surrogate import Quick, Surrogate, judge
 from harp.models import build
-from harp.randomness import generator
+from harp.randomness import Keyed, generator
+from harp.threats import Threat
 
 X = torch.rand(4, 3, 32, 32, generator=generator(0, "x"))
 
@@ -22,8 +24,16 @@ def network(name="cifar_cnn"):
 def test_a_surrogate_has_the_logits_of_its_original_and_no_batch_norm(name):
     model = network(name).eval()
     quick = Surrogate(model, X)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in quick.modules())
-    assert torch.allclose(quick(X), model(X), atol=1e-5, rtol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in quick.quick.modules())
+    assert quick.blind is not None
+    for x in (X, X[:1], X.repeat(5, 1, 1, 1)):
+        with torch.no_grad():
+            assert torch.allclose(quick(x), model(x), atol=1e-5, rtol=1e-4)
+        slopes = []
+        for net in (quick, model):
+            image = x.clone().requires_grad_()
+            slopes.append(torch.autograd.grad(net(image).square().sum(), image)[0])
+        assert (slopes[0] - slopes[1]).norm() <= 0.1 * slopes[1].norm()
     assert judge(quick) is model
     assert judge(model) is model
 
@@ -34,7 +44,7 @@ def test_the_original_keeps_modes_and_gradients():
     quick = Surrogate(model, X).eval()
     assert model.training
     assert all(p.requires_grad for p in model.parameters())
-    assert not any(p.requires_grad for p in quick.parameters())
+    assert not any(p.requires_grad for p in quick.quick.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -52,9 +62,45 @@ class Branching(nn.Module):
 def test_a_network_that_cannot_be_traced_is_copied_whole():
     model = Branching().eval()
     quick = Surrogate(model, X)
-    assert any(isinstance(module, nn.BatchNorm2d) for module in quick.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in quick.quick.modules())
     for x in (X, X / 8):
         assert torch.allclose(quick(x), model(x), atol=1e-5)
+
+
+class Remembering(nn.Module):
+    """What a trace would make of it holds for one batch size."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, x):
+        return self.inner(x.reshape(int(x.shape[0]), *map(int, x.shape[1:]))) * float(len(x))
+
+
+def test_a_graph_that_remembers_its_batch_is_not_used():
+    quick = Surrogate(Remembering().eval(), X)
+    assert quick.blind is None
+
+
+class Tangled(nn.Module):
+    """A ReLU whose input is needed again: in place it would change the answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu, self.last = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 10)
+
+    def forward(self, x):
+        kept = self.first(x)
+        return self.last((self.relu(kept) + kept).mean((2, 3)))
+
+
+def test_a_relu_that_cannot_work_in_place_does_not():
+    torch.manual_seed(0)
+    model = Tangled().eval()
+    quick = Surrogate(model, X)
+    assert not quick.quick.relu.inplace
+    assert torch.allclose(quick(X), model(X), atol=1e-6)
 
 
 def test_bfloat16_is_near_and_comes_back_as_float32():
@@ -62,3 +108,32 @@ def test_bfloat16_is_near_and_comes_back_as_float32():
     logits = Surrogate(model, X, bf16=True)(X)
     assert logits.dtype == torch.float32
     assert 0 < (logits - model(X)).abs().max() < 0.1 * model(X).abs().max()
+
+
+class Rough(nn.Module):
+    """Adds noise to its logits, and cannot be copied."""
+
+    def __init__(self, copies: bool):
+        super().__init__()
+        self.inner, self.copies = network(), copies
+
+    def __deepcopy__(self, memo):
+        if not self.copies:
+            raise RuntimeError("no copies")
+        return Rough(True)
+
+    def forward(self, x):
+        return self.inner(x) + torch.rand(1)
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_a_network_without_a_true_copy_computes_itself(copies):
+    model = Rough(copies)
+    assert Surrogate(model, X).quick is model
+
+
+def test_a_quick_attack_finds_what_the_attack_finds():
+    model, y = network().eval(), torch.arange(4)
+    threat, attack = Threat(eps=4 / 255), ATTACKS["pgd"](steps=3)
+    noise = Keyed.of(torch.arange(4), 0, "test")
+    assert torch.allclose(Quick(attack)(model, X, y, threat, noise), attack(model, X, y, threat, noise), atol=1e-3)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
 from harp.attacks.surrogate import Surrogate
 from harp.attacks.sweep import State, sweep
@@ -52,6 +53,22 @@ def test_the_original_of_a_surrogate_judges():
     quick.__dict__["original"] = model
     result = sweep(Walk([]), quick, x, y, Keyed.of(torch.arange(8), 0, "test"))
     assert torch.equal(result[y == 1], x[y == 1])
+
+
+class Undefined(nn.Module):
+    """Right within a distance of 2, and not a number beyond."""
+
+    def forward(self, x):
+        far = x.flatten(1).abs().amax(1, keepdim=True) > 2
+        return torch.where(far, torch.nan, torch.tensor([1.0, 0.0]))
+
+
+def test_an_answer_that_is_not_a_number_counts_as_wrong():
+    x, y = images(8), torch.zeros(8, dtype=torch.long)
+    result = sweep(Walk([]), Undefined(), x, y, Keyed.of(torch.arange(8), 0, "test"))
+    found = Keyed.of(torch.arange(8), 0, "test").uniform((), 1, 2 * STEPS).long() <= STEPS
+    assert 0 < found.sum() < 8
+    assert torch.equal((result != x).flatten(1).any(1), found)
 
 
 def test_the_model_is_left_as_it_was():

@@ -1,6 +1,28 @@
 """Attacks: stateless, (model, images, labels, threat, noise) -> adversarial images."""
 
-from harp.attacks.base import Attack
+from harp.attacks.apgd import APGD
+from harp.attacks.autoattack import autoattack
+from harp.attacks.base import Attack, AttackWarning
+from harp.attacks.cw_l2 import CWL2
+from harp.attacks.fab import FAB
+from harp.attacks.official import Official
 from harp.attacks.pgd import ATTACKS, PGD
+from harp.attacks.square import Square
+from harp.attacks.surrogate import Quick
+from harp.attacks.versions import VERSIONS, components
 
-__all__ = ["ATTACKS", "PGD", "Attack"]
+__all__ = [
+    "APGD",
+    "ATTACKS",
+    "CWL2",
+    "FAB",
+    "PGD",
+    "VERSIONS",
+    "Attack",
+    "AttackWarning",
+    "Official",
+    "Quick",
+    "Square",
+    "autoattack",
+    "components",
+]

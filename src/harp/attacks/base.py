@@ -17,3 +17,10 @@ class Attack(Protocol):
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor: ...
+
+
+class AttackWarning(UserWarning):
+    """Why an attack's verdict may be doubted, or what stood in for the published attack: `NAME, CHECK: sentence`.
+
+    The text names no point and counts nothing, so that the same finding in two batches is the same text.
+    """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.attacks.base import Attack
-from harp.attacks.losses import LOSSES, divergence
+from harp.attacks.losses import LOSSES, divergence, gradient, wrong
 from harp.modes import evaluating
 from harp.randomness import Noise, fork, normal
 from harp.registry import Registry
@@ -34,7 +34,7 @@ class PGD:
     steps: int = 10
     step: float = 0.25
     restarts: int = 1
-    loss: Literal["crossentropy", "margin", "kl"] = "crossentropy"
+    loss: Literal["crossentropy", "dlr", "margin", "kl"] = "crossentropy"
     start: Literal["random", "image", "gaussian"] = "random"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
@@ -43,12 +43,12 @@ class PGD:
             best = self._ascend(model, x, measure, threat, noise)
             for restart in range(1, self.restarts):
                 if restart == 1:
-                    wrong, loss = _verdict(model, best, y, measure)
+                    broken, loss = _verdict(model, best, y, measure)
                 adv = self._ascend(model, x, measure, threat, fork(noise, restart))
-                new_wrong, new_loss = _verdict(model, adv, y, measure)
-                better = (new_wrong & ~wrong) | ((new_wrong == wrong) & (new_loss > loss))
+                new_broken, new_loss = _verdict(model, adv, y, measure)
+                better = (new_broken & ~broken) | ((new_broken == broken) & (new_loss > loss))
                 best = torch.where(per_point(better, x), adv, best)
-                wrong, loss = wrong | new_wrong, torch.where(better, new_loss, loss)
+                broken, loss = broken | new_broken, torch.where(better, new_loss, loss)
         return best
 
     def _measure(self, model: nn.Module, x: Tensor, y: Tensor) -> Measure:
@@ -65,9 +65,7 @@ class PGD:
             adv = adv.detach().requires_grad_()
             with torch.enable_grad():
                 loss = measure(model(adv)).sum()
-            # grad with respect to the input only: backward would also fill every weight's gradient.
-            (grad,) = torch.autograd.grad(loss, adv)
-            adv = threat.project(adv.detach() + threat.step(grad, self.step * threat.eps), x)
+            adv = threat.project(adv.detach() + threat.step(gradient(loss, adv), self.step * threat.eps), x)
         return adv.detach()
 
     def _first(self, x: Tensor, threat: Threat, noise: Noise) -> Tensor:
@@ -81,7 +79,7 @@ class PGD:
 @torch.no_grad()
 def _verdict(model: nn.Module, adv: Tensor, y: Tensor, measure: Measure) -> tuple[Tensor, Tensor]:
     logits = model(adv)
-    return logits.argmax(1) != y, measure(logits)
+    return wrong(logits, y), measure(logits)
 
 
 @ATTACKS.register("fgsm")

@@ -1,39 +1,65 @@
 """A faster copy of a network to search with, while the network itself judges what is found."""
 
+import contextlib
 import copy
+import warnings
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from harp.attacks.base import Attack
+from harp.attacks.losses import gradient
 from harp.modes import evaluating
+from harp.randomness import Noise
+from harp.threats import Threat
 
 # Folding batch norm moves float32 logits by some 1e-6 of their size; a copy further away is another network.
 CLOSE = 1e-4
+# A pre-activation at 0 is on one side here and on the other there, and takes its path's gradient along.
+STEEP = 0.1
+EXAMPLES = 16  # images to compare them on
 
 
 class Surrogate(nn.Module):
     """The logits of a copy of `original` that computes faster: [n, classes] for images [n, c, h, w], eval mode only.
 
     The copy lies channels-last in memory, and where the network can be traced each batch norm is folded into the
-    convolution before it; `bf16` runs it under bfloat16 autocast besides. Attacks search with it, and ask `judge` for
-    every verdict. Where its logits on `example` are not those of `original` to 1e-4 of their size (bfloat16 aside), it
-    is a plain copy.
+    convolution before it and ReLUs work in place; on a CPU, queries without a gradient go through a frozen graph of
+    TorchScript. `bf16` runs it under bfloat16 autocast instead. Attacks search with it, and ask `judge` for every
+    verdict. Where the network cannot be copied, or the copy's float32 logits on `example` are not those of
+    `original` to 1e-4 of their size, or its gradients not to a tenth (as of a randomised network), `original` computes.
     """
 
     def __init__(self, original: nn.Module, example: Tensor, bf16: bool = False):
         super().__init__()
-        # Not registered as a submodule: it keeps its own mode, place and gradients.
-        self.__dict__["original"] = original
+        quick = _quick(original, example)
+        blind = None if quick is None or bf16 else _frozen(quick, original, example)
+        # Not registered as submodules: the original keeps its modes, and a copy in eval mode stays there.
+        self.__dict__.update(original=original, quick=quick or original, blind=blind)
         self.bf16 = bf16
-        with evaluating(original), torch.no_grad():
-            plain = copy.deepcopy(original).requires_grad_(False)
-            quick = _folded(plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.copy = quick if _agree(quick, original, example) else plain
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        blind = self.__dict__["blind"]
+        if blind is not None and not torch.is_grad_enabled():
+            found: Tensor = blind(x)
+            return found
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            logits: Tensor = self.copy(x.contiguous(memory_format=torch.channels_last))
+            logits: Tensor = self.__dict__["quick"](x)
         return logits.float() if self.bf16 else logits
+
+
+@dataclass(frozen=True)
+class Quick:
+    """`attack`, searching with a `Surrogate` of the network it is given."""
+
+    attack: Attack
+    bf16: bool = False
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        with evaluating(model):
+            return self.attack(Surrogate(model, x[:EXAMPLES], self.bf16), x, y, threat, noise)
 
 
 def judge(model: nn.Module) -> nn.Module:
@@ -42,19 +68,57 @@ def judge(model: nn.Module) -> nn.Module:
     return original
 
 
+def _quick(model: nn.Module, example: Tensor) -> nn.Module | None:
+    """The fastest copy in eval mode with the same logits and gradients, or None where there is none."""
+    for made in (_in_place, _folded, copy.deepcopy):
+        with evaluating(model), contextlib.suppress(Exception):  # whatever a foreign network does to a copy
+            quick: nn.Module = made(model).requires_grad_(False)
+            quick = quick.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            with torch.no_grad():
+                same = _near(quick(example), model(example), CLOSE)
+            if same and _near(_slope(quick, example), _slope(model, example), STEEP):
+                return quick
+    return None
+
+
 def _folded(model: nn.Module) -> nn.Module:
     # Imported late: it compiles some TorchScript, half a second that only a surrogate needs.
     from torch.fx.experimental.optimization import fuse
 
-    try:
-        return fuse(model)
-    except Exception:  # whatever the tracer meets in a foreign network: then nothing is folded
-        return model
+    return fuse(copy.deepcopy(model))
 
 
-def _agree(first: nn.Module, second: nn.Module, example: Tensor) -> bool:
-    try:
-        here, there = first(example.contiguous(memory_format=torch.channels_last)), second(example)
-    except (RuntimeError, TypeError, ValueError):
-        return False
-    return bool((here - there).abs().max() <= CLOSE * there.abs().max())
+def _in_place(model: nn.Module) -> nn.Module:
+    folded = _folded(model)
+    for module in folded.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = True
+    return folded
+
+
+def _frozen(quick: nn.Module, model: nn.Module, example: Tensor) -> nn.Module | None:
+    """`quick` as a frozen graph for queries without a gradient, or None where there is none that agrees."""
+    if example.device.type != "cpu":
+        return None
+    image = example.contiguous(memory_format=torch.channels_last)
+    # A graph that remembers the batch it was traced with fails, or answers otherwise, on another.
+    fewer = image[: max(1, len(image) // 2)]
+    with evaluating(model), contextlib.suppress(Exception), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        graph: nn.Module = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(quick, image)))  # type: ignore[no-untyped-call]
+        # Twice the fewer: the graph is made anew for a shape it has seen before.
+        if all(_near(graph(part), model(part), CLOSE) for part in (image, fewer, fewer)):
+            return graph
+    return None
+
+
+def _slope(model: nn.Module, example: Tensor) -> Tensor:
+    """The gradient of the logits' sum of squares: a plain sum may not depend on the image."""
+    image = example.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.enable_grad():
+        total = model(image).square().sum()
+    return gradient(total, image)
+
+
+def _near(here: Tensor, there: Tensor, share: float) -> bool:
+    return bool((here - there).norm() <= share * there.norm())

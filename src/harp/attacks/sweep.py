@@ -5,6 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from harp.attacks.losses import wrong
 from harp.attacks.surrogate import judge
 from harp.modes import evaluating, frozen
 from harp.randomness import Keyed, Noise, keyed
@@ -31,15 +32,15 @@ def sweep(search: Search, model: nn.Module, x: Tensor, y: Tensor, noise: Noise, 
     """Adversarial images of the shape of `x`: what `search` found for each point, and the image itself where nothing.
 
     At most `batch` points (None: all) are under way at once; a place that falls free goes to a point that waits. A
-    point leaves when it is `spent`, or `found` and the network that judges (`surrogate.judge`) calls it wrong, too;
-    where that network does not, its search goes on. Points share nothing but their batch, so a point's result depends
-    on the others through the rounding of batched arithmetic alone.
+    point leaves when it is `spent`, or `found` and the network that judges (`surrogate.judge`) is wrong there, too
+    (`losses.wrong`); where that network is not, its search goes on. Points share nothing but their batch, so a
+    point's result depends on the others through the rounding of batched arithmetic alone.
     """
     size = batch or len(x)
     noise = keyed(noise, len(x))
     result, waiting = x.clone(), torch.arange(len(x), device=x.device)
     state: State = {}
-    with evaluating(model), frozen(model):
+    with evaluating(model), evaluating(judge(model)), frozen(model):
         while len(waiting) or state:
             room = size - (len(state["place"]) if state else 0)
             # Refilled by eighths: joining tensors costs more than a few empty places.
@@ -58,9 +59,9 @@ def _without_decided(model: nn.Module, state: State, result: Tensor, y: Tensor) 
     if len(found):
         place, adv = state["place"][found], state["adv"][found]
         with torch.no_grad():
-            wrong = judge(model)(adv).argmax(1) != y[place]
-        result[place[wrong]] = adv[wrong]
-        over = over.index_fill(0, found[wrong], True)
+            broken = wrong(judge(model)(adv), y[place])
+        result[place[broken]] = adv[broken]
+        over = over.index_fill(0, found[broken], True)
     if not over.any():
         return state
     left = (~over).nonzero().squeeze(1)
