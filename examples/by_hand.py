@@ -43,7 +43,7 @@ run(search, epochs=6, lr=0.1)  # which weights, and how many in each layer
 kept = harp.Masked(sites, search.settle())
 run(kept, epochs=4, lr=0.05)  # what is left
 
-accuracy = harp.summary(harp.evaluate(model, list(test.once()), {"pgd": harp.PGD(steps=10)}, threat))
+accuracy = harp.summary(harp.evaluate(model, list(test.once()), {"pgd": harp.PGD(steps=10)}, threat).flags)
 manifest = harp.bake(model, kept.masks, "runs/by_hand", test.once())
 print(f"clean {accuracy['clean']['accuracy']:.3f}, under PGD-10 {accuracy['pgd']['accuracy']:.3f}")
 print(f"kept {manifest['kept']} of {manifest['total']} weights: runs/by_hand/{manifest['file']}")

@@ -64,7 +64,7 @@ def main() -> None:
     run(network, train, kept, epochs=4, lr=0.05)  # what is left
 
     accuracy = harp.summary(
-        harp.evaluate(network, list(test.once()), {"pgd": harp.PGD(steps=10)}, harp.Threat(eps=0.1))
+        harp.evaluate(network, list(test.once()), {"pgd": harp.PGD(steps=10)}, harp.Threat(eps=0.1)).flags
     )
     manifest = harp.bake(network, kept.masks, "runs/with_lightning", test.once())
     print(f"clean {accuracy['clean']['accuracy']:.3f}, under PGD-10 {accuracy['pgd']['accuracy']:.3f}")

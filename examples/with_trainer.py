@@ -80,7 +80,7 @@ def main() -> None:
     run(model, train, kept, epochs=4, lr=0.05)  # what is left
 
     images = list(harp.Loader(DataLoader(TensorDataset(test.x, test.y), 250), device="cpu").once())
-    accuracy = harp.summary(harp.evaluate(model, images, {"pgd": harp.PGD(steps=10)}, threat))
+    accuracy = harp.summary(harp.evaluate(model, images, {"pgd": harp.PGD(steps=10)}, threat).flags)
     manifest = harp.bake(model, kept.masks, "runs/with_trainer", images)
     print(f"clean {accuracy['clean']['accuracy']:.3f}, under PGD-10 {accuracy['pgd']['accuracy']:.3f}")
     print(f"kept {manifest['kept']} of {manifest['total']} weights: runs/with_trainer/{manifest['file']}")

@@ -67,6 +67,19 @@ def test_the_loop_of_ones_own_prunes():
     assert sum(int(model.state_dict()[name].count_nonzero()) for name in masks) == round(0.01 * masks.total)
 
 
+def test_the_evaluation_of_a_run(tmp_path):
+    from harp.pipeline import run_stages
+    from tests.tiny import workspace
+
+    run_stages(workspace(tmp_path / "run"), ("pretrain",))
+    block = BLOCKS[4].replace("runs/a", str(tmp_path / "run")).replace("cifar10", "digits")
+    digits = load("digits").test
+    scope = {"harp": harp, "test": [(digits.images[:16] / 255, digits.labels[:16])]}
+    exec(compile(block.replace("n_examples=1000", "n_examples=16, doubts=0"), "README.md", "exec"), scope)
+    assert scope["robust"] <= scope["clean"]
+    assert list(scope["found"].flags) == ["clean", "apgd-ce", "apgd-t", "fab-t", "square", "worst"]
+
+
 def test_the_commands_exist():
     commands = set(re.findall(r"^harp (\w+)", README, flags=re.MULTILINE))
-    assert commands == {"run", "prune", "inspect", "list"}
+    assert commands == {"run", "prune", "evaluate", "inspect", "list"}

@@ -1,12 +1,24 @@
 """Neural networks made small without being made fragile: adversarially robust pruning."""
 
-from harp.attacks import ATTACKS, PGD
+from harp.attacks import APGD, ATTACKS, CWL2, FAB, PGD, Official, Square, autoattack
 from harp.data import DATA, Loader, Resident
 from harp.errors import HarpError
-from harp.evaluation import evaluate, summary
+from harp.evaluation import (
+    DOUBTS,
+    balanced_accuracy,
+    evaluate,
+    examine,
+    mcnemar,
+    radius_at,
+    security_curve,
+    spread,
+    summary,
+)
 from harp.export import bake
 from harp.models import MODELS, Logits, Normalised
 from harp.objectives import AWP, MART, OBJECTIVES, PGDAT, TRADES, FastAT, FreeAT, Natural
+from harp.pipeline.benchmark import benchmark
+from harp.pipeline.networks import load_model
 from harp.pruners import METHODS, Harp, Hydra, Masked, Pruner, RatesOnly, Reparam, ScoresOnly
 from harp.sparsity import (
     ALLOCATIONS,
@@ -31,9 +43,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ALLOCATIONS",
+    "APGD",
     "ATTACKS",
     "AWP",
+    "CWL2",
     "DATA",
+    "DOUBTS",
+    "FAB",
     "MART",
     "METHODS",
     "MODELS",
@@ -54,6 +70,7 @@ __all__ = [
     "Masks",
     "Natural",
     "Normalised",
+    "Official",
     "Precision",
     "Pruner",
     "RatesOnly",
@@ -62,18 +79,28 @@ __all__ = [
     "ScoresOnly",
     "Site",
     "Sites",
+    "Square",
     "Threat",
     "Units",
     "Weights",
+    "autoattack",
     "bake",
+    "balanced_accuracy",
+    "benchmark",
     "evaluate",
+    "examine",
     "find_channels",
     "find_sites",
     "find_units",
     "fit",
+    "load_model",
+    "mcnemar",
+    "radius_at",
     "remove",
     "resize",
+    "security_curve",
     "sgd",
+    "spread",
     "summary",
     "trace_macs",
 ]

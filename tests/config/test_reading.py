@@ -73,7 +73,7 @@ def test_an_unknown_key_names_the_nearest(values, message):
         ({"pretrain": {"validate_every": "1"}}, "pretrain.validate_every"),
         ({"data": {"holdout": 1}}, "data.holdout"),
         ({"data": 5}, "data"),
-        ({"threat": {"norm": "1"}}, "threat.norm"),
+        ({"threat": {"norm": "3"}}, "threat.norm"),
         ({"threat": {"eps": -0.1}}, "threat.eps"),
         ({"threat": {"eps": "eight/255"}}, "threat.eps"),
         ({"threat": {"eps": "8/0"}}, "threat.eps"),

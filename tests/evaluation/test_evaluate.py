@@ -1,127 +1,226 @@
 import math
+import sys
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from harp.attacks import ATTACKS, PGD
+from harp.attacks import ATTACKS, PGD, AttackWarning
 from harp.errors import HarpError
-from harp.evaluation import correct, evaluate, summary, wilson
-from harp.evaluation.evaluate import evaluation_noise, worst
+from harp.evaluation import Evaluation, evaluate, summary, wilson
+from harp.runs import load_tree
 from harp.threats import Threat
-from tests.attacks.linear import images, labels, linear
+from tests.attacks.linear import images, labels, linear, margins
 
-THREAT = Threat(math.inf, 0.1)
-FGSM = ATTACKS["fgsm"]()
-# Class 1's margin is x0 - x1 + 0 (x2 + x3), so fgsm takes 0.1 * 2 = 0.2 off any margin.
-DIFFERENCE = (1.0, -1.0, 0.0, 0.0)
-MARGINS = (0.4, 0.25, 0.15, 0.05, -0.05, -0.3)
-
-
-def by_hand():
-    """A batch whose label is always 1 and whose margins are `MARGINS`."""
-    x = torch.full([6, 1, 2, 2], 0.5)
-    x[:, 0, 0, 0] += torch.tensor(MARGINS)
-    x[:, 0, 0, 1] = 0.5
-    return x, torch.ones(6, dtype=torch.long)
+THREAT = Threat(math.inf, 0.02)
+MODEL = linear(bias=0.3)
+BATCHES = [(images(64)[:40], labels(64)[:40]), (images(64)[40:], labels(64)[40:])]
+FGSM = {"fgsm": ATTACKS["fgsm"]()}
 
 
-def measured(attack, batches=None, model=None, threat=THREAT):
-    model = linear(DIFFERENCE) if model is None else model
-    return correct(model, [by_hand()] if batches is None else batches, attack, threat, evaluation_noise(0, "test"))
+def same(first: Evaluation, second: Evaluation) -> bool:
+    tensors = all(torch.equal(value, second.flags[name]) for name, value in first.flags.items())
+    return tensors and torch.equal(first.distance, second.distance) and first.broken_by == second.broken_by
 
 
-def test_clean_flags_by_hand():
-    assert measured(None).tolist() == [True, True, True, True, False, False]
+def by_half(model, x, y, threat, noise):
+    """Breaks what FGSM breaks at half of eps."""
+    return ATTACKS["fgsm"]()(model, x, y, Threat(threat.norm, threat.eps / 2), noise)
 
 
-def test_fgsm_flags_by_hand():
-    assert measured(FGSM).tolist() == [True, True, False, False, False, False]
+def test_every_measure_and_the_worst_of_them():
+    found = evaluate(MODEL, BATCHES, {"fgsm": FGSM["fgsm"], "pgd": PGD()}, THREAT)
+    assert list(found.flags) == ["clean", "fgsm", "pgd", "worst"]
+    assert all(right.dtype is torch.bool and right.shape == (64,) for right in found.flags.values())
+    # In closed form: eps times the 1-norm of the weights (3.75) comes off each margin.
+    clean = margins(MODEL, images(64), labels(64))
+    assert torch.equal(found.flags["clean"], clean > 0)
+    assert torch.equal(found.flags["worst"], clean > 3.75 * THREAT.eps)
+    assert 0 < found.flags["worst"].sum() < found.flags["clean"].sum()
+    assert torch.equal(found.labels, labels(64))
 
 
-def test_what_is_wrong_clean_is_not_right_under_attack():
-    def helpful(model, x, y, threat, noise):
-        raised = x.clone()
-        raised[:, 0, 0, 0] += 0.1
-        return raised
+def test_who_broke_an_example_first_and_from_how_far():
+    found = evaluate(MODEL, BATCHES, {"half": by_half, **FGSM}, THREAT)
+    for place, by in enumerate(found.broken_by):
+        held = {name: bool(found.flags[name][place]) for name in ("clean", "half", "fgsm")}
+        assert by == next((name for name, right in held.items() if not right), "")
+        eps = {"": math.inf, "clean": 0.0, "half": THREAT.eps / 2, "fgsm": THREAT.eps}[by]
+        assert math.isclose(float(found.distance[place]), eps, abs_tol=1e-6)
+    assert {"", "clean", "half", "fgsm"} == set(found.broken_by)
 
-    assert measured(helpful).tolist() == [True, True, True, True, False, False]
+
+def test_a_cascade_attacks_only_what_is_left():
+    seen = {"half": [], "all": []}
+
+    def counting(name, attack):
+        def counted(model, x, y, threat, noise):
+            seen[name].append(len(x))
+            return attack(model, x, y, threat, noise)
+
+        return counted
+
+    attacks = {"half": counting("half", by_half), "all": counting("all", FGSM["fgsm"])}
+    single = evaluate(MODEL, BATCHES, attacks, THREAT)
+    assert seen["half"] == seen["all"]
+    seen["half"], seen["all"] = [], []
+    cascade = evaluate(MODEL, BATCHES, attacks, THREAT, cascade=True)
+    assert sum(seen["all"]) == int(single.flags["half"].sum()) < sum(seen["half"])
+    assert torch.equal(cascade.flags["worst"], single.flags["worst"])
+    assert torch.equal(cascade.flags["all"], cascade.flags["worst"])
 
 
-def test_only_what_is_right_clean_is_attacked():
-    seen = []
+def test_an_eps_of_zero_is_the_clean_measure():
+    found = evaluate(MODEL, BATCHES, {"pgd": PGD()}, Threat(math.inf, 0.0))
+    assert torch.equal(found.flags["pgd"], found.flags["clean"])
+
+
+def test_seed_and_name_decide_the_noise():
+    drawn = []
 
     def attack(model, x, y, threat, noise):
-        seen.append(len(x))
+        drawn.append(float(noise.uniform(())[0]))
         return x
 
-    x, y = by_hand()
-    assert measured(attack, [(x[:3], y[:3]), (x[3:5], y[3:5]), (x[5:], y[5:])]).sum() == 4
-    assert seen == [3, 1]
-
-
-def test_the_order_and_the_sizes_of_batches_are_kept():
-    x, y = by_hand()
-    batches = [(x[:1], y[:1]), (x[1:4], y[1:4]), (x[4:], y[4:])]
-    assert torch.equal(measured(FGSM, batches), measured(FGSM))
-    ticks = []
-    correct(linear(DIFFERENCE), batches, None, THREAT, evaluation_noise(0, "test"), ticks.append)
-    assert ticks == [1, 3, 2]
-
-
-@pytest.mark.parametrize("move", [0.11, 100.0, math.nan])
-def test_an_attack_that_leaves_the_ball_is_refused(move):
-    with pytest.raises(HarpError, match="left the threat by"):
-        measured(lambda model, x, y, threat, noise: x + move)
-
-
-def test_an_attack_that_leaves_the_box_is_refused():
-    x = torch.full([1, 1, 2, 2], 1.0)
-    x[0, 0, 0, 1] = 0.0
-    with pytest.raises(HarpError, match=r"left the threat by 0\.05"):
-        measured(lambda model, x, y, threat, noise: x + 0.05, [(x, torch.ones(1, dtype=torch.long))])
+    for seed, names in ((0, ["a", "b"]), (0, ["b"]), (1, ["a"])):
+        evaluate(MODEL, BATCHES, dict.fromkeys(names, attack), THREAT, seed)
+    a, b, alone, other = drawn[:2], drawn[2:4], drawn[4:6], drawn[6:]
+    assert alone == b
+    assert len({*a, *b, *other}) == 6
 
 
 def test_modes_come_back_and_statistics_stay():
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2)).train()
     model[1].eval()
-    evaluate(model, [(images(8), labels(8))], {"pgd": PGD(steps=2)}, THREAT)
+    evaluate(model, BATCHES, {"pgd": PGD(steps=2)}, THREAT)
     assert [module.training for module in model.modules()] == [True, True, False, True, True]
     assert model[1].num_batches_tracked == 0
     assert all(param.grad is None for param in model.parameters())
 
 
-def test_evaluate_gives_every_measure_and_the_worst_of_them():
-    flags = evaluate(linear(bias=0.3), [(images(64), labels(64))], {"fgsm": FGSM, "pgd": PGD()}, Threat(2, 0.05))
-    assert list(flags) == ["clean", "fgsm", "pgd", "worst"]
-    assert all(right.dtype is torch.bool and right.shape == (64,) for right in flags.values())
-    assert torch.equal(flags["worst"], flags["clean"] & flags["fgsm"] & flags["pgd"])
-    assert 0 < flags["worst"].sum() < flags["clean"].sum()
-
-
-def test_worst_is_right_under_all():
-    flags = {"a": torch.tensor([True, True, False]), "b": torch.tensor([True, False, False])}
-    assert worst(flags).tolist() == [True, False, False]
-
-
-def test_an_eps_of_zero_is_the_clean_measure():
-    flags = evaluate(linear(), [(images(32), labels(32))], {"pgd": PGD()}, Threat(math.inf, 0.0))
-    assert torch.equal(flags["pgd"], flags["clean"])
-
-
-def test_the_noise_depends_on_seed_name_and_batch_alone():
-    model, batches = linear(bias=0.3), [(images(16), labels(16)), (images(16), labels(16))]
-    drawn = []
-
-    def attack(model, x, y, threat, noise):
-        drawn.append(float(torch.rand((), generator=noise)))
+def test_an_attacks_warnings_become_notes_once(tmp_path):
+    def wary(model, x, y, threat, noise):
+        warnings.warn(AttackWarning("gradients vanish"), stacklevel=1)
         return x
 
-    for seed, names in ((0, ["a", "b"]), (0, ["b"]), (1, ["a"])):
-        evaluate(model, batches, dict.fromkeys(names, attack), THREAT, seed)
-    a, b, alone, other = drawn[:2], drawn[2:4], drawn[4:6], drawn[6:]
-    assert alone == b
-    assert len({*a, *b, *other}) == 6
+    for _ in range(2):  # measured, and read from the record
+        assert evaluate(MODEL, BATCHES, {"a": wary}, THREAT, folder=tmp_path).notes == ("a: gradients vanish",)
+
+
+class Cut(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", range(1, 6))
+def test_an_interrupted_record_ends_as_one_that_was_not(tmp_path, after):
+    attacks = {"half": by_half, "pgd": PGD(restarts=2)}
+    whole = evaluate(MODEL, BATCHES, attacks, THREAT, cascade=True, folder=tmp_path / "whole")
+    calls = []
+
+    def tick(measure, n):
+        calls.append((measure, n))
+        if len(calls) == after:
+            raise Cut
+
+    with pytest.raises(Cut):
+        evaluate(MODEL, BATCHES, attacks, THREAT, cascade=True, folder=tmp_path / "cut", tick=tick)
+    again = evaluate(MODEL, BATCHES, attacks, THREAT, cascade=True, folder=tmp_path / "cut")
+    assert same(whole, again)
+    files = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "cut").iterdir())
+    for name in files:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+def test_the_record_holds_the_images_that_prove_it(tmp_path):
+    found = evaluate(MODEL, BATCHES, FGSM, THREAT, folder=tmp_path)
+    shown = 0
+    for index, (x, y) in enumerate(BATCHES):
+        tree = load_tree(tmp_path / f"fgsm-{index:05d}.safetensors")
+        adv, places = tree["adv"], tree["places"]
+        assert (THREAT.excess(adv, x[places]) <= 1e-6).all()
+        assert (margins(MODEL, adv, y[places]) <= 0).all()
+        shown += len(adv)
+    assert shown == int((found.flags["clean"] & ~found.flags["fgsm"]).sum())
+
+
+def test_what_is_recorded_is_not_measured_again(tmp_path):
+    first = evaluate(MODEL, BATCHES, FGSM, THREAT, folder=tmp_path)
+    seen = []
+
+    class Same:
+        """Another attack of the same settings, for all that a record can tell."""
+
+        def __repr__(self):
+            return repr(FGSM["fgsm"])
+
+        def __call__(self, model, x, y, threat, noise):
+            seen.append(len(x))
+            return x
+
+    assert same(evaluate(MODEL, BATCHES, {"fgsm": Same()}, THREAT, folder=tmp_path), first)
+    assert not seen
+
+
+def other(batches):
+    return [(x.flip(0), y) for x, y in batches]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": linear(bias=0.31)}, "record of another model"),
+        ({"batches": other(BATCHES)}, "record of other images"),
+        ({"batches": BATCHES[:1]}, "record of more"),
+        ({"threat": Threat(math.inf, 0.03)}, r"another threat: .*eps=0\.02.* there, .*eps=0\.03"),
+        ({"threat": Threat(2, 0.02)}, "another threat"),
+        ({"attacks": {"fgsm": ATTACKS["pgd"]()}}, "another attacks"),
+        ({"seed": 1}, "another seed: 0 there, 1 asked for; choose another folder"),
+        ({"cascade": True}, "another cascade"),
+    ],
+)
+def test_a_foreign_record_is_refused(tmp_path, change, message):
+    asked = {"model": MODEL, "batches": BATCHES, "attacks": FGSM, "threat": THREAT, "folder": tmp_path}
+    evaluate(**asked)
+    with pytest.raises(HarpError, match=message):
+        evaluate(**{**asked, **change})
+
+
+def test_a_record_of_another_version_is_refused(tmp_path, monkeypatch):
+    evaluate(MODEL, BATCHES, FGSM, THREAT, folder=tmp_path)
+    monkeypatch.setattr(sys.modules["harp.evaluation.evaluate"], "version", lambda name: "0.0.1")
+    with pytest.raises(HarpError, match=r"another version: .*0\.0\.1"):
+        evaluate(MODEL, BATCHES, FGSM, THREAT, folder=tmp_path)
+
+
+def test_any_callable_is_evaluated_and_told_by_its_logits(tmp_path):
+    first = evaluate(lambda x: MODEL(x), BATCHES, FGSM, THREAT, folder=tmp_path)
+    assert same(first, evaluate(MODEL, BATCHES, FGSM, THREAT))
+    assert same(first, evaluate(lambda x: MODEL(x), BATCHES, FGSM, THREAT, folder=tmp_path))
+    changed = linear(bias=0.4)
+    with pytest.raises(HarpError, match="record of another model"):
+        evaluate(lambda x: changed(x), BATCHES, FGSM, THREAT, folder=tmp_path)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(HarpError, match="files but no record"):
+        evaluate(MODEL, BATCHES, FGSM, THREAT, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["clean", "worst"])
+def test_the_names_of_the_measures_are_taken(name):
+    with pytest.raises(HarpError, match=f"cannot be called '{name}'"):
+        evaluate(MODEL, BATCHES, {name: PGD()}, THREAT)
+
+
+def test_batches_that_end_are_refused():
+    with pytest.raises(HarpError, match="only once"):
+        evaluate(MODEL, iter(BATCHES), FGSM, THREAT)
+    with pytest.raises(HarpError, match="no batches"):
+        evaluate(MODEL, [], FGSM, THREAT)
 
 
 def test_the_summary_gives_accuracy_interval_and_n():

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harp.evaluation import wilson
+from harp.errors import HarpError
+from harp.evaluation import Spread, spread, wilson
 
 trials = st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -62,3 +63,36 @@ def test_95_per_cent_of_samples_hold_the_truth():
 def test_what_is_no_sample_is_refused(successes, n):
     with pytest.raises(ValueError, match="expected 0 <= successes <= n and n > 0"):
         wilson(successes, n)
+
+
+def test_the_spread_of_five_by_hand():
+    # Deviations -2 .. 2: variance 10 / 4; the 97.5 % quantile of Student's t with 4 degrees of freedom is 2.776445.
+    half = 2.7764451 * math.sqrt(2.5 / 5)
+    seen = spread([5, 1, 4, 2, 3])
+    assert (seen.mean, seen.min, seen.max, seen.n) == (3, 1, 5, 5)
+    assert (seen.std, seen.low, seen.high) == pytest.approx((math.sqrt(2.5), 3 - half, 3 + half), abs=1e-6)
+
+
+def test_the_spread_of_two_has_the_quantile_of_cauchy():
+    # With one degree of freedom Student's t is Cauchy's: tan(pi 0.475); the standard error is half the distance.
+    seen = spread([0.2, 0.6])
+    assert seen.high - seen.mean == pytest.approx(0.2 * math.tan(math.pi * 0.475))
+    assert seen.mean == pytest.approx(0.4)
+
+
+def test_equal_seeds_have_no_spread():
+    assert spread([0.5] * 3) == Spread(0.5, 0, 0.5, 0.5, 0.5, 0.5, 3)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20), st.floats(-10, 10), st.floats(0.1, 10))
+def test_the_spread_moves_and_stretches_with_the_values(values, shift, factor):
+    seen, moved = spread(values), spread(shift + factor * value for value in values)
+    for name in ("mean", "min", "max", "low", "high"):
+        assert getattr(moved, name) == pytest.approx(shift + factor * getattr(seen, name), rel=1e-6, abs=1e-6)
+    assert moved.std == pytest.approx(factor * seen.std, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("values", [[], [0.5], [0.5, math.nan], [0.5, math.inf]], ids=str)
+def test_what_has_no_spread_is_refused(values):
+    with pytest.raises(HarpError, match="at least two finite numbers"):
+        spread(values)

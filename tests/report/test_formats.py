@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from harp.report.formats import duration, file_size, interval, percent, radius, threat_name
+from harp.report.formats import duration, file_size, interval, percent, threat_name
 from harp.report.record import Accuracy
 from harp.threats import Threat
 
@@ -22,17 +22,10 @@ def test_percent(value: float | None, text: str) -> None:
     assert percent(value) == text
 
 
-@pytest.mark.parametrize(
-    ("eps", "text"),
-    [(8 / 255, "8/255"), (8 / 255 + 5e-10, "8/255"), (0.031, "0.031"), (0.5, "0.5"), (1.0, "1"), (0.0, "0")],
-)
-def test_radius(eps: float, text: str) -> None:
-    assert radius(eps) == text
-
-
 def test_threat_name() -> None:
     assert threat_name(Threat(math.inf, 4 / 255)) == "L∞, eps = 4/255"
     assert threat_name(Threat(2, 128 / 255)) == "L2, eps = 128/255"
+    assert threat_name(Threat(1, 12)) == "L1, eps = 12"
 
 
 def test_interval() -> None:

@@ -5,30 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from harp.cli.flags import Parser
+from harp.cli.evaluate import evaluate_network, names_network
 from harp.cli.inspect import inspect_model
-from harp.config import RECIPES, Recipe, find_recipe, make_recipe, read_recipe
+from harp.cli.recipes import STAGES, recipe_values
+from harp.config import RECIPES, make_recipe
 from harp.errors import HarpError, choices
 from harp.registry import Registry
-
-STAGES = {
-    "pretrain": "train the dense network adversarially",
-    "prune": "learn which weights to keep",
-    "finetune": "train the weights that are left",
-    "evaluate": "attack the dense, pruned and fine-tuned networks",
-    "export": "write the pruned network to a file and check it",
-    "report": "make report.html from the recorded results",
-}
-
-
-class _Flags(BaseSettings, Recipe):
-    """The recipe's fields as flags."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,12 +53,14 @@ def _dispatch(arguments: list[str]) -> None:
         _list(arguments[1:])
     elif command == "inspect":
         inspect_model(arguments[1:])
+    elif command == "evaluate" and names_network(arguments[1:]):
+        evaluate_network(arguments[1:])
     else:
         _run(command, arguments[1:])
 
 
 def _run(command: str, arguments: list[str]) -> None:
-    values, folder = _values(command, arguments)
+    values, folder = recipe_values(command, arguments)
     recipe = make_recipe(values)
     # Imported late: torch takes a second, and --help or a mistyped flag should not wait for it.
     from harp.pipeline import Workspace, run_stages
@@ -89,61 +76,29 @@ def _run(command: str, arguments: list[str]) -> None:
         work.display.say(f"report:  {work.run.folder / REPORT}")
 
 
-def _values(command: str, arguments: list[str]) -> tuple[dict[str, Any], Path | None]:
-    """The recipe's settings with the flags over them, not yet checked, and the folder asked for."""
-    about = "all stages in turn" if command == "run" else STAGES[command]
-    short = f"In this command --{command}.NAME may be written --NAME. " if command in Recipe.model_fields else ""
-    parser = Parser(
-        command,
-        usage=f"harp {command} [RECIPE] [--folder DIR] [--SECTION.NAME VALUE ...]",
-        description=f"{about[0].upper()}{about[1:]}. {short}Finished stages are skipped, begun ones resumed. "
-        "Defaults are the paper's; a recipe's own settings come over them, and flags over both.",
-    )
-    parser.add_argument("recipe", nargs="?", default="digits", help="a recipe's name or YAML file (default: digits)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run lives (default: runs/NAME-IDENTITY)")
-    own, above = parser.read(_lengthened(command, arguments), _Flags)
-    return _merged(read_recipe(find_recipe(own.recipe)), above), own.folder
-
-
-def _lengthened(command: str, arguments: list[str]) -> list[str]:
-    """`harp prune --keep 0.1` means `--prune.keep 0.1`: flags of the command's own section may drop its name."""
-    section = {"evaluate": "evaluation"}.get(command, command)
-    if section not in Recipe.model_fields:
-        return arguments
-    own = Recipe.model_fields[section].annotation
-    names = {f"--{name}" for name in getattr(own, "model_fields", {}) if name not in Recipe.model_fields}
-    return [f"--{section}.{a[2:]}" if a.split("=")[0] in names else a for a in arguments]
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
-
-
 def _list(arguments: list[str]) -> None:
-    from harp import ALLOCATIONS, ATTACKS, DATA, METHODS, MODELS, OBJECTIVES
+    from harp import ALLOCATIONS, ATTACKS, DATA, DOUBTS, METHODS, MODELS, OBJECTIVES
+    from harp.attacks import VERSIONS
 
     kinds: dict[str, Registry[Any]] = {
         "methods": METHODS,
         "allocations": ALLOCATIONS,
         "objectives": OBJECTIVES,
         "attacks": ATTACKS,
+        "doubts": DOUBTS,
         "models": MODELS,
         "data": DATA,
     }
-    wanted = arguments or [*kinds, "recipes"]
+    texts = {
+        "versions": {name: f"AutoAttack, in this order: {', '.join(parts)}" for name, parts in VERSIONS.items()},
+        "recipes": {path.stem: _first_comment(path) for path in sorted(RECIPES.glob("*.yaml"))},
+    }
+    texts = {**{kind: {name: kinds[kind].summary(name) for name in kinds[kind]} for kind in kinds}, **texts}
     grid = Table("kind", "name", "what it is", box=None)
-    for kind in wanted:
-        if kind in kinds:
-            rows = [(name, kinds[kind].summary(name)) for name in kinds[kind]]
-        elif kind == "recipes":
-            rows = [(path.stem, _first_comment(path)) for path in sorted(RECIPES.glob("*.yaml"))]
-        else:
-            raise HarpError(f"nothing to list as {kind!r}; {choices(kind, [*kinds, 'recipes'])}")
-        for name, summary in rows:
+    for kind in arguments or texts:
+        if kind not in texts:
+            raise HarpError(f"nothing to list as {kind!r}; {choices(kind, texts)}")
+        for name, summary in texts[kind].items():
             grid.add_row(kind, name, summary)
     Console().print(grid)
 

@@ -64,14 +64,14 @@ class ModelSettings(Settings):
 
 
 class ThreatSettings(Settings):
-    norm: Annotated[Literal["inf", "2"], BeforeValidator(str)] = "inf"
-    """norm of the perturbation"""
+    norm: Annotated[Literal["inf", "2", "1"], BeforeValidator(str)] = "inf"
+    """norm of the perturbation; 1 is for evaluating with AutoAttack's attacks only"""
     eps: Annotated[NonNegative, BeforeValidator(_fraction)] = 8 / 255
     """its largest size in pixel units, pixels in [0, 1]; fractions such as 8/255 are read"""
 
     @property
     def order(self) -> float:
-        return math.inf if self.norm == "inf" else 2.0
+        return math.inf if self.norm == "inf" else float(self.norm)
 
 
 class AttackSettings(Settings):
@@ -171,17 +171,27 @@ class FinetuneSettings(TrainingSettings):
 
 class EvaluationSettings(Settings):
     attacks: tuple[str, ...] = ("fgsm", "pgd", "cw")
-    """attacks (`harp list`); clean accuracy is always measured"""
+    """attacks (`harp list`), or one of AutoAttack's versions: standard, plus, rand; clean is always measured"""
+    engine: Literal["official", "harp"] | None = None
+    """who runs AutoAttack's attacks: its authors' package or harp; none: the package whole versions, harp others"""
+    bf16: bool = False
+    """harp's own attacks search in bfloat16; float32 judges what they find, but that is no headline number"""
     steps: Count = 20
-    """steps of the iterated attacks"""
+    """steps of pgd and cw; AutoAttack's attacks have their published settings"""
     restarts: Count = 3
-    """random restarts of the iterated attacks; the worst counts"""
+    """random restarts of pgd and cw; the worst counts"""
     step: Positive = 0.25
-    """step size as a share of eps"""
+    """step size of pgd and cw as a share of eps"""
     batch_size: Count = 250
-    """images per batch"""
+    """images per batch; each finished batch is saved"""
     images: Count | None = None
     """evaluate the first so many test images; none: all"""
+    curve: Annotated[int, Field(ge=0)] = 0
+    """find the nearest adversarial images of so many by FAB and draw robust accuracy against eps; 0: no curve"""
+    doubts: Annotated[int, Field(ge=0)] = 128
+    """examine so many images for signs of false robustness; 0: none"""
+    acknowledge: tuple[str, ...] = ()
+    """doubts (`harp list`) that were looked into and do not take the robust accuracy's place"""
 
 
 class Recipe(Settings):

@@ -1,6 +1,33 @@
-"""How often a model is right, with and without an attacker, and how sure that is."""
+"""How often a model is right, with and without an attacker, how sure that is, and what speaks against it."""
 
-from harp.evaluation.evaluate import Flags, correct, evaluate, summary
-from harp.evaluation.statistics import wilson
+from harp.evaluation.balanced import balanced_accuracy
+from harp.evaluation.curve import Radius, SecurityCurve, radius_at, security_curve
+from harp.evaluation.doubts import DOUBTS, Doubt, examine
+from harp.evaluation.evaluate import Evaluation, Flags, evaluate, summary
+from harp.evaluation.outcome import Outcome
+from harp.evaluation.paired import Comparison, mcnemar
+from harp.evaluation.statistics import Estimate, Spread, spread, wilson
+from harp.evaluation.verdicts import correct
 
-__all__ = ["Flags", "correct", "evaluate", "summary", "wilson"]
+__all__ = [
+    "DOUBTS",
+    "Comparison",
+    "Doubt",
+    "Estimate",
+    "Evaluation",
+    "Flags",
+    "Outcome",
+    "Radius",
+    "SecurityCurve",
+    "Spread",
+    "balanced_accuracy",
+    "correct",
+    "evaluate",
+    "examine",
+    "mcnemar",
+    "radius_at",
+    "security_curve",
+    "spread",
+    "summary",
+    "wilson",
+]

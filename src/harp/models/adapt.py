@@ -1,7 +1,7 @@
 """What stands between images in [0, 1] and plain logits: a wrapped output opened, normalisation inside the network."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -72,3 +72,14 @@ class Normalised(Logits):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward((images - self.mean) / self.std)
+
+
+class Function(nn.Module):
+    """Any callable from images to logits as a network, without parameters of its own; wrapped outputs are opened."""
+
+    def __init__(self, function: Callable[[Tensor], object]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return logits_of(self.function(images))

@@ -5,17 +5,17 @@ from typing import Any
 
 import torch
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
-from harp.attacks import ATTACKS, Attack
+from harp.attacks import Attack
 from harp.errors import HarpError
-from harp.evaluation import correct, summary
-from harp.evaluation.evaluate import evaluation_noise, worst
 from harp.export import bake
 from harp.modes import evaluating
+from harp.pipeline.assess import assess_run, attacks_of, draw
+from harp.pipeline.tables import accuracy_table
 from harp.pipeline.train import dense_weights, final_masks
 from harp.pipeline.workspace import FOLDERS, Workspace
-from harp.registry import accepted
+from harp.randomness import Keyed
 from harp.report import write_report
 from harp.runs import Tree, load_tree, read_json, save_tree, write_json
 from harp.sparsity import Masks, Weights, trace_macs
@@ -25,13 +25,19 @@ EXAMPLES = 10  # as many as fit side by side on a page
 
 def evaluate(work: Workspace) -> None:
     """evaluation/: every model under every attack; flags per example, accuracies with intervals, some examples."""
-    folder, attacks = work.run.at(FOLDERS["evaluation"]), _attacks(work)
-    models = {name: work.loaded(path, small=name != "dense") for name, path in model_files(work).items()}
+    folder = work.run.at(FOLDERS["evaluation"])
+    attacks, _ = attacks_of(work.recipe.evaluation, work.threat.norm, work.recipe.seed)
+    models = {name: work.loaded(path, small=name != "dense").eval() for name, path in model_files(work).items()}
     work.open()
     results: dict[str, Any] = {}
+    notes = []
     for name, model in models.items():
-        flags = {measure: _flags(work, folder, name, model, measure, attacks) for measure in ("clean", *attacks)}
-        results[name] = {**_size(work, name, model), **summary({**flags, "worst": worst(flags)})}
+        outcome = assess_run(work, model, folder / name, name)
+        results[name] = {**_size(work, name, model), **outcome.values()["measures"]}
+        notes += [f"{name}: {doubt.sentence} ({doubt.name})" for doubt in outcome.doubts]
+        notes += [f"{name}: {note}" for note in outcome.evaluation.notes]
+    if work.recipe.evaluation.curve:
+        draw(folder, {name: (folder / name, row["worst"]) for name, row in results.items()}, work.threat)
     save_tree(folder / "examples.safetensors", _examples(work, models, attacks))
     threat = work.recipe.threat
     write_json(
@@ -42,7 +48,7 @@ def evaluate(work: Workspace) -> None:
             "models": results,
         },
     )
-    record = {"notes": [], "models": sorted(models), "environment": work.environment()}
+    record = {"notes": notes, "models": sorted(models), "environment": work.environment()}
     work.run.finish(FOLDERS["evaluation"], record)
 
 
@@ -69,25 +75,16 @@ def report(work: Workspace) -> None:
 def table(work: Workspace) -> Table:
     """Dense, pruned and fine-tuned side by side, as recorded."""
     results = read_json(work.run.at(FOLDERS["evaluation"]) / "results.json")["models"]
-    grid = Table(title="accuracy in %, with 95 % intervals")
-    grid.add_column("")
-    for name in results:
-        grid.add_column(name, justify="right")
-    grid.add_row("weights kept", *(f"{r['kept']:,} of {r['total']:,}" for r in results.values()))
-    grid.add_row("MACs per image", *(f"{r['macs']:,} of {r['total_macs']:,}" for r in results.values()))
-    for measure in [m for m, value in next(iter(results.values())).items() if isinstance(value, dict)]:
-        grid.add_row(measure, *(_percent(r[measure]) for r in results.values()))
-    return grid
-
-
-def _percent(row: dict[str, float]) -> str:
-    return f"{100 * row['accuracy']:.1f} ({100 * row['low']:.1f}-{100 * row['high']:.1f})"
-
-
-def _attacks(work: Workspace) -> dict[str, Attack]:
-    settings = work.recipe.evaluation
-    options = {"steps": settings.steps, "restarts": settings.restarts, "step": settings.step}
-    return {name: ATTACKS[name](**accepted(ATTACKS[name], options)) for name in settings.attacks}
+    sizes = {
+        "weights kept": [f"{r['kept']:,} of {r['total']:,}" for r in results.values()],
+        "MACs per image": [f"{r['macs']:,} of {r['total_macs']:,}" for r in results.values()],
+    }
+    # Balanced accuracies are recorded, but three columns of them would double the table.
+    cells = {
+        name: {m: {**cell, "balanced": None} for m, cell in r.items() if isinstance(cell, dict)}
+        for name, r in results.items()
+    }
+    return accuracy_table(cells, f"accuracy in %, with 95 % intervals; {work.threat}", sizes)
 
 
 def model_files(work: Workspace) -> dict[str, Path]:
@@ -124,28 +121,6 @@ def _counted(kept: int, macs: float, whole: Weights) -> dict[str, int]:
     return {"kept": kept, "total": sum(whole.sizes), "macs": round(macs), "total_macs": round(total)}
 
 
-def _flags(
-    work: Workspace, folder: Path, name: str, model: nn.Module, measure: str, attacks: dict[str, Attack]
-) -> Tensor:
-    """The flags of one model under one measure, from their file where an earlier start already wrote it."""
-    path = folder / f"{name}.{measure}.safetensors"
-    if path.exists():
-        right: Tensor = load_tree(path)["right"]
-        return right
-    test = work.split.test
-    with work.display.bar(f"{name} {measure}", len(test)) as move:
-        flags = correct(
-            model,
-            work.in_order(test, work.recipe.evaluation.batch_size).once(),
-            attacks.get(measure),
-            work.threat,
-            evaluation_noise(work.recipe.seed, measure),
-            lambda units: move(units, ""),
-        )
-    save_tree(path, {"right": flags})
-    return flags
-
-
 def _examples(work: Workspace, models: dict[str, nn.Module], attacks: dict[str, Attack]) -> Tree:
     """The first test images, their adversarial versions for each model, and what each model says to both."""
     x, y = next(iter(work.in_order(work.split.test, EXAMPLES).once()))
@@ -154,7 +129,7 @@ def _examples(work: Workspace, models: dict[str, nn.Module], attacks: dict[str, 
     for name, model in models.items():
         adv = x
         if measure is not None:
-            noise = evaluation_noise(work.recipe.seed, "examples")(0, x.device)
+            noise = Keyed.of(torch.arange(len(x), device=x.device), work.recipe.seed, "examples")
             adv = attacks[measure](model, x, y, work.threat, noise)
         with torch.no_grad(), evaluating(model):
             both = torch.stack([model(x).argmax(1), model(adv).argmax(1)], 1)

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from harp.errors import HarpError
 from harp.pipeline import measure, train
+from harp.pipeline.assess import check
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.report import REPORT
 
@@ -29,6 +31,10 @@ def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
     # Filling fresh memory with NaN would cost time and change nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     wanted = [name for name in names if name not in _unnecessary(work, names)]
+    if "evaluate" in wanted:
+        check(work.recipe.evaluation, work.threat.norm)
+    if work.threat.norm == 1 and set(wanted) & {"pretrain", "prune", "finetune"}:
+        raise HarpError("threat.norm: training knows inf and 2; 1 is for `harp evaluate` with AutoAttack's attacks")
     work.check_recipe()
     if "prune" in wanted and not is_done(work, "prune"):
         train.check_budget(work)

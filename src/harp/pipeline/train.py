@@ -11,7 +11,6 @@ from harp.config import PruneSettings, TrainingSettings
 from harp.data import Batches
 from harp.errors import HarpError
 from harp.evaluation import correct
-from harp.evaluation.evaluate import evaluation_noise
 from harp.objectives import AWP, LEVEL, Objective
 from harp.pipeline.settle import settle
 from harp.pipeline.unused import METHOD_OPTIONS, unused_by_method, unused_by_objective
@@ -23,7 +22,7 @@ from harp.sparsity import Masks, Sites, allocation
 from harp.training import SCHEDULES, Moment, Stage, fit, sgd, steps_per_epoch
 from harp.training.stage import Validate
 
-# Not a setting: attack noise is drawn per batch, so another size would select other epochs.
+# Not a setting: an image's attack noise is its own, so another size would change nothing but the speed.
 VALIDATION_BATCH = 250
 
 
@@ -207,9 +206,9 @@ def _validator(work: Workspace, stage: str) -> Validate:
     images = work.in_order(held, VALIDATION_BATCH)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        noise = evaluation_noise(work.recipe.seed, f"{stage} validation")
-        clean = correct(model, images.once(), None, work.threat, noise)
-        robust = correct(model, images.once(), work.training_attack, work.threat, noise)
+        named = (work.recipe.seed, "validation", stage)
+        clean = correct(model, images.once(), None, work.threat, *named)
+        robust = correct(model, images.once(), work.training_attack, work.threat, *named)
         return {"clean": float(clean.float().mean()), "robust": float(robust.float().mean())}
 
     return validate

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from harp import data, models
-from harp.attacks import ATTACKS, PGD
+from harp.attacks import ATTACKS, PGD, VERSIONS
 from harp.clock import Step
 from harp.config import Recipe, TrainingSettings, different, identity, make_recipe, read_recipe, write_recipe
-from harp.errors import HarpError
+from harp.errors import HarpError, choices
 from harp.objectives import OBJECTIVES, Objective
 from harp.pipeline.display import Display
 from harp.pipeline.images import Split, split_images
@@ -193,7 +193,8 @@ class Workspace:
             if settings.selection == "best" and not recipe.data.holdout:
                 raise HarpError("selection: best needs held-out images; set data.holdout above 0 or selection to last")
         for name in recipe.evaluation.attacks:
-            ATTACKS[name]
+            if name not in ATTACKS and name not in VERSIONS:
+                raise HarpError(f"no attack {name!r}; {choices(name, [*ATTACKS, *VERSIONS])}")
 
     def check_recipe(self) -> None:
         """Raises `HarpError` where the folder was begun with another recipe.

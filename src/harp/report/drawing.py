@@ -1,9 +1,10 @@
-"""Charts as inline SVG: transparent, in the page's own text colour and font, the same bytes every time."""
+"""Charts in one look, the same bytes every time: inline SVG in the page's own text colour and font, or files."""
 
 import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -12,10 +13,15 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from harp.runs import write_atomic
+
 # A colour nothing else uses; it becomes `currentColor`, so that text and axes follow the page's scheme.
 INK = "#123457"
 # Mid tones of the Okabe-Ito palette: at least 3:1 against both a white and a near-black page.
 BLUE, ORANGE, GREEN, PURPLE = "#3b8bd4", "#d97a12", "#26a37a", "#b065c0"
+
+# What matplotlib would sign an SVG with: a date, and addresses.
+_SIGNATURE = ("Date", "Creator", "Format", "Type")
 
 _SETTINGS = {
     "svg.fonttype": "none",
@@ -54,8 +60,7 @@ def panels(rows: int, columns: int, height: float) -> tuple[Figure, list[Any]]:
 def svg(figure: Figure, title: str, description: str) -> Markup:
     """The figure as one `<svg>` element with `title` inside, `description` as its label and no address."""
     file = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(_SIGNATURE))
     text = file.getvalue()
     box = re.search(r'viewBox="([^"]*)"', text)
     body = text[text.index(">", text.index("<svg")) + 1 :]
@@ -63,6 +68,15 @@ def svg(figure: Figure, title: str, description: str) -> Markup:
     body = re.sub(r'<g id="[^"]*"', "<g", body).replace(INK, "currentColor")
     head = Markup('<svg viewBox="{}" role="img" aria-label="{}"><title>{}</title>')
     return head.format(box and box[1], description, title) + Markup(body)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """`path`, where the figure is now, on white, as a PNG or SVG file by its suffix: the same bytes every time."""
+    nothing = ("Software",) if path.suffix == ".png" else _SIGNATURE
+    file = io.BytesIO()
+    figure.savefig(file, format=path.suffix[1:], facecolor="white", dpi=200, metadata=dict.fromkeys(nothing))
+    write_atomic(path, file.getvalue())
+    return path
 
 
 def share_axis(axis: Any) -> None:

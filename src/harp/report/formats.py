@@ -3,7 +3,7 @@
 import math
 
 from harp.report.record import Accuracy
-from harp.threats import Threat
+from harp.threats import Threat, exact
 
 
 def percent(value: float | None) -> str:
@@ -22,9 +22,11 @@ def share(part: int, whole: int) -> str:
 
 
 def interval(value: Accuracy | None) -> str:
-    """`83.2 (79.1-86.6)`, in percent with the ends of the 95 % interval; a dash where it was not measured."""
+    """`83.2 (79.1-86.6)`, in percent with the 95 % interval; a dash where not measured, doubts where there are any."""
     if value is None:
         return "–"
+    if value.doubts:
+        return f"in doubt: {', '.join(value.doubts)}"
     return f"{100 * value.accuracy:.1f} ({span(value)})"
 
 
@@ -38,17 +40,9 @@ def count(value: float) -> str:
     return f"{value:,}"
 
 
-def radius(eps: float) -> str:
-    """`8/255` where `eps` is a multiple of 1/255 to within 1e-9 and not whole, else its decimals."""
-    steps = round(255 * eps)
-    if abs(eps - steps / 255) <= 1e-9 and steps % 255:
-        return f"{steps}/255"
-    return f"{eps:g}"
-
-
 def threat_name(threat: Threat) -> str:
     """`L∞, eps = 8/255`."""
-    return f"L{'∞' if threat.norm == math.inf else '2'}, eps = {radius(threat.eps)}"
+    return f"L{'∞' if threat.norm == math.inf else f'{threat.norm:g}'}, eps = {exact(threat.eps)}"
 
 
 def file_size(count_of_bytes: int) -> str:

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from harp.report import figures, formats, sentences
+from harp.report.curves import security_svg
 from harp.report.doubts import doubts
 from harp.report.pictures import strips
 from harp.report.reading import read_record
@@ -78,6 +79,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "allocation": allocation,
         "said": {
             "kept": sentences.kept(record),
+            "robust": sentences.robust(evaluation.models["finetuned"].accuracies["worst"]),
             "budget": sentences.budget(allocation),
             "size": sentences.size(record),
             "form": sentences.form(allocation),
@@ -131,10 +133,22 @@ def _accuracies(record: Record, name: str) -> Row:
     )
 
 
+def _security(record: Record) -> Markup | None:
+    """Every model's curve where each has one, with the worst case of all attacks as a point on the threat's eps."""
+    models = record.evaluation.models
+    if record.curves.keys() != models.keys():
+        return None
+    worst = {name: model.accuracies["worst"] for name, model in models.items()}
+    points = {_LABELS[name]: value for name, value in worst.items() if not value.doubts}
+    curves = {_LABELS[name]: curve for name, curve in record.curves.items()}
+    return security_svg(curves, record.evaluation.threat, points)
+
+
 def _pictures(record: Record) -> Mapping[str, Any]:
     prune = record.stage("2-prune")
     classes = record.data["classes"]
     return {
+        "security": _security(record),
         "keep_shares": figures.keep_shares(record.allocation),
         "validation": figures.validation(record.stages),
         "rates": figures.rates(prune),

@@ -11,6 +11,7 @@ from harp.errors import HarpError
 from harp.report.record import (
     Accuracy,
     Allocation,
+    Curve,
     Evaluation,
     Examples,
     ModelResult,
@@ -77,6 +78,7 @@ def _read(folder: Path) -> Record:
         notes=tuple(_notes(Run(folder))),
         allocation=_allocation(read_json(folder / "2-prune/allocation.json")),
         evaluation=_evaluation(read_json(folder / "evaluation/results.json")),
+        curves=dict(_curves(folder / "evaluation")),
         examples=_examples(folder / "evaluation/examples.safetensors"),
         manifest=_complete(read_json(folder / "export/manifest.json"), _MANIFEST),
         dense_bytes=dense.stat().st_size if dense.is_file() else None,
@@ -140,13 +142,28 @@ def _evaluation(value: Mapping[str, Any]) -> Evaluation:
 
 
 def _model(name: str, value: Mapping[str, Any]) -> ModelResult:
-    accuracies = {
-        row: Accuracy(cell["accuracy"], cell["low"], cell["high"], cell["n"])
-        for row, cell in value.items()
-        if isinstance(cell, Mapping)
-    }
+    accuracies = {row: read_accuracy(cell) for row, cell in value.items() if isinstance(cell, Mapping)}
     sizes = {key: int(value[key]) for key in ("kept", "total", "macs", "total_macs")}
     return ModelResult(name, accuracies=dict(_complete(accuracies, ("clean", "worst"))), **sizes)
+
+
+def _curves(folder: Path) -> Iterator[tuple[str, Curve]]:
+    for name in MODELS:
+        path = folder / name / "curve.safetensors"
+        if path.exists():
+            yield name, read_curve(path)
+
+
+def read_curve(path: Path) -> Curve:
+    """The security curve in a record's curve.safetensors; raises `HarpError` for a missing or damaged file."""
+    tree = load_tree(path)
+    eps, accuracy, low, high = (tree[key].double().numpy() for key in ("eps", "accuracy", "low", "high"))
+    return Curve(eps, accuracy, low, high, int(tree["n"]))
+
+
+def read_accuracy(cell: Mapping[str, Any]) -> Accuracy:
+    """A measure's row of a result, as recorded."""
+    return Accuracy(cell["accuracy"], cell["low"], cell["high"], cell["n"], tuple(cell.get("doubts", ())))
 
 
 def _examples(path: Path) -> Examples:

@@ -12,12 +12,13 @@ from harp.threats import Threat
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of `n` test images in [0, 1], with the ends of its 95 % interval."""
+    """A share of `n` test images in [0, 1], with the ends of its 95 % interval; `doubts` speak against it."""
 
     accuracy: float
     low: float
     high: float
     n: int
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class Evaluation:
     threat: Threat
     attacks: Mapping[str, str]
     models: Mapping[str, ModelResult]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Robust accuracy of `n` images, in [0, 1], at each `eps` (increasing, from 0), and its 95 % interval: [m] each."""
+
+    eps: NDArray[numpy.float64]
+    accuracy: NDArray[numpy.float64]
+    low: NDArray[numpy.float64]
+    high: NDArray[numpy.float64]
+    n: int
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class Record:
-    """All that a report is made from; `dense_bytes`: the size of the dense network's file, None without pretraining."""
+    """All that a report is made from; `dense_bytes`: the size of the dense network's file, None without pretraining.
+
+    `curves` are of the models that have one.
+    """
 
     recipe: Mapping[str, Any]
     recipe_text: str
@@ -146,6 +161,7 @@ class Record:
     notes: tuple[tuple[str, str], ...]
     allocation: Allocation
     evaluation: Evaluation
+    curves: Mapping[str, Curve]
     examples: Examples
     manifest: Mapping[str, Any]
     dense_bytes: int | None

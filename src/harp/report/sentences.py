@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harp.report.formats import count, file_size, percent
-from harp.report.record import Allocation, Record
+from harp.report.formats import count, file_size, percent, span
+from harp.report.record import Accuracy, Allocation, Record
 
 
 def kept(record: Record) -> str:
@@ -17,6 +17,13 @@ def kept(record: Record) -> str:
         return f"{first}."
     weights, macs = (count(pruned.left(of)[0]) for of in ("parameters", "macs"))
     return f"{first}, which leaves {weights} weights and {macs} multiply-accumulates per image."
+
+
+def robust(value: Accuracy) -> str:
+    """`83.2 % (79.1-86.6)`, or what stands in the number's place while somebody should look into its doubts."""
+    if value.doubts:
+        return f"not quoted (in doubt: {', '.join(value.doubts)})"
+    return f"{percent(value.accuracy)} ({span(value)})"
 
 
 def budget(allocation: Allocation) -> str:

@@ -1,0 +1,58 @@
+"""The commands that take a recipe: its settings as flags, over those of the recipe itself."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from harp.cli.flags import Parser
+from harp.config import Recipe, find_recipe, read_recipe
+
+STAGES = {
+    "pretrain": "train the dense network adversarially",
+    "prune": "learn which weights to keep",
+    "finetune": "train the weights that are left",
+    "evaluate": "attack the networks of a run, or any network",
+    "export": "write the pruned network to a file and check it",
+    "report": "make report.html from the recorded results",
+}
+
+
+class RecipeFlags(BaseSettings, Recipe):
+    """The recipe's fields as flags."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def recipe_values(command: str, arguments: list[str]) -> tuple[dict[str, Any], Path | None]:
+    """A recipe's settings with the flags over them, not yet checked, and the folder asked for."""
+    about = "all stages in turn" if command == "run" else STAGES[command]
+    short = f"In this command --{command}.NAME may be written --NAME. " if command in Recipe.model_fields else ""
+    parser = Parser(
+        command,
+        usage=f"harp {command} [RECIPE] [--folder DIR] [--SECTION.NAME VALUE ...]",
+        description=f"{about[0].upper()}{about[1:]}. {short}Finished stages are skipped, begun ones resumed. "
+        "Defaults are the paper's; a recipe's own settings come over them, and flags over both.",
+    )
+    parser.add_argument("recipe", nargs="?", default="digits", help="a recipe's name or YAML file (default: digits)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run lives (default: runs/NAME-IDENTITY)")
+    own, above = parser.read(lengthened(command, arguments), RecipeFlags)
+    return merged(read_recipe(find_recipe(own.recipe)), above), own.folder
+
+
+def lengthened(command: str, arguments: list[str]) -> list[str]:
+    """`harp prune --keep 0.1` means `--prune.keep 0.1`: flags of the command's own section may drop its name."""
+    section = {"evaluate": "evaluation"}.get(command, command)
+    if section not in Recipe.model_fields:
+        return arguments
+    own = Recipe.model_fields[section].annotation
+    names = {f"--{name}" for name in getattr(own, "model_fields", {}) if name not in Recipe.model_fields}
+    return [f"--{section}.{a[2:]}" if a.split("=")[0] in names else a for a in arguments]
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings `below` with those `above` over them, section by section."""
+    both = {name: (below.get(name), value) for name, value in above.items()}
+    inner = {n: merged(b, a) for n, (b, a) in both.items() if isinstance(a, Mapping) and isinstance(b, Mapping)}
+    return {**below, **above, **inner}

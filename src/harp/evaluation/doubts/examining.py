@@ -1,0 +1,68 @@
+"""All checks on one sample."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from harp.attacks import Attack
+from harp.errors import HarpError
+from harp.evaluation.doubts.base import DOUBTS, Doubt
+from harp.evaluation.doubts.sample import Sample
+from harp.evaluation.inputs import check_images, check_labels, classes_of
+from harp.modes import evaluating, frozen
+from harp.randomness import Keyed, seed_of
+from harp.threats import Threat
+
+
+def examine(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    flags: Mapping[str, Tensor] | None = None,
+    places: Tensor | None = None,
+    gradient_free: Collection[str] = ("square",),
+    black_box: Attack | None = None,
+    seed: int = 0,
+    batch: int | None = None,
+) -> list[Doubt]:
+    """The doubts that `model` raises on a sample of images, in the order of `DOUBTS`; none for an honest network.
+
+    `x` float [n, ...] in the threat's box on the model's device, `y` int64 [n]; 128 points are a good sample. `flags`
+    are an evaluation's (measure -> bool [N], true where right), `places` (int64 [n]; None: 0 to n - 1) the sample's
+    rows in them; what an attack never tried, since another had won, may be flagged either way. Those in `gradient_free`
+    must not win over the others, nor must `black_box`, run here (None: 200 random corners). Longer PGD must not win
+    over all of them, which without flags is not asked.
+
+    Random numbers come from `seed` and `places`; torch's global generator, the model's modes and its gradients are left
+    as they were. At most 900 passes a point, forward and backward counted apart, without those of `black_box`; `batch`
+    points at a time (None: all).
+
+    Raises `HarpError` where images, labels, logits or flags do not fit each other or the threat.
+    """
+    places = torch.arange(len(x)) if places is None else places.cpu()
+    check_images(x, threat)
+    _check_flags(flags or {}, places, len(x))
+    devices = [x.device] if x.device.type == "cuda" else []
+    with evaluating(model), frozen(model), torch.random.fork_rng(devices):
+        torch.manual_seed(seed_of(seed, "doubts"))
+        with torch.no_grad():
+            check_labels(y, len(x), classes_of(model(x[: batch or len(x)]), min(batch or len(x), len(x))))
+        noise = Keyed.of(places.to(x.device), seed, "doubts")
+        sample = Sample(model, x, y, threat, noise, places.to(x.device), flags or {}, gradient_free, black_box, batch)
+        found = [(name, DOUBTS[name](sample)) for name in DOUBTS]
+    return [Doubt(name, sentence=doubt[1], value=doubt[0]) for name, doubt in found if doubt]
+
+
+def _check_flags(flags: Mapping[str, Tensor], places: Tensor, n: int) -> None:
+    if places.dtype != torch.int64 or places.shape != (n,):
+        raise HarpError(f"places are {places.dtype} of shape {tuple(places.shape)}; expected int64 [{n}], one an image")
+    if places.min() < 0:
+        raise HarpError(f"places begin at {int(places.min())}; expected none negative")
+    rows = int(places.max()) + 1
+    for name, right in flags.items():
+        if right.dtype != torch.bool or right.ndim != 1 or len(right) < rows:
+            form = f"{right.dtype} of shape {tuple(right.shape)}"
+            raise HarpError(f"flags of {name!r} are {form}; expected bool [N], N at least {rows} for these places")

@@ -1,0 +1,57 @@
+"""What an evaluation comes to: its numbers with their intervals, its doubts, and the one number to quote, if any."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harp.errors import HarpError, choices
+from harp.evaluation.doubts import DOUBTS, Doubt
+from harp.evaluation.evaluate import Evaluation, summary
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An evaluation, the doubts that it raised, and the names of those that somebody looked into.
+
+    Raises `HarpError` for an acknowledged name that is no doubt's.
+    """
+
+    evaluation: Evaluation
+    doubts: tuple[Doubt, ...] = ()
+    acknowledged: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.check(self.acknowledged)
+
+    @staticmethod
+    def check(acknowledged: Iterable[str]) -> None:
+        """Raises `HarpError` for a name that is no doubt's."""
+        for name in acknowledged:
+            if name not in DOUBTS:
+                raise HarpError(f"no doubt {name!r} to acknowledge; {choices(name, DOUBTS)}")
+
+    @property
+    def open(self) -> tuple[Doubt, ...]:
+        """The doubts that nobody has acknowledged; while there are any, no robust accuracy is quoted."""
+        return tuple(doubt for doubt in self.doubts if doubt.name not in self.acknowledged)
+
+    @property
+    def robust(self) -> float | None:
+        """The share of examples right under everything, in [0, 1]; None while a doubt is open."""
+        return None if self.open else float(self.evaluation.flags["worst"].float().mean())
+
+    def values(self) -> dict[str, Any]:
+        """All of it as JSON values; while a doubt is open, "worst" has "doubts", which tables show in its place."""
+        found = self.evaluation
+        measures = summary(found.flags, found.labels)
+        if self.open:
+            measures["worst"]["doubts"] = [doubt.name for doubt in self.open]
+        return {
+            "n": len(found.labels),
+            "robust": self.robust,
+            "measures": measures,
+            "cascade": found.cascade,
+            "broken_by": {name: found.broken_by.count(name) for name in found.flags if name != "worst"},
+            "doubts": [{**asdict(doubt), "acknowledged": doubt.name in self.acknowledged} for doubt in self.doubts],
+            "notes": list(found.notes),
+        }

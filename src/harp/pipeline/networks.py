@@ -1,0 +1,87 @@
+"""Any network by name: a file of a run, a run, or a factory with a file of weights; as a recipe that describes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from harp import models
+from harp.config import make_recipe, read_recipe
+from harp.errors import HarpError
+from harp.pipeline.workspace import Workspace
+
+# Where a run keeps its networks, the one to ship first.
+KEPT = ("export", "3-finetune", "2-prune", "1-pretrain")
+SECTIONS = ("seed", "device", "threads", "data", "model", "threat", "precision", "prune")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that somebody named: the recipe's settings that go with it, its weights, and a word for it."""
+
+    label: str
+    settings: Mapping[str, Any]
+    weights: Path | None
+
+
+def is_network(target: str) -> bool:
+    """Whether `target` names a network, not a recipe."""
+    return target.endswith(".safetensors") or ":" in target or target in models.MODELS or Path(target).is_dir()
+
+
+def find_network(target: str, weights: Path | None = None) -> Network:
+    """The network that `target` names: a safetensors file, a run's folder, or what `model.name` of a recipe may be.
+
+    A file inside a run brings that run's settings of data, model and threat along. Raises `HarpError` for a folder
+    without a network, a file that is not there, and weights given twice.
+    """
+    path = Path(target)
+    if path.is_dir():
+        files = [path / stage / "model.safetensors" for stage in KEPT]
+        found = next((file for file in files if file.is_file()), None)
+        if found is None:
+            raise HarpError(f"{path} holds no network; expected a run's folder with a finished training stage")
+        return find_network(str(found), weights)
+    if not target.endswith(".safetensors"):
+        words = [target.rpartition(":")[2].replace("/", "-"), *([weights.stem] if weights else [])]
+        return Network("-".join(words), {"model": {"name": target}}, weights)
+    if weights is not None:
+        raise HarpError(
+            f"{target} is a file of weights, and {weights} another; expected one of them, or a model's name"
+        )
+    if not path.is_file():
+        raise HarpError(f"no file {target}")
+    for folder in (path.parent, path.parent.parent):
+        if (folder / "recipe.yaml").is_file():
+            recipe = read_recipe(folder / "recipe.yaml")
+            kept = {name: recipe[name] for name in SECTIONS if name in recipe}
+            return Network("-".join(path.relative_to(folder.parent).parts[:-1]), kept, path)
+    return Network(path.stem, {}, path)
+
+
+def loaded(work: Workspace, weights: Path | None) -> nn.Module:
+    """The recipe's network in eval mode with the weights in the file; without one, as its factory makes it."""
+    model = work.loaded(weights, small=True) if weights else work.model()
+    return model.eval()
+
+
+def load_model(
+    model_name: str, weights: Path | str | None = None, dataset: str | None = None, data_dir: Path | str | None = None
+) -> nn.Module:
+    """A network in eval mode that takes images [n, c, h, w] in [0, 1] to logits [n, classes].
+
+    `model_name` is a run's folder or a safetensors file in it, or, with `weights` (a safetensors state dictionary) and
+    the `dataset` it is for, anything that `harp list models` and the README name: `resnet18`, `timm:NAME`,
+    `path/to/file.py:factory`. Raises `HarpError` where there is no such network or the weights are another's.
+    """
+    network = find_network(model_name, Path(weights) if weights else None)
+    data = {**network.settings.get("data", {}), **({"name": dataset} if dataset else {})}
+    if data_dir:
+        data["path"] = str(data_dir)
+    if "name" not in network.settings.get("model", {}):
+        raise HarpError(
+            f"{model_name} lies in no run; load_model(NAME, weights={model_name!r}) tells whose weights it is"
+        )
+    return loaded(Workspace(make_recipe({**network.settings, "data": data})), network.weights)

@@ -1,0 +1,97 @@
+"""`harp evaluate` on networks: from a run, from a file of weights, from a factory."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from harp.cli import main
+from harp.pipeline import run_stages
+from tests.tiny import workspace
+
+FACTORY = """
+from torch import nn
+def make(classes, channels, size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
+"""
+QUICK = ("--engine", "harp", "--attacks", "rand", "--images", "10", "--doubts", "0")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    run_stages(workspace(folder, pretrain={"epochs": 1}), ("pretrain",))
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_run_is_evaluated_once(here, run, capsys):
+    for _ in range(2):
+        main(["evaluate", str(run), "--folder", "record", *QUICK])
+        said = capsys.readouterr().out
+        assert "after apgd-dlr" in said
+        assert "record: record" in said
+    result = json.loads((here / "record" / "result.json").read_text())
+    assert result["threat"]["eps"] == "0.1"  # the run's own
+    assert result["n"] == 10
+
+
+def test_a_factory_and_a_state_dict(here, run, capsys):
+    (here / "net.py").write_text(FACTORY)
+    state = load_file(run / "1-pretrain" / "model.safetensors")
+    refused(capsys, "evaluate", "net.py:make", "--weights", run / "1-pretrain" / "model.safetensors", *QUICK)
+    assert "0.weight" in state
+    import torch
+
+    save_file({"1.weight": torch.rand(10, 64), "1.bias": torch.zeros(10)}, here / "w.safetensors")
+    main(["evaluate", "net.py:make", "--weights", "w.safetensors", "--threat.eps", "8/255", *QUICK])
+    (result,) = (here / "evaluations").glob("make-w-*/result.json")
+    assert json.loads(result.read_text())["threat"]["eps"] == "8/255"
+    assert "eps 8/255" in capsys.readouterr().out
+
+
+def test_the_published_eps_is_printed_as_it_was_asked_for(here, run, capsys):
+    main(["evaluate", str(run), "--threat.eps", "0.031", "--folder", "record", *QUICK])
+    assert "eps 0.031" in capsys.readouterr().out
+
+
+def test_a_record_of_another_eps_is_refused(here, run, capsys):
+    main(["evaluate", str(run), "--folder", "record", *QUICK])
+    said = refused(capsys, "evaluate", run, "--folder", "record", "--threat.eps", "0.05", *QUICK)
+    assert "another threat" in said
+
+
+def test_an_open_doubt_is_told_in_the_numbers_place(here, run, capsys):
+    main(["evaluate", str(run), "--folder", "record", "--bf16", "true", *QUICK])
+    said = capsys.readouterr().out
+    assert "in doubt" in said
+    assert "No robust accuracy is quoted" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["gone.safetensors"], "no file gone.safetensors"),
+        (["net.py:make"], "there is no file net.py"),
+        (["digits_cnn", "--attacks", "standrad"], "did you mean 'standard'"),
+        (["digits_cnn", "--attacks", "pgd", "--engine", "official"], "no attack 'pgd'"),
+        (["digits_cnn", "--engine", "foolbox"], "evaluation.engine"),
+        (["digits_cnn", "--acknowledge", "nothing", "--engine", "harp"], "no doubt 'nothing'"),
+        (["digits_cnn", "--wieghts", "w.safetensors"], "did you mean '--weights'"),
+    ],
+)
+def test_mistakes_end_in_one_clear_error(here, capsys, arguments, words):
+    assert words in refused(capsys, "evaluate", *arguments)
+    assert not (here / "evaluations").exists()

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from harp.errors import HarpError
+from harp.evaluation import Doubt, Evaluation, Outcome
+
+FLAGS = {"clean": torch.tensor([True, True, True, False]), "pgd": torch.tensor([True, False, True, False])}
+FOUND = Evaluation(
+    {**FLAGS, "worst": FLAGS["pgd"]},
+    torch.tensor([0, 0, 1, 1]),
+    torch.tensor([torch.inf, 0.1, torch.inf, 0.0]),
+    ("", "pgd", "", "clean"),
+    ("pgd: slow",),
+    False,
+)
+FLAT = Doubt("zero-gradients", "Flat.", 1.0)
+
+
+def test_without_doubts_the_number_is_quoted():
+    values = Outcome(FOUND).values()
+    assert values["robust"] == 0.5
+    assert values["broken_by"] == {"clean": 1, "pgd": 1}
+    assert values["measures"]["clean"]["accuracy"] == 0.75
+    assert values["measures"]["worst"]["balanced"]["accuracy"] == 0.5
+    assert "doubts" not in values["measures"]["worst"]
+    assert values["notes"] == ["pgd: slow"]
+
+
+def test_an_open_doubt_takes_the_numbers_place_until_it_is_acknowledged():
+    doubted = Outcome(FOUND, (FLAT, Doubt("randomness", "Moves.", 0.1)), ("randomness",))
+    assert doubted.robust is None
+    assert doubted.open == (FLAT,)
+    values = doubted.values()
+    assert values["robust"] is None
+    assert values["measures"]["worst"]["doubts"] == ["zero-gradients"]
+    assert [doubt["acknowledged"] for doubt in values["doubts"]] == [False, True]
+    looked_into = Outcome(FOUND, (FLAT,), ("zero-gradients",))
+    assert looked_into.robust == 0.5
+    assert looked_into.values()["doubts"][0]["acknowledged"]
+
+
+def test_what_is_no_doubt_cannot_be_acknowledged():
+    with pytest.raises(HarpError, match="did you mean 'randomness'"):
+        Outcome(FOUND, (), ("random",))

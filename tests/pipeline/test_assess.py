@@ -1,0 +1,120 @@
+import json
+import math
+
+import pytest
+import torch
+
+from harp.attacks import APGD, FAB, PGD, VERSIONS, Official, Quick
+from harp.config import make_recipe
+from harp.errors import HarpError
+from harp.pipeline import run_stages
+from harp.pipeline.assess import RESULT, assess_run, attacks_of
+from harp.runs import load_tree
+from tests.tiny import workspace
+
+
+def settings(**values):
+    return make_recipe({"evaluation": values}).evaluation
+
+
+def test_single_attacks_are_ours_each_with_its_own_settings():
+    found, cascade = attacks_of(settings(attacks=["pgd", "apgd-ce", "fab"], steps=7, restarts=4), math.inf, 0)
+    assert not cascade
+    assert found["pgd"] == Quick(PGD(steps=7, restarts=4))
+    assert found["apgd-ce"] == Quick(APGD(steps=100, restarts=1, batch=125))
+    assert found["fab"] == Quick(FAB(steps=100, restarts=5, batch=125))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_version_is_a_cascade_by_the_engine_asked_for(version):
+    for engine in (None, "official"):
+        found, cascade = attacks_of(settings(attacks=[version], engine=engine), math.inf, 3)
+        assert cascade
+        assert found == {name: Official(name, version, 3, 125) for name in VERSIONS[version]}
+    ours, cascade = attacks_of(settings(attacks=[version], engine="harp", bf16=True), math.inf, 3)
+    assert cascade
+    assert list(ours) == list(VERSIONS[version])
+    assert all(isinstance(attack, Quick) and attack.bf16 for attack in ours.values())
+
+
+def test_the_package_runs_single_attacks_where_it_has_them():
+    found, _ = attacks_of(settings(attacks=["apgd-t", "fab"], engine="official"), math.inf, 0)
+    assert found == {"apgd-t": Official("apgd-t", "standard", 0, 125), "fab": Official("fab", "plus", 0, 125)}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"attacks": ["pgd"], "engine": "official"}, "official engine has no attack 'pgd'"),
+        ({"attacks": ["standard", "pgd"]}, "standard is a whole evaluation"),
+    ],
+)
+def test_what_cannot_be_attacked_so_is_refused(values, message):
+    with pytest.raises(HarpError, match=message):
+        attacks_of(settings(**values), math.inf, 0)
+
+
+def assessed(folder, **values):
+    work = workspace(folder / "run", evaluation={"images": 40, "attacks": ["pgd"], "doubts": 20, **values})
+    torch.manual_seed(0)
+    return assess_run(work, work.model().eval(), folder / "record", "test"), json.loads(
+        (folder / "record" / RESULT).read_text()
+    )
+
+
+def test_the_result_says_what_was_done_and_what_came_out(tmp_path):
+    outcome, result = assessed(tmp_path)
+    assert result["threat"] == {"norm": "inf", "eps": "0.1", "low": 0.0, "high": 1.0}
+    assert result["n"] == 40
+    assert result["seed"] == 0
+    assert result["attacks"]["pgd"].startswith("Quick(attack=PGD(")
+    assert result["data"]["name"] == "digits"
+    assert result["environment"]["torch"] == torch.__version__
+    assert set(result["measures"]) == {"clean", "pgd", "worst"}
+    assert result["robust"] == outcome.robust
+    assert sum(result["broken_by"].values()) == int((~outcome.evaluation.flags["worst"]).sum())
+
+
+def test_a_search_in_bfloat16_is_no_headline(tmp_path):
+    outcome, result = assessed(tmp_path, bf16=True)
+    assert "bfloat16-search" in [doubt["name"] for doubt in result["doubts"]]
+    assert outcome.robust is None
+    assert result["measures"]["worst"]["doubts"]
+
+
+def test_doubts_are_examined_once_and_anew_on_another_sample(tmp_path, monkeypatch):
+    assessed(tmp_path)
+    calls = []
+    monkeypatch.setattr("harp.pipeline.assess.examine", lambda model, x, *rest, **more: calls.append(len(x)) or [])
+    assessed(tmp_path)
+    assert not calls
+    assessed(tmp_path, doubts=30)
+    assert calls == [30]
+
+
+def test_an_unknown_doubt_cannot_be_acknowledged(tmp_path):
+    with pytest.raises(HarpError, match="no doubt 'zero-gradient' to acknowledge; did you mean 'zero-gradients'"):
+        assessed(tmp_path, acknowledge=["zero-gradient"])
+
+
+def test_a_security_curve_is_recorded_and_drawn(tmp_path):
+    assessed(tmp_path, curve=12)
+    record = tmp_path / "record"
+    curve = load_tree(record / "curve.safetensors")
+    assert curve["n"] == 12
+    assert curve["eps"][0] == 0
+    assert (curve["accuracy"].diff() <= 0).all()
+    assert (record / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (record / "curve.svg").read_text()
+    before = (record / "curve.safetensors").stat().st_mtime_ns
+    assessed(tmp_path, curve=12)
+    assert (record / "curve.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_runs_report_shows_the_curves_of_its_networks(tmp_path):
+    short = {"pretrain": {"epochs": 1}, "prune": {"epochs": 1}, "finetune": {"epochs": 1}}
+    work = workspace(tmp_path, evaluation={"images": 20, "attacks": ["fgsm"], "doubts": 0, "curve": 8}, **short)
+    run_stages(work)
+    assert "Robust accuracy against eps" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "evaluation" / "curve.svg").exists()
+    assert (tmp_path / "evaluation" / "finetuned" / "result.json").exists()
