@@ -93,7 +93,7 @@ def attacked(work: Workspace, name: str) -> dict[str, Any]:
         settings = work.recipe.evaluation
         images = list(work.in_order(work.split.test, settings.batch_size).once())
         attack = {"pgd": PGD(settings.steps, settings.step, settings.restarts)}
-        save_tree(path, dict(evaluate(model, images, attack, work.threat, seed=work.recipe.seed)))
+        save_tree(path, dict(evaluate(model, images, attack, work.threat, seed=work.recipe.seed).flags))
     return load_tree(path)
 
 

@@ -1,11 +1,13 @@
-"""Kills a run 30 times at random moments, resumes it each time, and compares it with an uninterrupted one.
+"""Kills a command 30 times at random moments, resumes it each time, and compares the end with an uninterrupted one.
 
-    .venv/bin/python benchmarks/kill_resume.py
+    .venv/bin/python benchmarks/kill_resume.py [--kills 30] [--engine official|harp]
 
-The run is every stage on the digits, small enough to take about a minute. A child process runs `harp run`, is killed
-(SIGKILL) after a random time, and is started again in the same folder; after every kill each file that has its final
-name must be readable. At the end weights, masks, rates, metrics and flags must be the uninterrupted run's, byte for
-byte. Then it starts anew, until the wanted number of kills is reached. Exit status 1 where a byte differs.
+The command is `harp run`, every stage on the digits, small enough to take about a minute; with `--engine` it is
+`harp evaluate` on that run's network, AutoAttack `standard` by that engine. A child process is killed (SIGKILL) after
+a random time and started again in the same folder; after every kill each file that has its final name must be
+readable. At the end weights, masks, rates, metrics, and the record of every attack must be the uninterrupted
+command's, byte for byte. Then it starts anew, until the wanted number of kills is reached. Exit status 1 where a byte
+differs.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import safe_open
@@ -32,18 +35,19 @@ prune: {epochs: 15, batch_size: 64, checkpoint_every: 2it, gamma: 0.5, keep: 0.0
 finetune: {epochs: 15, batch_size: 64, checkpoint_every: 3it}
 evaluation: {restarts: 2, steps: 10, images: 100}
 """
-COMPARED = ("*.safetensors", "metrics.jsonl", "results.json", "allocation.json", "manifest.json")
+COMPARED = ("*.safetensors", "metrics.jsonl", "result*.json", "allocation.json", "manifest.json")
+Command = Sequence[str]
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "harp", "run", str(folder.parent / "kills.yaml"), "--folder", str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start(command: Command, folder: Path) -> subprocess.Popen[bytes]:
+    whole = [sys.executable, "-m", "harp", *command, "--folder", str(folder)]
+    return subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def finish(folder: Path) -> float:
+def finish(command: Command, folder: Path) -> float:
     """The seconds that the same command took to the end; raises where it fails."""
     began = time.monotonic()
-    process = start(folder)
+    process = start(command, folder)
     out, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"the run failed with {process.returncode}:\n{out.decode()}")
@@ -69,15 +73,17 @@ def check_readable(folder: Path) -> int:
 
 
 def stage_under_way(folder: Path) -> str:
+    if not (folder / "recipe.yaml").exists():
+        return max((p.name.rpartition("-")[0] for p in folder.glob("*-*.safetensors")), default="clean")
     for stage in ("1-pretrain", "2-prune", "3-finetune", "evaluation", "export"):
         if not (folder / stage / "done.json").exists():
             return stage
     return "report"
 
 
-def kill_once(folder: Path, seconds: float) -> str | None:
-    """The stage in which the run was killed after so many seconds, or None where it had ended before."""
-    process = start(folder)
+def kill_once(command: Command, folder: Path, seconds: float) -> str | None:
+    """The stage in which the command was killed after so many seconds, or None where it had ended before."""
+    process = start(command, folder)
     try:
         process.wait(seconds)
         return None
@@ -91,25 +97,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=("official", "harp"))
+    parser.add_argument("--images", type=int, default=60)
     options = parser.parse_args()
     rng, kills, runs, read = random.Random(options.seed), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory() as box:
         (Path(box) / "kills.yaml").write_text(RECIPE)
-        whole = Path(box) / "whole"
-        length = finish(whole)
+        whole, command = Path(box) / "whole", ["run", str(Path(box) / "kills.yaml")]
+        length = finish(command, whole)
+        if options.engine:
+            command = ["evaluate", str(whole), "--engine", options.engine, "--images", str(options.images)]
+            command += ["--batch_size", "10"]
+            whole = Path(box) / "evaluated"
+            length = finish(command, whole)
         expected = contents(whole)
         print(f"uninterrupted: {length:.0f} s, {len(expected)} files to compare", flush=True)
         while kills.total() < options.kills:
             folder = Path(box) / f"killed-{runs}"
             # Two seconds go by before a start does any work; then up to a quarter of the run, so that each start gets
             # somewhere and several kills hit one run.
-            while stage := kill_once(folder, rng.uniform(2, 2 + length / 4)):
+            while stage := kill_once(command, folder, rng.uniform(2, 2 + length / 4)):
                 kills[stage] += 1
                 read += check_readable(folder)
                 print(f"kill {kills.total()} in {stage}", flush=True)
                 if kills.total() >= options.kills:
                     break
-            finish(folder)
+            finish(command, folder)
             runs += 1
             different = [name for name, data in contents(folder).items() if expected.get(name) != data]
             missing = expected.keys() - contents(folder).keys()
