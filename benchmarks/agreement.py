@@ -35,7 +35,6 @@ from harp.threats import per_point
 
 NETWORKS = (
     "digits dense=runs/digits-seed1/1-pretrain",
-    "digits 1 %=runs/digits-seed1/3-finetune",
     "cifar10 10 %=runs/cifar10-small-keep0.1/3-finetune",
     "cifar10 1 %=runs/cifar10-small-seed0/3-finetune",
 )

@@ -28,7 +28,8 @@ class Network:
 
 def is_network(target: str) -> bool:
     """Whether `target` names a network, not a recipe."""
-    return target.endswith(".safetensors") or ":" in target or target in models.MODELS or Path(target).is_dir()
+    run = Path(target, "recipe.yaml").is_file()  # a folder may happen to be called as a recipe is
+    return run or target.endswith(".safetensors") or ":" in target or target in models.MODELS
 
 
 def find_network(target: str, weights: Path | None = None) -> Network:
