@@ -14,7 +14,7 @@ from harp.threats import Threat
 from tests.attacks.linear import images, labels, linear, margins
 
 THREAT = Threat(math.inf, 0.02)
-MODEL = linear(bias=0.3)
+MODEL = linear(bias=0.3).eval()
 BATCHES = [(images(64)[:40], labels(64)[:40]), (images(64)[40:], labels(64)[40:])]
 FGSM = {"fgsm": ATTACKS["fgsm"]()}
 

@@ -78,10 +78,10 @@ def test_defences_are_seen_through_under_other_norms(threat):
 
 def test_the_evaluation_that_stopped_too_soon_is_doubted_and_a_longer_one_is_not():
     model, (x, y) = network("dense"), digits()
-    short = evaluate(model, [(x, y)], {"fgsm": ATTACKS["fgsm"]()}, THREAT)
+    short = evaluate(model, [(x, y)], {"fgsm": ATTACKS["fgsm"]()}, THREAT).flags
     strong = {"pgd": PGD(50, 0.1, 3), "margin": PGD(50, 0.1, 3, loss="margin")}
     assert names(model, x, y, THREAT, flags=short) == {"unconverged"}
-    assert names(model, x, y, THREAT, flags=evaluate(model, [(x, y)], strong, THREAT)) == set()
+    assert names(model, x, y, THREAT, flags=evaluate(model, [(x, y)], strong, THREAT).flags) == set()
 
 
 def test_flags_of_more_images_are_read_at_the_samples_places():
