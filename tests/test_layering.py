@@ -7,8 +7,8 @@ import pytest
 
 LAYERS = (
     {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras"},
-    {"sparsity", "attacks", "models", "data"},
-    {"pruners", "objectives"},
+    {"sparsity", "attacks", "models", "data", "graph"},
+    {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
     {"pipeline"},
     {"cli"},
