@@ -1,0 +1,42 @@
+"""Builds the sparse engine, once per instruction set; without a C++ compiler harp installs without it."""
+
+import platform
+import sys
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+COMMON = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wno-psabi", "-pthread"]
+X86 = {
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "avx2": ["-march=x86-64-v3"],
+    "base": ["-march=x86-64-v2"],
+}
+VARIANTS = {"x86_64": X86, "aarch64": {"base": []}}.get(platform.machine(), {}) if sys.platform == "linux" else {}
+
+
+class BuildEngine(build_ext):
+    """Plain shared libraries with a C interface: no name of a Python version in their file names."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or 2
+
+    def get_ext_filename(self, name: str) -> str:
+        return name.replace(".", "/") + ".so"
+
+
+setup(
+    cmdclass={"build_ext": BuildEngine},
+    ext_modules=[
+        Extension(
+            f"harp.runtime._engine_{variant}",
+            ["src/harp/runtime/engine.cpp"],
+            extra_compile_args=[*COMMON, *flags],
+            extra_link_args=["-pthread", "-s"],
+            language="c++",
+            optional=True,
+        )
+        for variant, flags in VARIANTS.items()
+    ],
+)

@@ -1,0 +1,757 @@
+// The sparse engine: a network as a list of steps over padded planes, run image by image or in blocks of images.
+//
+// Two layouts of one idea. An *element* is one float (one image) or one vector of LANES floats (a block of images, one
+// lane each). A buffer holds one plane of elements per channel: `top` zero elements, then rows of `pitch` elements,
+// then zeros again. The zeros are written once, when the arena is made, and stand for the padding of convolutions.
+//
+// A convolution reads every non-zero weight as (offset, weight): offset leads from an output position to the input
+// element under that tap. For one image the vectors run along the flattened plane, and taps left or right of the centre
+// are accumulated where they lie and shifted afterwards, once per tap column and not once per weight, so that every load
+// is aligned. For a block of images a vector is one element and nothing needs shifting.
+//
+// Plain C interface, no dependence on Python or PyTorch. Everything here trusts its caller, plan.py, which derives all
+// offsets from checked shapes.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, REGISTERS = 32;
+#elif defined(__AVX2__)
+constexpr int LANES = 8, REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, REGISTERS = 32;
+#else
+constexpr int LANES = 4, REGISTERS = 16;
+#endif
+
+#define EXPORT __attribute__((visibility("default")))
+#define INLINE inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+namespace {
+
+template <int L> struct Lanes {
+    typedef float vec __attribute__((vector_size(L * 4), aligned(4), may_alias));
+    typedef int32_t mask __attribute__((vector_size(L * 4), aligned(4), may_alias));
+};
+template <int L> using vec = typename Lanes<L>::vec;
+template <int L> using mask = typename Lanes<L>::mask;
+typedef vec<LANES> block;
+
+template <int L> INLINE vec<L> load(const float *p) { return *reinterpret_cast<const vec<L> *>(p); }
+template <int L> INLINE void store(float *p, vec<L> v) { *reinterpret_cast<vec<L> *>(p) = v; }
+template <int L> INLINE vec<L> both(vec<L> v, mask<L> m) { return (vec<L>)((mask<L>)v & m); }
+template <int L> INLINE mask<L> masks(const int32_t *p) { return *reinterpret_cast<const mask<L> *>(p); }
+
+}  // namespace
+
+extern "C" {
+
+struct Entry {
+    int32_t offset;
+    float weight;
+};
+
+struct Buffer {
+    int64_t at;  // first element of channel 0's rows, in elements from the arena's beginning
+    int32_t channels, height, width, pitch;
+    int64_t plane;  // elements from one channel to the next
+};
+
+enum Kind : int32_t { INPUT, OUTPUT, CONV, LINEAR, VIEWS, POOL, ADD, ACTIVATE, MEAN, COPY, SCALE };
+enum Act : int32_t { NONE, CLAMP, LEAKY, SILU, GELU, GELU_TANH, HARDSWISH, SIGMOID, HARDSIGMOID, TANH, ELU };
+
+struct Step {
+    int32_t kind, in, other, out;    // buffers; `other` is a second input (residual, scale) or -1
+    int32_t act;
+    float low, high;                 // of CLAMP; of LEAKY and ELU `low` is the slope
+    int32_t filters, width;          // CONV, LINEAR: filters, and how many of them share a list (1, 4; 0: few entries)
+    int32_t lanes, tile, tiles;      // CONV, one image: vectors of `lanes`, `tile` of them at a time
+    int32_t before, after;           // CONV, one image: how far the leftmost and rightmost taps are from the centre
+    int32_t stride, rows, columns;   // CONV, block: stride and tile; POOL: stride; VIEWS: stride
+    int32_t kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilate_h, dilate_w;  // POOL
+    int32_t average, count_pad;      // POOL: average instead of maximum, divided by the whole kernel
+    int32_t views, channel;          // VIEWS: how many; COPY: first channel to write; INPUT, OUTPUT: number of it
+    int32_t tokens, spare;           // INPUT, OUTPUT: the dense side is [column][channel], as tokens are
+    const int32_t *starts;           // CONV, LINEAR: where each list of entries begins
+    const void *entries;             // Entry, or offset and four weights
+    const float *bias;
+    const int32_t *up, *down, *valid;  // masks along a tile (up, down) and along the plane (valid; null: all valid)
+    const int32_t *taps;             // VIEWS: (dy, dx) of each; a tap outside the image is zero
+};
+
+struct Program {
+    const Buffer *buffers;
+    const Step *steps;
+    int32_t count, images;  // images: 1, or LANES for a block
+};
+
+// `whole` for one image; or `head` for each image of a block and then `tail` for the block, whose inputs are the last
+// `bounds` outputs of the head. Sizes are floats per image: of inputs, then bounds; of outputs, then bounds.
+struct Network {
+    const Program *whole, *head, *tail;
+    int32_t inputs, outputs, bounds, block;  // block: from so many images on, a block is quicker than one by one
+    const int64_t *input_sizes, *output_sizes;
+    int64_t floats[3];  // of the arenas of whole, head and tail; none may write into another's zeros
+};
+
+}  // extern "C"
+
+namespace {
+
+struct Entry4 {
+    int32_t offset;
+    float weight[4];
+};
+
+// ---- activations ---------------------------------------------------------------------------------------------------
+
+// Both keep a NaN that is their first argument.
+template <class V> INLINE V lowest(V a, V b) { return b < a ? b : a; }
+template <class V> INLINE V highest(V a, V b) { return b > a ? b : a; }
+
+// exp to about one unit in the last place: 2^n times a polynomial of the rest.
+template <int L> INLINE vec<L> exponential(vec<L> x) {
+    x = lowest(highest(x, vec<L>{} - 87.0f), vec<L>{} + 88.0f);
+    vec<L> n = x * 1.44269504088896341f;
+    n = (n + 12582912.0f) - 12582912.0f;  // to the nearest whole number
+    vec<L> r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vec<L> p = vec<L>{} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    mask<L> e = (__builtin_convertvector(n, mask<L>) + 127) << 23;
+    return p * (vec<L>)e;
+}
+template <int L> INLINE vec<L> sigmoid(vec<L> x) { return 1.0f / (1.0f + exponential<L>(-x)); }
+template <int L> INLINE vec<L> tanh_(vec<L> x) { return 2.0f * sigmoid<L>(2.0f * x) - 1.0f; }
+
+template <int L> INLINE vec<L> each(vec<L> x, float (*f)(float)) {
+    for (int i = 0; i < L; i++) x[i] = f(x[i]);
+    return x;
+}
+inline float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
+inline float expm1_(float x) { return expm1f(x); }
+
+template <int L> INLINE vec<L> activated(const Step &s, vec<L> x) {
+    const vec<L> zero{};
+    switch (s.act) {
+        case NONE: return x;
+        case CLAMP: return lowest(highest(x, zero + s.low), zero + s.high);
+        case LEAKY: return x > zero ? x : x * s.low;
+        case SILU: return x * sigmoid<L>(x);
+        case GELU: return each<L>(x, gelu);
+        case GELU_TANH: return 0.5f * x * (1.0f + tanh_<L>(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+        case HARDSWISH: return x * lowest(highest(x * (1.0f / 6) + 0.5f, zero), zero + 1.0f);
+        case SIGMOID: return sigmoid<L>(x);
+        case HARDSIGMOID: return lowest(highest(x * (1.0f / 6) + 0.5f, zero), zero + 1.0f);
+        case TANH: return tanh_<L>(x);
+        case ELU: return x > zero ? x : s.low * each<L>(x, expm1_);
+    }
+    return x;
+}
+
+// ---- convolution of one image --------------------------------------------------------------------------------------
+
+template <int L, int... I> INLINE vec<L> up_one(vec<L> before, vec<L> v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(before, v, (L - 1 + I)...);
+}
+template <int L, int... I> INLINE vec<L> down_one(vec<L> v, vec<L> after, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, after, (1 + I)...);
+}
+
+// Every element moves one place up (down) the tile; what would come from another row is masked away.
+template <int L, int T> INLINE void shift_up(vec<L> (&a)[T], const int32_t *m) {
+    const auto lanes = std::make_integer_sequence<int, L>();
+    UNROLL for (int t = T - 1; t > 0; t--) a[t] = both<L>(up_one<L>(a[t - 1], a[t], lanes), masks<L>(m + t * L));
+    a[0] = both<L>(up_one<L>(vec<L>{}, a[0], lanes), masks<L>(m));
+}
+template <int L, int T> INLINE void shift_down(vec<L> (&a)[T], const int32_t *m) {
+    const auto lanes = std::make_integer_sequence<int, L>();
+    UNROLL for (int t = 0; t < T - 1; t++) a[t] = both<L>(down_one<L>(a[t], a[t + 1], lanes), masks<L>(m + t * L));
+    a[T - 1] = both<L>(down_one<L>(a[T - 1], vec<L>{}, lanes), masks<L>(m + (T - 1) * L));
+}
+
+// F filters, T vectors each: acc[f] += weight[f] * input under the tap. Short tiles take several chains of additions,
+// because one addition waits four cycles for the one before it.
+template <int L, int T> INLINE void accumulate(vec<L> (&acc)[T], const float *in, const Entry *e, const Entry *end) {
+    constexpr int CHAINS = T >= 4 ? 1 : T >= 2 ? 2 : 4;
+    if constexpr (CHAINS > 1) {
+        if (end - e >= CHAINS) {
+            vec<L> more[CHAINS - 1][T] = {};
+            for (; end - e >= CHAINS; e += CHAINS) {
+                UNROLL for (int t = 0; t < T; t++) acc[t] += e[0].weight * load<L>(in + e[0].offset + t * L);
+                UNROLL for (int c = 1; c < CHAINS; c++)
+                    UNROLL for (int t = 0; t < T; t++) more[c - 1][t] += e[c].weight * load<L>(in + e[c].offset + t * L);
+            }
+            UNROLL for (int c = 0; c < CHAINS - 1; c++) UNROLL for (int t = 0; t < T; t++) acc[t] += more[c][t];
+        }
+    }
+    for (; e != end; e++) {
+        const float *p = in + e->offset;
+        UNROLL for (int t = 0; t < T; t++) acc[t] += e->weight * load<L>(p + t * L);
+    }
+}
+template <int L, int T> INLINE void accumulate(vec<L> (&acc)[4][T], const float *in, const Entry4 *e, const Entry4 *end) {
+    for (; e != end; e++) {
+        const float *p = in + e->offset;
+        UNROLL for (int t = 0; t < T; t++) {
+            const vec<L> x = load<L>(p + t * L);
+            UNROLL for (int f = 0; f < 4; f++) acc[f][t] += e->weight[f] * x;
+        }
+    }
+}
+
+template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], float bias, float *out, const float *other,
+                                           const int32_t *valid) {
+    UNROLL for (int t = 0; t < T; t++) acc[t] += bias;
+    if (other) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(other + t * L);
+    if (s.act == CLAMP) {
+        UNROLL for (int t = 0; t < T; t++) acc[t] = highest(acc[t], vec<L>{} + s.low);
+        if (s.high < std::numeric_limits<float>::infinity())
+            UNROLL for (int t = 0; t < T; t++) acc[t] = lowest(acc[t], vec<L>{} + s.high);
+    } else if (s.act != NONE) {
+        for (int t = 0; t < T; t++) acc[t] = activated<L>(s, acc[t]);
+    }
+    if (valid) UNROLL for (int t = 0; t < T; t++) acc[t] = both<L>(acc[t], masks<L>(valid + t * L));
+    UNROLL for (int t = 0; t < T; t++) store<L>(out + t * L, acc[t]);
+}
+
+struct Place {
+    const float *in, *other;
+    float *out;
+    int64_t plane, other_plane;
+};
+
+template <int L, int T> void conv_tile(const Step &s, const Place &at, const int32_t *valid) {
+    const Entry *entries = static_cast<const Entry *>(s.entries), *begin = entries + s.starts[0];
+    const int32_t *ends = s.starts + 1;
+    for (int f = 0; f < s.filters; f++) {
+        vec<L> acc[T] = {};
+        const Entry *first = begin;
+        for (int left = s.before; left > 0; left--) {
+            const Entry *end = entries + *ends++;
+            accumulate<L, T>(acc, at.in, begin, end);
+            if (end != first) shift_up<L, T>(acc, s.up);  // nothing to shift before the first entry
+            begin = end;
+        }
+        const Entry *centre = entries + *ends++, *last = s.after ? entries + ends[s.after - 1] : centre;
+        if (last == centre) {
+            accumulate<L, T>(acc, at.in, begin, centre);
+        } else {
+            alignas(64) float saved[T * L];
+            const bool left = first != begin;
+            UNROLL for (int t = 0; t < T; t++) store<L>(saved + t * L, acc[t]);
+            if (left) UNROLL for (int t = 0; t < T; t++) acc[t] = vec<L>{};
+            const Entry *from = centre;
+            for (int right = 0; right < s.after; right++) {
+                const Entry *end = entries + ends[right];
+                accumulate<L, T>(acc, at.in, from, end);
+                if (end != centre) shift_down<L, T>(acc, s.down);
+                from = end;
+            }
+            if (left) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(saved + t * L);
+            accumulate<L, T>(acc, at.in, begin, centre);
+        }
+        begin = last;
+        ends += s.after;
+        finish<L, T>(s, acc, s.bias[f], at.out + f * at.plane, at.other ? at.other + f * at.other_plane : nullptr, valid);
+    }
+}
+
+// Where few weights are left, one column off the centre at most: shifting sums would cost more than loads that are not
+// aligned, `shift` elements beside, without what lies in another row.
+template <int L, int T> INLINE void accumulate_beside(vec<L> (&acc)[T], const float *in, const Entry *e, const Entry *end,
+                                                      int shift, const int32_t *m) {
+    for (; e != end; e++) {
+        const float *p = in + e->offset + shift;
+        UNROLL for (int t = 0; t < T; t++) acc[t] += e->weight * both<L>(load<L>(p + t * L), masks<L>(m + t * L));
+    }
+}
+template <int L, int T> void conv_tile_few(const Step &s, const Place &at, const int32_t *valid) {
+    const Entry *entries = static_cast<const Entry *>(s.entries), *begin = entries + s.starts[0];
+    const int32_t *ends = s.starts + 1;
+    for (int f = 0; f < s.filters; f++) {
+        vec<L> acc[T];
+        UNROLL for (int t = 0; t < T; t++) acc[t] = vec<L>{};
+        if (s.before) {
+            const Entry *end = entries + *ends++;
+            accumulate_beside<L, T>(acc, at.in, begin, end, -1, s.up);
+            begin = end;
+        }
+        const Entry *end = entries + *ends++;
+        accumulate<L, T>(acc, at.in, begin, end);
+        begin = end;
+        if (s.after) {
+            end = entries + *ends++;
+            accumulate_beside<L, T>(acc, at.in, begin, end, 1, s.down);
+            begin = end;
+        }
+        finish<L, T>(s, acc, s.bias[f], at.out + f * at.plane, at.other ? at.other + f * at.other_plane : nullptr, valid);
+    }
+}
+
+template <int L, int T> void conv_tile4(const Step &s, const Place &at, const int32_t *valid) {
+    const Entry4 *entries = static_cast<const Entry4 *>(s.entries), *begin = entries + s.starts[0];
+    const int32_t *ends = s.starts + 1;
+    for (int f = 0; f < s.filters; f += 4) {
+        vec<L> acc[4][T] = {};
+        for (int left = s.before; left >= 0; left--) {
+            const Entry4 *end = entries + *ends++;
+            accumulate<L, T>(acc, at.in, begin, end);
+            if (left) UNROLL for (int i = 0; i < 4; i++) shift_up<L, T>(acc[i], s.up);
+            begin = end;
+        }
+        if (s.after) {
+            alignas(64) float saved[4 * T * L];
+            UNROLL for (int i = 0; i < 4; i++) UNROLL for (int t = 0; t < T; t++) {
+                store<L>(saved + (i * T + t) * L, acc[i][t]);
+                acc[i][t] = vec<L>{};
+            }
+            for (int right = 0; right < s.after; right++) {
+                const Entry4 *end = entries + *ends++;
+                accumulate<L, T>(acc, at.in, begin, end);
+                UNROLL for (int i = 0; i < 4; i++) shift_down<L, T>(acc[i], s.down);
+                begin = end;
+            }
+            UNROLL for (int i = 0; i < 4; i++)
+                UNROLL for (int t = 0; t < T; t++) acc[i][t] += load<L>(saved + (i * T + t) * L);
+        }
+        for (int i = 0; i < std::min(4, s.filters - f); i++)
+            finish<L, T>(s, acc[i], s.bias[f + i], at.out + (f + i) * at.plane,
+                         at.other ? at.other + (f + i) * at.other_plane : nullptr, valid);
+    }
+}
+
+typedef void (*Tile)(const Step &, const Place &, const int32_t *);
+constexpr int WIDEST = 16, WIDEST4 = REGISTERS == 32 ? 6 : 2;
+
+template <int L, int T> Tile find_tile(int tile, int width) {
+    if constexpr (T == 0) {
+        return nullptr;
+    } else {
+        if (tile != T) return find_tile<L, T - 1>(tile, width);
+        if (width == 0) return conv_tile_few<L, T>;
+        if (width == 1) return conv_tile<L, T>;
+        if constexpr (T <= WIDEST4) return conv_tile4<L, T>;
+        return nullptr;
+    }
+}
+Tile find_tile(const Step &s) {
+    if (s.lanes == LANES) return find_tile<LANES, WIDEST>(s.tile, s.width);
+    if constexpr (LANES > 8)
+        if (s.lanes == 8) return find_tile<8, WIDEST>(s.tile, s.width);
+    if constexpr (LANES > 4)
+        if (s.lanes == 4) return find_tile<4, 4>(s.tile, s.width);
+    return nullptr;
+}
+
+void conv(const Step &s, const Buffer *b, float *arena) {
+    const Buffer &in = b[s.in], &out = b[s.out];
+    const Tile run = find_tile(s);
+    const int step = s.lanes * s.tile;
+    for (int t = 0; t < s.tiles; t++) {
+        const int64_t p = int64_t(t) * step;
+        Place at{arena + in.at + p, s.other < 0 ? nullptr : arena + b[s.other].at + p, arena + out.at + p, out.plane,
+                 s.other < 0 ? 0 : b[s.other].plane};
+        run(s, at, s.valid ? s.valid + p : nullptr);
+    }
+}
+
+// ---- convolution of a block of images ------------------------------------------------------------------------------
+
+template <int R, int C> INLINE void conv_piece(const Step &s, const float *in, const Entry *e, const Entry *end, float *out,
+                                               const float *other, float bias, int64_t in_row, int64_t out_row,
+                                               int64_t other_row) {
+    block acc[R][C];
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) acc[r][c] = block{} + bias;
+    const int64_t along = int64_t(s.stride) * LANES, down = s.stride * in_row * LANES;
+    if constexpr (R * C < 4) {
+        block more[R][C] = {};
+        for (; end - e >= 2; e += 2) {
+            const float *p = in + int64_t(e[0].offset) * LANES, *q = in + int64_t(e[1].offset) * LANES;
+            UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) {
+                acc[r][c] += e[0].weight * load<LANES>(p + r * down + c * along);
+                more[r][c] += e[1].weight * load<LANES>(q + r * down + c * along);
+            }
+        }
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) acc[r][c] += more[r][c];
+    }
+    for (; e != end; e++) {
+        const float *p = in + int64_t(e->offset) * LANES;
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int c = 0; c < C; c++) acc[r][c] += e->weight * load<LANES>(p + r * down + c * along);
+    }
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) {
+            if (other) acc[r][c] += load<LANES>(other + (r * other_row + c) * LANES);
+            store<LANES>(out + (r * out_row + c) * LANES, activated<LANES>(s, acc[r][c]));
+        }
+}
+
+// The same for four filters, each input loaded once.
+template <int R, int C> INLINE void conv_piece4(const Step &s, const float *in, const Entry4 *e, const Entry4 *end,
+                                                float *out, const float *other, const float *bias, int filters,
+                                                int64_t in_row, int64_t out_row, int64_t other_row, int64_t out_plane,
+                                                int64_t other_plane) {
+    block acc[4][R][C] = {};
+    const int64_t along = int64_t(s.stride) * LANES, down = s.stride * in_row * LANES;
+    for (; e != end; e++) {
+        const float *p = in + int64_t(e->offset) * LANES;
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) {
+            const block x = load<LANES>(p + r * down + c * along);
+            UNROLL for (int f = 0; f < 4; f++) acc[f][r][c] += e->weight[f] * x;
+        }
+    }
+    for (int f = 0; f < filters; f++)
+        for (int r = 0; r < R; r++)
+            for (int c = 0; c < C; c++) {
+                block sum = acc[f][r][c] + bias[f];
+                if (other) sum += load<LANES>(other + (f * other_plane + r * other_row + c) * LANES);
+                store<LANES>(out + (f * out_plane + r * out_row + c) * LANES, activated<LANES>(s, sum));
+            }
+}
+
+// A piece of the map: R rows and C columns from here on.
+struct Here {
+    const float *in, *other;
+    float *out;
+    int64_t in_row, out_row, other_row, out_plane, other_plane;
+};
+typedef void (*Piece)(const Step &, const Here &);
+template <int R, int C> void piece(const Step &s, const Here &at) {
+    for (int f = 0; f < s.filters; f += s.width) {
+        const int32_t *range = s.starts + f / s.width;
+        float *out = at.out + f * at.out_plane * LANES;
+        const float *other = at.other ? at.other + f * at.other_plane * LANES : nullptr;
+        if (s.width == 1) {
+            const Entry *e = static_cast<const Entry *>(s.entries);
+            conv_piece<R, C>(s, at.in, e + range[0], e + range[1], out, other, s.bias[f], at.in_row, at.out_row,
+                             at.other_row);
+        } else if constexpr (R * C * 4 <= REGISTERS - 8) {
+            const Entry4 *e = static_cast<const Entry4 *>(s.entries);
+            conv_piece4<R, C>(s, at.in, e + range[0], e + range[1], out, other, s.bias + f, std::min(4, s.filters - f),
+                              at.in_row, at.out_row, at.other_row, at.out_plane, at.other_plane);
+        }
+    }
+}
+constexpr int MOST = REGISTERS == 32 ? 16 : 8;
+template <int R> Piece find_columns(int c) {
+    if constexpr (R * 4 <= MOST) if (c == 4) return piece<R, 4>;
+    if constexpr (R * 3 <= MOST) if (c == 3) return piece<R, 3>;
+    if constexpr (R * 2 <= MOST) if (c == 2) return piece<R, 2>;
+    return piece<R, 1>;
+}
+Piece find_piece(int r, int c) {
+    switch (r) {
+        case 4: return find_columns<4>(c);
+        case 3: return find_columns<3>(c);
+        case 2: return find_columns<2>(c);
+    }
+    return find_columns<1>(c);
+}
+
+void conv_block(const Step &s, const Buffer *b, float *arena) {
+    const Buffer &in = b[s.in], &out = b[s.out], &other = b[s.other < 0 ? s.out : s.other];
+    for (int y = 0; y < out.height; y += s.rows)
+        for (int x = 0; x < out.width; x += s.columns) {
+            const Here at{arena + (in.at + int64_t(y) * s.stride * in.pitch + x * s.stride) * LANES,
+                          s.other < 0 ? nullptr : arena + (other.at + int64_t(y) * other.pitch + x) * LANES,
+                          arena + (out.at + int64_t(y) * out.pitch + x) * LANES, in.pitch, out.pitch, other.pitch,
+                          out.plane, other.plane};
+            find_piece(std::min(s.rows, out.height - y), std::min(s.columns, out.width - x))(s, at);
+        }
+}
+
+// ---- everything else, on elements of either kind -------------------------------------------------------------------
+
+template <class E> INLINE E active(const Step &s, E x);
+template <> INLINE float active<float>(const Step &s, float x) { return activated<4>(s, vec<4>{x})[0]; }
+template <> INLINE block active<block>(const Step &s, block x) { return activated<LANES>(s, x); }
+
+template <class E> void linear(const Step &s, const Buffer *b, E *arena) {
+    const E *in = arena + b[s.in].at;
+    const Entry *entries = static_cast<const Entry *>(s.entries);
+    for (int f = 0; f < s.filters; f++) {
+        const Entry *e = entries + s.starts[f], *end = entries + s.starts[f + 1];
+        E acc[4] = {E{} + s.bias[f]};
+        for (; end - e >= 4; e += 4)
+            UNROLL for (int i = 0; i < 4; i++) acc[i] += e[i].weight * in[e[i].offset];
+        for (; e != end; e++) acc[0] += e->weight * in[e->offset];
+        E sum = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+        if (s.other >= 0) sum += arena[b[s.other].at + f * b[s.other].plane];
+        arena[b[s.out].at + f * b[s.out].plane] = active<E>(s, sum);
+    }
+}
+
+// With stride 2 and all four views, rows are taken apart into even and odd elements, W at a time.
+template <int W, int... I> INLINE void apart(const float *source, float *even, float *odd,
+                                             std::integer_sequence<int, I...>) {
+    const vec<W> first = load<W>(source), last = load<W>(source + W);
+    store<W>(even, __builtin_shufflevector(first, last, (2 * I)...));
+    store<W>(odd, __builtin_shufflevector(first, last, (2 * I + 1)...));
+}
+template <int W> void quarters(const Buffer &in, const Buffer &out, float *arena) {
+    for (int c = 0; c < in.channels; c++)
+        for (int y = 0; y < in.height; y++) {
+            const float *source = arena + in.at + c * in.plane + int64_t(y) * in.pitch;
+            float *even = arena + out.at + (int64_t(c) * 4 + y % 2 * 2) * out.plane + int64_t(y / 2) * out.pitch;
+            for (int x = 0; x < out.width; x += W)
+                apart<W>(source + 2 * x, even + x, even + out.plane + x, std::make_integer_sequence<int, W>());
+        }
+}
+bool all_quarters(const Step &s, const Buffer &in, const Buffer &out) {
+    const int32_t *t = s.taps;
+    return s.stride == 2 && s.views == 4 && 2 * out.width == in.width && out.width % 4 == 0 && !t[0] && !t[1] && !t[2] &&
+           t[3] == 1 && t[4] == 1 && !t[5] && t[6] == 1 && t[7] == 1;
+}
+
+template <class E> void views(const Step &s, const Buffer *b, E *arena) {
+    const Buffer &in = b[s.in], &out = b[s.out];
+    if constexpr (std::is_same_v<E, float>)
+        if (all_quarters(s, in, out)) {
+            if (LANES >= 16 && out.width % 16 == 0) return quarters<16>(in, out, arena);
+            if (LANES >= 8 && out.width % 8 == 0) return quarters<8>(in, out, arena);
+            return quarters<4>(in, out, arena);
+        }
+    for (int c = 0; c < in.channels; c++)
+        for (int v = 0; v < s.views; v++) {
+            const int dy = s.taps[2 * v], dx = s.taps[2 * v + 1];
+            // Columns whose source lies in the image; the others stay zero.
+            const int first = std::max(0, (-dx + s.stride - 1) / s.stride);
+            const int last = std::min(out.width, (in.width - dx + s.stride - 1) / s.stride);
+            for (int y = 0; y < out.height; y++) {
+                const int sy = y * s.stride + dy;
+                if (sy < 0 || sy >= in.height) continue;
+                const E *source = arena + in.at + c * in.plane + int64_t(sy) * in.pitch + dx;
+                E *target = arena + out.at + (int64_t(c) * s.views + v) * out.plane + int64_t(y) * out.pitch;
+                if (s.stride == 1)
+                    for (int x = first; x < last; x++) target[x] = source[x];
+                else
+                    for (int x = first; x < last; x++) target[x] = source[x * s.stride];
+            }
+        }
+}
+
+// 2 x 2 maximum with stride 2, the commonest pooling, on rows of `in` at a and below; W > 0 fixes the width.
+template <class E, int W> INLINE void halve_row(const E *a, const E *below, E *target, int width) {
+    for (int x = 0; x < (W ? W : width); x++)
+        target[x] = highest<E>(highest<E>(a[2 * x], below[2 * x]), highest<E>(a[2 * x + 1], below[2 * x + 1]));
+}
+template <int L, int... I> INLINE void halve_vector(const float *a, const float *below, float *target,
+                                                   std::integer_sequence<int, I...>) {
+    const vec<L> first = highest(load<L>(a), load<L>(below)), second = highest(load<L>(a + L), load<L>(below + L));
+    const vec<L> even = __builtin_shufflevector(first, second, (2 * I)...);
+    store<L>(target, highest(even, __builtin_shufflevector(first, second, (2 * I + 1)...)));
+}
+template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *arena) {
+    for (int c = 0; c < out.channels; c++)
+        for (int y = 0; y < out.height; y++) {
+            const E *a = arena + in.at + c * in.plane + int64_t(2 * y) * in.pitch, *below = a + in.pitch;
+            E *target = arena + out.at + c * out.plane + int64_t(y) * out.pitch;
+            int x = 0;
+            if constexpr (std::is_same_v<E, float> && !W)
+                for (; x + 8 <= out.width; x += 8)
+                    halve_vector<8>(a + 2 * x, below + 2 * x, target + x, std::make_integer_sequence<int, 8>());
+            halve_row<E, W>(a + 2 * x, below + 2 * x, target + x, out.width - x);
+        }
+}
+
+template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
+    const Buffer &in = b[s.in], &out = b[s.out];
+    if (!s.average && s.kernel_h == 2 && s.kernel_w == 2 && s.stride_h == 2 && s.stride_w == 2 && !s.pad_h && !s.pad_w &&
+        s.dilate_h == 1 && s.dilate_w == 1 && s.act == NONE && 2 * out.height <= in.height && 2 * out.width <= in.width)
+        switch (out.width) {
+            case 1: return halve<E, 1>(in, out, arena);
+            case 2: return halve<E, 2>(in, out, arena);
+            case 4: return halve<E, 4>(in, out, arena);
+            default: return halve<E, 0>(in, out, arena);
+        }
+    const float least = -std::numeric_limits<float>::infinity();
+    for (int c = 0; c < out.channels; c++)
+        for (int y = 0; y < out.height; y++)
+            for (int x = 0; x < out.width; x++) {
+                const E *plane = arena + in.at + c * in.plane;
+                E value = E{} + (s.average ? 0.0f : least);
+                int seen = 0;
+                for (int ky = 0; ky < s.kernel_h; ky++)
+                    for (int kx = 0; kx < s.kernel_w; kx++) {
+                        const int sy = y * s.stride_h - s.pad_h + ky * s.dilate_h;
+                        const int sx = x * s.stride_w - s.pad_w + kx * s.dilate_w;
+                        // A window that hangs over the padded border (ceil_mode) counts only what is in it.
+                        if (sy < in.height + s.pad_h && sx < in.width + s.pad_w) seen += s.count_pad;
+                        if (sy < 0 || sx < 0 || sy >= in.height || sx >= in.width) continue;
+                        const E here = plane[int64_t(sy) * in.pitch + sx];
+                        if (s.average) value += here;
+                        else value = here > value ? here : value;
+                        seen += !s.count_pad;
+                    }
+                if (s.average) value = value / float(seen);
+                arena[out.at + c * out.plane + int64_t(y) * out.pitch + x] = active<E>(s, value);
+            }
+}
+
+// out = act(in [+ other]); with SCALE, in times a factor per channel; COPY puts in's channels behind others.
+template <class E> void pointwise(const Step &s, const Buffer *b, E *arena) {
+    const Buffer &in = b[s.in], &out = b[s.out];
+    for (int c = 0; c < in.channels; c++)
+        for (int y = 0; y < in.height; y++) {
+            const E *source = arena + in.at + c * in.plane + int64_t(y) * in.pitch;
+            E *target = arena + out.at + (c + s.channel) * out.plane + int64_t(y) * out.pitch;
+            if (s.kind == ADD) {
+                const E *other = arena + b[s.other].at + c * b[s.other].plane + int64_t(y) * b[s.other].pitch;
+                for (int x = 0; x < in.width; x++) target[x] = active<E>(s, source[x] + other[x]);
+            } else if (s.kind == SCALE) {
+                const E factor = arena[b[s.other].at + c * b[s.other].plane];
+                for (int x = 0; x < in.width; x++) target[x] = active<E>(s, source[x] * factor);
+            } else {
+                for (int x = 0; x < in.width; x++) target[x] = active<E>(s, source[x]);
+            }
+        }
+}
+
+template <class E> void mean(const Step &s, const Buffer *b, E *arena) {
+    const Buffer &in = b[s.in], &out = b[s.out];
+    const float count = float(in.height) * float(in.width);
+    for (int c = 0; c < in.channels; c++) {
+        E sum{};
+        for (int y = 0; y < in.height; y++) {
+            const E *row = arena + in.at + c * in.plane + int64_t(y) * in.pitch;
+            E parts[4] = {};
+            int x = 0;
+            for (; x + 4 <= in.width; x += 4)
+                UNROLL for (int i = 0; i < 4; i++) parts[i] += row[x + i];
+            for (; x < in.width; x++) parts[0] += row[x];
+            sum += (parts[0] + parts[1]) + (parts[2] + parts[3]);
+        }
+        arena[out.at + c * out.plane] = active<E>(s, sum / count);
+    }
+}
+
+// Dense values of one image, and the planes' elements; `step` floats lie between an element and the next.
+template <int STEP> void read_in(const Step &s, const Buffer &in, const float *image, float *arena) {
+    const int64_t along = s.tokens ? in.channels : 1, down = s.tokens ? 1 : int64_t(in.height) * in.width;
+    for (int c = 0; c < in.channels; c++)
+        for (int y = 0; y < in.height; y++) {
+            const float *source = image + c * down + int64_t(y) * in.width;
+            float *target = arena + (in.at + c * in.plane + int64_t(y) * in.pitch) * STEP;
+            for (int x = 0; x < in.width; x++) target[x * STEP] = source[x * along];
+        }
+}
+template <int STEP> void write_out(const Step &s, const Buffer &out, const float *arena, float *image) {
+    const int64_t along = s.tokens ? out.channels : 1, down = s.tokens ? 1 : int64_t(out.height) * out.width;
+    for (int c = 0; c < out.channels; c++)
+        for (int y = 0; y < out.height; y++) {
+            const float *source = arena + (out.at + c * out.plane + int64_t(y) * out.pitch) * STEP;
+            float *target = image + c * down + int64_t(y) * out.width;
+            for (int x = 0; x < out.width; x++) target[x * along] = source[x * STEP];
+        }
+}
+
+template <class E> void general(const Step &s, const Buffer *b, E *arena) {
+    switch (s.kind) {
+        case LINEAR: return linear<E>(s, b, arena);
+        case VIEWS: return views<E>(s, b, arena);
+        case POOL: return pool<E>(s, b, arena);
+        case MEAN: return mean<E>(s, b, arena);
+        default: return pointwise<E>(s, b, arena);
+    }
+}
+
+int64_t elements(const Buffer &b) { return int64_t(b.channels) * b.height * b.width; }
+
+// `given` and `wanted` hold a pointer for each number of an INPUT or OUTPUT step, to the first image's values.
+void pass(const Program &p, float *arena, const float *const *given, float *const *wanted, int64_t count) {
+    for (int32_t i = 0; i < p.count; i++) {
+        const Step &s = p.steps[i];
+        if (s.kind == INPUT) {
+            const Buffer &b = p.buffers[s.out];
+            for (int64_t k = 0; k < count; k++)
+                if (p.images == 1) read_in<1>(s, b, given[s.channel] + k * elements(b), arena);
+                else read_in<LANES>(s, b, given[s.channel] + k * elements(b), arena + k);
+        } else if (s.kind == OUTPUT) {
+            const Buffer &b = p.buffers[s.in];
+            for (int64_t k = 0; k < count; k++)
+                if (p.images == 1) write_out<1>(s, b, arena, wanted[s.channel] + k * elements(b));
+                else write_out<LANES>(s, b, arena + k, wanted[s.channel] + k * elements(b));
+        } else if (s.kind == CONV) {
+            if (p.images == 1) conv(s, p.buffers, arena);
+            else conv_block(s, p.buffers, arena);
+        } else if (p.images == 1) {
+            general<float>(s, p.buffers, arena);
+        } else {
+            general<block>(s, p.buffers, reinterpret_cast<block *>(arena));
+        }
+    }
+}
+
+// The images from `first` to `last`, in blocks as far as that is quicker.
+void work(const Network &n, const float *const *given, float *const *wanted, int64_t first, int64_t last, float *arena) {
+    float *const early = arena + n.floats[0], *const late = early + n.floats[1], *const bounds = late + n.floats[2];
+    std::vector<const float *> in(n.inputs + n.bounds);
+    std::vector<float *> out(n.outputs + n.bounds);
+    float *at = bounds;
+    for (int32_t i = 0; i < n.bounds; i++) {
+        in[n.inputs + i] = at;
+        at += n.input_sizes[n.inputs + i] * LANES;
+    }
+    while (first < last) {
+        const int64_t count = std::min<int64_t>(last - first, LANES);
+        const bool block = n.tail && count >= n.block;
+        for (int64_t k = 0; k < (block ? count : 1); k++) {
+            for (int32_t i = 0; i < n.inputs; i++) in[i] = given[i] + (first + k) * n.input_sizes[i];
+            for (int32_t i = 0; i < n.outputs; i++) out[i] = wanted[i] + (first + k) * n.output_sizes[i];
+            for (int32_t i = 0; i < n.bounds; i++)
+                out[n.outputs + i] = const_cast<float *>(in[n.inputs + i]) + k * n.output_sizes[n.outputs + i];
+            pass(block ? *n.head : *n.whole, block ? early : arena, in.data(), out.data(), 1);
+        }
+        if (block) {
+            for (int32_t i = 0; i < n.inputs; i++) in[i] = given[i] + first * n.input_sizes[i];
+            for (int32_t i = 0; i < n.outputs; i++) out[i] = wanted[i] + first * n.output_sizes[i];
+            pass(*n.tail, late, in.data(), out.data(), count);
+        }
+        first += block ? count : 1;
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+EXPORT int32_t harp_lanes() { return LANES; }
+EXPORT int32_t harp_registers() { return REGISTERS; }
+// A caller compares this with its own idea of the structures.
+EXPORT int64_t harp_sizes() {
+    return sizeof(Buffer) + 1000 * (sizeof(Step) + 1000 * (sizeof(Program) + 1000 * int64_t(sizeof(Network))));
+}
+
+// All images, shared out to threads in whole blocks. `given` and `wanted` hold dense values [image][...]; every thread
+// has an arena, of zeros at first, for the three programs and the bounds of a block, which stays its own between calls.
+EXPORT void harp_run(const Network *n, const float *const *given, float *const *wanted, int64_t images, int32_t threads,
+              float *const *arenas) {
+    const int64_t blocks = (images + LANES - 1) / LANES;
+    threads = int32_t(std::max<int64_t>(1, std::min<int64_t>(threads, n->tail ? blocks : images)));
+    std::vector<std::thread> others;
+    for (int32_t t = 1; t <= threads; t++) {
+        // In whole blocks where there are blocks, so that no more of them are ragged than must be.
+        const int64_t unit = n->tail ? LANES : 1, units = n->tail ? blocks : images;
+        const int64_t first = std::min(images, units * (t - 1) / threads * unit);
+        const int64_t last = std::min(images, units * t / threads * unit);
+        if (t == threads) work(*n, given, wanted, first, last, arenas[t - 1]);
+        else others.emplace_back(work, std::cref(*n), given, wanted, first, last, arenas[t - 1]);
+    }
+    for (std::thread &other : others) other.join();
+}
+
+}  // extern "C"

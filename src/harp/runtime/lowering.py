@@ -1,0 +1,236 @@
+"""Nodes of a graph as layers of the engine, where the engine knows them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harp.graph import Graph, Node, Ref, Sparse
+from harp.graph.shapes import propagated
+from harp.runtime.acts import ACTS
+from harp.runtime.layers import Kind, Layer, Shape, Window
+
+# A layer, and the form in which it takes and makes each value; None where the engine knows none.
+Lowered = tuple[Layer, dict[str, str]] | None
+
+# Operators that change no number, only how the dense tensor is described.
+PLAIN = {"clone", "alias", "contiguous", "detach"}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How the engine holds a value: `map` [n, c, h, w], `vector` [n, c] or `tokens` [..., c], c planes each."""
+
+    form: str
+    shape: Shape
+
+
+class Lowering:
+    """Answers, node by node, which layer of the engine does the same; None where there is none."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.batch = 2 if graph.batch is None else graph.batch
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in graph.tensors.items()}
+        self.shapes[graph.input] = (self.batch, *graph.shape)
+        for name, value in propagated(graph, self.batch):
+            if isinstance(value, Tensor) and value.dtype == torch.float32:
+                self.shapes[name] = tuple(value.shape)
+        self.constants: dict[str, Tensor | Sparse] = dict(graph.tensors)
+
+    def spec(self, name: str, form: str | None = None) -> Spec | None:
+        """The value as the engine would hold it, in the form asked for, else in that its rank suggests."""
+        shape = self.shapes.get(name)
+        if not shape or 0 in shape or name in self.graph.tensors:
+            return None
+        form = form or {4: "map", 2: "vector"}.get(len(shape), "tokens")
+        if form == "tokens":
+            rows = math.prod(shape[:-1])
+            return Spec(form, (shape[-1], 1, rows // self.batch)) if rows % self.batch == 0 else None
+        if shape[0] != self.batch or len(shape) != {"map": 4, "vector": 2}[form]:
+            return None
+        return Spec(form, (shape[1], *shape[2:]) if form == "map" else (shape[1], 1, 1))  # type: ignore[arg-type]
+
+    def lower(self, node: Node, forms: Mapping[str, str]) -> Lowered:
+        """The layer, and the form in which it takes and makes each value; `forms` holds those that are settled."""
+        if node.op in ACTS or node.op in ("add.Tensor", "mul.Tensor", "sub.Tensor", "div.Tensor"):
+            known = [forms[name] for name in node.refs() if name in forms]
+            return self._pointwise(node, known[0] if known else None)
+        makers = {
+            "conv2d": self._conv2d,
+            "linear": self._linear,
+            "batch_norm": self._batch_norm,
+            "max_pool2d": self._max_pool2d,
+            "avg_pool2d": self._avg_pool2d,
+            "adaptive_avg_pool2d": self._adaptive_avg_pool2d,
+            "mean.dim": self._mean,
+            "cat": self._cat,
+        }
+        return makers[node.op](node) if node.op in makers else None
+
+    def _dtype(self, name: str) -> torch.dtype:
+        tensor = self.graph.tensors[name]
+        return tensor.values.dtype if isinstance(tensor, Sparse) else tensor.dtype
+
+    def _made(self, kind: Kind, node: Node, inputs: tuple[str, ...], form: str, **fields: Any) -> Lowered:
+        specs = {name: self.spec(name, form) for name in inputs}
+        out = self.spec(node.name, fields.pop("out", form))
+        if out is None or None in specs.values():
+            return None
+        layer = Layer(kind, node.name, inputs, out.shape, **fields)
+        return layer, {**dict.fromkeys(inputs, form), node.name: out.form}
+
+    def _weighted(self, name: Any) -> bool:
+        return isinstance(name, Ref) and name.name in self.graph.tensors and self._dtype(name.name) == torch.float32
+
+    def _conv2d(self, node: Node) -> Lowered:
+        x, weight, bias, stride, padding, dilation, groups = node.args
+        if not self._weighted(weight) or not (bias is None or self._weighted(bias)):
+            return None
+        kernel = tuple(self.graph.tensors[weight.name].shape)[2:]
+        window = Window(*(_pair(v) for v in (kernel, stride, padding, dilation)))
+        if window.stride[0] != window.stride[1]:
+            return None
+        names = {"weight": weight.name, "bias": bias.name if bias else ""}
+        return self._made("conv", node, (x.name,), "map", window=window, groups=groups, **names)
+
+    def _linear(self, node: Node) -> Lowered:
+        x, weight, bias = node.args
+        if not self._weighted(weight) or not (bias is None or self._weighted(bias)):
+            return None
+        form = "vector" if len(self.shapes.get(x.name) or ()) == 2 else "tokens"
+        names = {"weight": weight.name, "bias": bias.name if bias else ""}
+        return self._made("linear" if form == "vector" else "conv", node, (x.name,), form, **names)
+
+    def _batch_norm(self, node: Node) -> Lowered:
+        x, gamma, beta, mean, var, _, _, eps, _ = node.args
+        if len(self.shapes.get(x.name) or ()) != 4 or not all(t is None or self._weighted(t) for t in node.args[1:5]):
+            return None
+        scale = torch.rsqrt(self.graph.tensor(var.name).double() + eps)
+        scale = scale * self.graph.tensor(gamma.name).double() if gamma else scale
+        shift = -self.graph.tensor(mean.name).double() * scale
+        shift = shift + self.graph.tensor(beta.name).double() if beta else shift
+        return self._affine(node, x.name, scale, shift, "map")
+
+    def _affine(self, node: Node, x: str, scale: Tensor, shift: Tensor, form: str) -> Lowered:
+        """Every channel times a number plus a number, as a convolution of one weight per channel."""
+        made = self._made("conv", node, (x,), form)
+        if made is None:
+            return None
+        channels = made[0].shape[0]
+        self.constants[f"{node.name}#scale"] = scale.expand(channels).float().view(-1, 1, 1, 1).contiguous()
+        self.constants[f"{node.name}#shift"] = shift.expand(channels).float().contiguous()
+        layer = replace(made[0], groups=channels, weight=f"{node.name}#scale", bias=f"{node.name}#shift")
+        return layer, made[1]
+
+    def _pointwise(self, node: Node, form: str | None) -> Lowered:
+        refs = [a for a in node.args if isinstance(a, Ref)]
+        specs = [self.spec(ref.name, form) for ref in refs]
+        if node.op in ACTS:
+            act = ACTS[node.op](node.args)
+            return self._made("activate", node, (refs[0].name,), specs[0].form, act=act) if specs[0] and act else None
+        values = [spec for spec in specs if spec is not None]
+        if len(values) == 2 and len(refs) == 2:
+            return self._two(node, refs, values)
+        return self._with_constant(node, values[0].form) if len(values) == 1 else None
+
+    def _two(self, node: Node, refs: list[Ref], specs: list[Spec]) -> Lowered:
+        names = tuple(ref.name for ref in refs)
+        first, second = specs
+        if first.form != second.form:
+            return None
+        if node.op == "add.Tensor" and first == second and node.args[2] == 1 and names[0] != names[1]:
+            return self._made("add", node, names, first.form)
+        if node.op == "mul.Tensor" and first.form == "map" and first.shape[0] == second.shape[0] and first != second:
+            for a, b, spec in ((0, 1, second), (1, 0, first)):
+                if spec.shape[1:] == (1, 1):
+                    return self._made("scale", node, (names[a], names[b]), "map")
+        return None
+
+    def _with_constant(self, node: Node, form: str) -> Lowered:
+        """x op c or c op x where c has one number for all or one for each channel."""
+        x, c = node.args[:2]
+        swapped = isinstance(x, Ref) and x.name in self.graph.tensors
+        x, c = (c, x) if swapped else (x, c)
+        out, given = self.shapes[node.name], self.shapes.get(x.name)
+        if out is None or out != given or (node.op == "div.Tensor" and swapped):
+            return None
+        constant = self._constant(c, len(out), form)
+        if constant is None:
+            return None
+        alpha = node.args[2] if len(node.args) > 2 else 1
+        one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        scale, shift = {
+            "add.Tensor": (one * (alpha if swapped else 1), constant * (1 if swapped else alpha)),
+            "sub.Tensor": (-one * alpha, constant) if swapped else (one, -constant * alpha),
+            "mul.Tensor": (constant, zero),
+            "div.Tensor": (1 / constant, zero),
+        }[node.op]
+        return self._affine(node, x.name, scale, shift, form)
+
+    def _constant(self, c: Any, rank: int, form: str) -> Tensor | None:
+        if isinstance(c, int | float) and not isinstance(c, bool):
+            return torch.tensor([float(c)], dtype=torch.float64)
+        if not self._weighted(c):
+            return None
+        tensor = self.graph.tensor(c.name).double()
+        shape = (1,) * (rank - tensor.ndim) + tuple(tensor.shape)
+        axis = 1 if form in ("map", "vector") else rank - 1
+        return tensor.reshape(-1) if len(shape) == rank and tensor.numel() == shape[axis] else None
+
+    def _max_pool2d(self, node: Node) -> Lowered:
+        x, kernel, stride, padding, dilation, _ = node.args
+        window = Window(_pair(kernel), _pair(stride or kernel), _pair(padding), _pair(dilation))
+        return self._made("pool", node, (x.name,), "map", window=window)
+
+    def _avg_pool2d(self, node: Node) -> Lowered:
+        x, kernel, stride, padding, _, count_pad, divisor = node.args
+        window = Window(_pair(kernel), _pair(stride or kernel), _pair(padding))
+        if divisor is not None:
+            return None
+        return self._made("pool", node, (x.name,), "map", window=window, average=True, count_pad=count_pad)
+
+    def _adaptive_avg_pool2d(self, node: Node) -> Lowered:
+        x = node.args[0]
+        given, wanted = self.spec(x.name, "map"), self.spec(node.name, "map")
+        if given is None or wanted is None:
+            return None
+        if wanted.shape[1:] == (1, 1):
+            return self._made("mean", node, (x.name,), "map")
+        if any(a % b for a, b in zip(given.shape[1:], wanted.shape[1:], strict=True)):
+            return None
+        kernel = (given.shape[1] // wanted.shape[1], given.shape[2] // wanted.shape[2])
+        return self._made("pool", node, (x.name,), "map", window=Window(kernel, kernel), average=True)
+
+    def _mean(self, node: Node) -> Lowered:
+        if node.args[3] is not None or not node.args[1]:
+            return None
+        x, dims, keep, _ = node.args
+        if {dim % 4 for dim in dims} != {2, 3} or len(self.shapes.get(x.name) or ()) != 4:
+            return None
+        return self._made("mean", node, (x.name,), "map", out="map" if keep else "vector")
+
+    def _cat(self, node: Node) -> Lowered:
+        parts, dim = node.args
+        if dim % 4 != 1 or not all(isinstance(part, Ref) for part in parts):
+            return None
+        return self._made("cat", node, tuple(part.name for part in parts), "map")
+
+    def flattened(self, node: Node) -> str | None:
+        """The value that this node only describes anew: [n, c, h, w] as [n, c h w], or not at all."""
+        name = node.args[0].name if node.args and isinstance(node.args[0], Ref) else ""
+        given, made = self.shapes.get(name), self.shapes.get(node.name)
+        same = node.op == "adaptive_avg_pool2d" and given == made
+        if not same and node.op not in {"flatten.using_ints", "view", "reshape", *PLAIN}:
+            return None
+        if given is None or made is None or name in self.graph.tensors or given[0] != made[0] != 0:
+            return None
+        return name if made in (given, (given[0], math.prod(given[1:]))) else None
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values if len(values) == 2 else (values[0], values[0])

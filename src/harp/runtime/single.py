@@ -1,0 +1,176 @@
+"""Layers as steps for one image at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from harp.graph import Sparse
+from harp.runtime.convolutions import Reading, reading
+from harp.runtime.layers import Layer, Shape
+from harp.runtime.lowering import Spec
+from harp.runtime.memory import Planes
+from harp.runtime.program import Compiled, Steps, act_fields
+from harp.runtime.taps import Taps
+from harp.runtime.tiling import Machine, linear_cost, pitch_of
+
+
+class Ends:
+    """Values that enter and leave a program, by name, and the number each has there."""
+
+    def __init__(self, inputs: Mapping[str, int], outputs: Sequence[tuple[str, int]], specs: Mapping[str, Spec]):
+        self.inputs, self.outputs, self.specs = inputs, outputs, specs
+
+    def tokens(self, name: str) -> bool:
+        """Whether its dense form is [..., channels]."""
+        return self.specs[name].form == "tokens"
+
+
+class Single:
+    """What each layer does on one image: how it reads, and what that costs."""
+
+    def __init__(self, layers: Sequence[Layer], taps: Mapping[str, Taps], given: Mapping[str, Shape], machine: Machine):
+        self.layers, self.taps, self.machine = layers, taps, machine
+        self.shapes: dict[str, Shape] = {**given, **{layer.name: layer.shape for layer in layers}}
+        self.ways: dict[str, Reading] = {}
+        self.costs: dict[str, float] = {}
+        for layer in layers:
+            self.costs[layer.name] = self._cost(layer)
+
+    def _cost(self, layer: Layer) -> float:
+        taps = self.taps.get(layer.name)
+        if taps is None:
+            return 0.0  # the same for a block, as far as it matters
+        if is_linear(layer):
+            return linear_cost(len(taps.value), taps.filters)
+        way = reading(taps, self.shapes[layer.inputs[0]], layer.shape, layer.window, self.machine)
+        self.ways[layer.name] = way
+        return way.tiling.cost
+
+    def planes(self, shape: Shape) -> Planes:
+        """Planes of a value of that shape."""
+        return Planes(*shape, pitch_of(shape[1], shape[2], self.machine))
+
+    def program(self, layers: Sequence[Layer], ends: Ends, biases: Mapping[str, Any]) -> Compiled:
+        """These of the layers, between values that enter and leave."""
+        steps = Steps(images=1)
+        for name in [*ends.inputs, *(layer.name for layer in layers)]:
+            steps.planes[name] = self.planes(self.shapes[name])
+        for layer in layers:
+            self._room(steps, layer)
+        for name, number in ends.inputs.items():
+            steps.add("input", name, channel=number, tokens=ends.tokens(name))
+        for layer in layers:
+            self._emit(steps, layer, biases)
+        for name, number in ends.outputs:
+            steps.add("output", "", (name,), channel=number, tokens=ends.tokens(name))
+        return steps.done()
+
+    def _room(self, steps: Steps, layer: Layer) -> None:
+        way = self.ways.get(layer.name)
+        if way is None:
+            return
+        source = steps.planes[layer.inputs[0]]
+        if way.stride:
+            shape = (source.channels * len(way.views), -(-source.height // way.stride), layer.shape[2])
+            pitch = steps.planes[layer.name].pitch
+            source = Planes(*shape, pitch, tag=(way.stride, way.views, self.shapes[layer.inputs[0]]))
+            steps.planes[_views(layer)] = source
+        below = layer.shape[1] - source.height + int(way.row.max())
+        source.reach(max(0, -int(way.row.min())), max(0, below))
+        target = steps.planes[layer.name]
+        target.span = max(target.span, way.tiling.span)
+        steps.slack = max(steps.slack, way.tiling.span + (abs(way.row).max() + 2) * source.pitch + 64)
+
+    def _emit(self, steps: Steps, layer: Layer, biases: Mapping[str, Any]) -> None:
+        if is_linear(layer):
+            emit_linear(steps, layer, self.taps[layer.name], self.shapes[layer.inputs[0]], biases[layer.name])
+        elif layer.kind == "conv":
+            self._conv(steps, layer, biases[layer.name])
+        else:
+            emit_other(steps, layer)
+
+    def _conv(self, steps: Steps, layer: Layer, bias: Any) -> None:
+        taps, way = self.taps[layer.name], self.ways[layer.name]
+        name = layer.inputs[0]
+        if way.stride:
+            where = np.array(way.views, np.int32)
+            steps.add("views", _views(layer), (name,), stride=way.stride, views=len(way.views), taps=where)
+            name = _views(layer)
+        source, target, tiling = steps.planes[name], steps.planes[layer.name], way.tiling
+        view = taps.channel * max(1, len(way.views)) + way.view[taps.y, taps.x]
+        offset = view * source.plane + way.row[taps.y, taps.x] * source.pitch
+        lists = taps.quads if tiling.width == 4 else taps.entries
+        starts, entries = lists(offset, way.column(taps), way.columns)
+        column = np.arange(tiling.lanes * tiling.tile) % target.pitch
+        masks = {"up": _mask(column != 0), "down": _mask(column != target.pitch - 1)}
+        place = np.arange(tiling.span)
+        inside = (place % target.pitch < layer.shape[2]) & (place < layer.shape[1] * target.pitch)
+        if not inside.all():
+            masks["valid"] = _mask(inside)
+        if tiling.width == 4:
+            bias = np.concatenate([bias, np.zeros(-len(bias) % 4, np.float32)])
+        numbers = {"filters": taps.filters, "width": tiling.width, "lanes": tiling.lanes, "tile": tiling.tile}
+        reach = {"tiles": tiling.tiles, "before": way.before, "after": way.after}
+        arrays = {"starts": starts, "entries": entries, "bias": bias, **masks}
+        steps.add("conv", layer.name, (name, *layer.inputs[1:]), **numbers, **reach, **arrays, **act_fields(layer))
+
+
+def _mask(which: Any) -> Any:
+    return np.where(which, np.int32(-1), np.int32(0)).astype(np.int32)
+
+
+def _views(layer: Layer) -> str:
+    return f"{layer.name}#views"
+
+
+def is_linear(layer: Layer) -> bool:
+    """Whether each output is one number, a sum over numbers whose places are known."""
+    return layer.kind == "linear" or (layer.kind == "conv" and layer.shape[1:] == (1, 1))
+
+
+def emit_linear(steps: Steps, layer: Layer, taps: Taps, given: Shape, bias: Any) -> None:
+    """One list of entries per output, taps outside of the image left out."""
+    source = steps.planes[layer.inputs[0]]
+    if layer.kind == "linear":
+        channel, rest = np.divmod(taps.channel, given[1] * given[2])
+        y, x = np.divmod(rest, given[2])
+    else:
+        window = layer.window
+        channel = taps.channel
+        y = taps.y * window.dilation[0] - window.padding[0]
+        x = taps.x * window.dilation[1] - window.padding[1]
+    inside = (y >= 0) & (y < given[1]) & (x >= 0) & (x < given[2])
+    offset = channel * source.plane + y * source.pitch + x
+    none = np.zeros(1, np.int64)
+    kept = Taps(taps.filters, taps.filter[inside], channel[inside], none, none, taps.value[inside], taps.size)
+    starts, entries = kept.entries(offset[inside], none, 1)
+    arrays = {"starts": starts, "entries": entries, "bias": bias}
+    steps.add("linear", layer.name, layer.inputs, filters=taps.filters, **arrays, **act_fields(layer))
+
+
+def emit_other(steps: Steps, layer: Layer) -> None:
+    """Everything without weights."""
+    act = act_fields(layer)
+    if layer.kind == "pool":
+        w = layer.window
+        numbers = {"kernel_h": w.kernel[0], "kernel_w": w.kernel[1], "pad_h": w.padding[0], "pad_w": w.padding[1]}
+        more = {"stride_h": w.stride[0], "stride_w": w.stride[1], "dilate_h": w.dilation[0], "dilate_w": w.dilation[1]}
+        how = {"average": int(layer.average), "count_pad": int(layer.count_pad)}
+        steps.add("pool", layer.name, layer.inputs, **numbers, **more, **how, **act)
+    elif layer.kind == "cat":
+        channel = 0
+        for name in layer.inputs:
+            steps.add("copy", layer.name, (name,), channel=channel, **act)
+            channel += steps.planes[name].channels
+    else:
+        steps.add(layer.kind, layer.name, layer.inputs, **act)
+
+
+def bias_of(layer: Layer, constants: Mapping[str, Tensor | Sparse], filters: int) -> Any:
+    """A layer's bias, zeros where it has none."""
+    if not layer.bias:
+        return np.zeros(filters, np.float32)
+    bias = constants[layer.bias]
+    return np.ascontiguousarray((bias.dense() if isinstance(bias, Sparse) else bias).detach().numpy(), np.float32)

@@ -1,0 +1,84 @@
+"""Which non-zero weight meets which element of the planes: the lists of entries that the engine walks along."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harp.graph import Sparse
+from harp.runtime.layers import Window
+
+Ints = NDArray[np.int64]
+ONE = np.dtype([("offset", np.int32), ("weight", np.float32)])
+FOUR = np.dtype([("offset", np.int32), ("weight", np.float32, (4,))])
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The non-zeros of a layer's weight: filter, input channel, tap (vertical, horizontal) and value of each."""
+
+    filters: int
+    filter: Ints
+    channel: Ints
+    y: Ints
+    x: Ints
+    value: NDArray[np.float32]
+    size: int
+
+    @staticmethod
+    def of(weight: Tensor | Sparse, window: Window, groups: int = 1) -> "Taps":
+        """Of a weight [out, in / groups, kh, kw] (or [out, in]), in the order they are stored."""
+        sparse = weight if isinstance(weight, Sparse) else _nonzero(weight)
+        filters, width = sparse.shape[:2]
+        kh, kw = window.kernel
+        rest, x = np.divmod(sparse.index.numpy(), kw) if kw > 1 else (sparse.index.numpy(), np.zeros(1, np.int64))
+        rest, y = np.divmod(rest, kh) if kh > 1 else (rest, np.zeros(1, np.int64))
+        filter_, channel = np.divmod(rest, width)
+        if groups > 1:
+            channel = channel + filter_ // (filters // groups) * width
+        y, x = np.broadcast_to(y, filter_.shape), np.broadcast_to(x, filter_.shape)
+        return Taps(filters, filter_, channel, y, x, sparse.values.numpy(), math.prod(sparse.shape))
+
+    def entries(self, offset: Ints, column: Ints, columns: int) -> tuple[NDArray[np.int32], NDArray[np.void]]:
+        """Where each list begins, and the entries: one list for each filter and each of its `columns`.
+
+        Odd filters are walked backwards, so that what the last filter has read is still in the first cache.
+        """
+        group = self.filter * columns + column
+        order = np.arange(len(group))
+        order = np.argsort((group << 32) + np.where(self.filter % 2, len(group) - order, order))
+        entries = np.empty(len(order), ONE)
+        entries["offset"], entries["weight"] = offset[order], self.value[order]
+        return _starts(group, self.filters * columns), entries
+
+    def quads(self, offset: Ints, column: Ints, columns: int) -> tuple[NDArray[np.int32], NDArray[np.void]]:
+        """As `entries`, with lists for four filters at a time; a weight that a filter lacks is zero."""
+        group = self.filter // 4 * columns + column
+        low = int(offset.min(initial=0))
+        key, place = np.unique((group << 32) + (offset - low), return_inverse=True)
+        entries = np.zeros(len(key), FOUR)
+        entries["offset"] = (key & 0xFFFFFFFF) + low
+        entries["weight"][place, self.filter % 4] = self.value
+        return _starts(key >> 32, -(-self.filters // 4) * columns), entries
+
+    @cached_property
+    def quad_count(self) -> int:
+        """How many entries `quads` would have, counted only where they may be worth it."""
+        if 4 * len(self.value) < self.size:
+            return 4 * len(self.value)
+        key = ((self.filter // 4 * (self.channel.max(initial=0) + 1) + self.channel) * 64 + self.y) * 64 + self.x
+        return len(np.unique(key))
+
+
+def _nonzero(weight: Tensor) -> Sparse:
+    """A mask's product leaves negative zeros, which count for nothing here."""
+    flat = weight.detach().contiguous().view(-1)
+    index = flat.nonzero().view(-1)
+    return Sparse(tuple(weight.shape), index, flat[index])
+
+
+def _starts(group: Ints, groups: int) -> NDArray[np.int32]:
+    return np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))]).astype(np.int32)

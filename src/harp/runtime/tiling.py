@@ -1,0 +1,122 @@
+"""How a plane is laid out and walked along, chosen by what it would cost.
+
+Costs are in processor cycles. Their constants were fitted to measurements of engine.cpp (docs/results, runtime): they
+only rank plans, so a machine on which they are off runs a slower plan, never a wrong one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Per list of entries; per entry; per vector (of 64 bytes) and entry where the first cache serves, and what it costs
+# more where the second does; per vector and filter, to finish it; to shift a sum; to load beside the centre and mask.
+LIST, ENTRY, NEAR, FAR, FINISH, SHIFT, BESIDE = 9.0, 1.2, 1.0, 0.7, 5.2, 2.2, 0.63
+CACHE = 32 * 1024
+SMALL = 16  # elements of a plane that is walked along in one go
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the compiled engine has: floats in a vector, and vector registers."""
+
+    lanes: int
+    registers: int
+
+    def widths(self) -> tuple[int, ...]:
+        """The vector widths there are kernels for."""
+        return tuple(lanes for lanes in (16, 8, 4) if lanes <= self.lanes)
+
+    def most(self, lanes: int, width: int) -> int:
+        """The longest tile, in vectors, there is a kernel for."""
+        if lanes == 4 < self.lanes:
+            return 4 if width < 4 else min(4, self.quads)
+        return 16 if width < 4 else self.quads
+
+    @property
+    def quads(self) -> int:
+        """The longest tile of the kernels for four filters."""
+        return 6 if self.registers == 32 else 2
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """`tiles` tiles of `tile` vectors of `lanes`, for `width` filters at a time."""
+
+    lanes: int
+    tile: int
+    tiles: int
+    width: int
+    cost: float
+
+    @property
+    def span(self) -> int:
+        """Elements of a plane that are written, counted from its first."""
+        return self.lanes * self.tile * self.tiles
+
+
+def ceil_to(value: int, unit: int) -> int:
+    """The next multiple of `unit`."""
+    return -(-value // unit) * unit
+
+
+def pitch_of(height: int, width: int, machine: Machine) -> int:
+    """Elements from one row of a plane to the next: rows begin where vectors do, unless a plane is very small."""
+    if height * width <= SMALL:
+        return width
+    return ceil_to(width, machine.lanes if height == 1 else min(8, machine.lanes))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A convolution's work on a plane: filters, lists and entries of all filters, alone or by fours, and its reach."""
+
+    filters: int
+    columns: int
+    entries: int
+    quads: int
+    beside: int  # entries in other columns than the centre
+    aside: int  # how many columns off the centre they are at most
+    channels: int
+    reach: int  # rows that a tile reads beyond its own
+
+
+def tilings(height: int, pitch: int, work: Work, machine: Machine, shifts: bool) -> Iterator[Tiling]:
+    """All ways to walk along the plane; where columns are shifted, a tile holds whole rows or the whole plane."""
+    size = height * pitch
+    for lanes in machine.widths():
+        for width in (0, 1, 4) if work.aside == 1 else (1, 4):
+            for tile in range(1, machine.most(lanes, width) + 1):
+                span = lanes * tile
+                if shifts and span % pitch and span < size:
+                    continue
+                tiles = -(-size // span)
+                yield Tiling(lanes, tile, tiles, width, _cost(lanes, tile, tiles, width, pitch, work))
+
+
+def _cost(lanes: int, tile: int, tiles: int, width: int, pitch: int, work: Work) -> float:
+    footprint = 4 * work.channels * (lanes * tile + work.reach * pitch)
+    load = NEAR + FAR * min(1.0, max(0.0, (footprint - CACHE) / (2 * CACHE)))
+    vector = max(0.3, lanes * 4 / 64) * tile
+    lists = work.filters * (LIST + FINISH * vector)
+    if width == 4:
+        shifts = work.filters * (work.columns - 1)
+        return tiles * (lists + shifts * SHIFT * vector + work.quads * (ENTRY + 4 * NEAR * vector))
+    if width == 0:
+        return tiles * (lists + work.entries * (ENTRY + load * vector) + work.beside * BESIDE * vector)
+    shifts = min(work.filters * (work.columns - 1), work.beside)
+    return tiles * (lists + shifts * (LIST / 4 + SHIFT * vector) + work.entries * (ENTRY + load * vector))
+
+
+def best(height: int, pitch: int, work: Work, machine: Machine, shifts: bool) -> Tiling | None:
+    """The cheapest of them; None where the kernels' tiles hold no whole row."""
+    return min(tilings(height, pitch, work, machine, shifts), key=lambda tiling: tiling.cost, default=None)
+
+
+def block_cost(pixels: int, piece: int, entries: int, filters: int, lanes: int, width: int = 1) -> float:
+    """Cycles per image of a convolution on a block of images, `piece` pixels and `width` filters at a time."""
+    load = NEAR + FAR if width == 1 else 4 * NEAR
+    return -(-pixels // piece) * (filters * (LIST + FINISH * piece) + entries * (ENTRY + piece * load)) / lanes
+
+
+def linear_cost(entries: int, filters: int) -> float:
+    """Cycles of a linear layer on one image."""
+    return filters * 2 * LIST + entries * ENTRY
