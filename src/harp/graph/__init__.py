@@ -1,5 +1,8 @@
 """Networks as operator graphs, which need no Python class to be kept, rewritten or run."""
 
+from harp.graph.capture import capture
+from harp.graph.check import check
+from harp.graph.interpret import Interpreter, run
 from harp.graph.ir import Graph, Node, Ref, Sparse, Value
 
-__all__ = ["Graph", "Node", "Ref", "Sparse", "Value"]
+__all__ = ["Graph", "Interpreter", "Node", "Ref", "Sparse", "Value", "capture", "check", "run"]

@@ -1,0 +1,107 @@
+"""Whether a graph that came from a file may be run: names, operators, arguments, sizes."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harp.errors import HarpError
+from harp.graph.interpret import carry_out, steps
+from harp.graph.ir import Graph, Node, Sparse
+from harp.graph.operators import FIXED, fits, operator
+
+# Elements that one value may have for one image: at least 2**24 (64 MB in float32), and 256 times the image's. A layer
+# of 64 channels at full size is 21 times its picture, WideResNet-28-10's 53 times.
+VALUE, GROWTH = 2**24, 256
+# Elements of all tensors together, dense: at least 2**25, and 2**14 times what is stored (99.99 % sparse is 2**13.3).
+TENSORS, SPARSITY = 2**25, 2**14
+NODES = 100_000
+
+
+def check(graph: Graph) -> None:
+    """Passes a graph that can be run safely; nothing is computed with its numbers.
+
+    Names are unique and read only after they were made, operators are among `harp.graph.operators`, arguments are what
+    the operator's schema asks for, every value has a size within reason, and [n, *shape] gives [n, classes]. Raises
+    `HarpError` that names the node otherwise.
+    """
+    _check_tensors(graph)
+    made = _check_names(graph)
+    for node in graph.nodes:
+        _check_arguments(node, made)
+    if made.get(graph.output) != "Tensor":
+        raise HarpError(f"the graph's output {graph.output!r} is no tensor that it makes")
+    _check_sizes(graph)
+
+
+def _check_tensors(graph: Graph) -> None:
+    for name, tensor in graph.tensors.items():
+        if isinstance(tensor, Sparse):
+            _check_sparse(name, tensor)
+    stored = sum(t.values.numel() if isinstance(t, Sparse) else t.numel() for t in graph.tensors.values())
+    dense = sum(math.prod(tensor.shape) for tensor in graph.tensors.values())
+    if dense > max(TENSORS, SPARSITY * stored):
+        raise HarpError(f"the graph's tensors have {dense} elements for {stored} stored ones; that is not believable")
+
+
+def _check_sparse(name: str, tensor: Sparse) -> None:
+    size = math.prod(tensor.shape)
+    index = tensor.index
+    right = index.ndim == tensor.values.ndim == 1 and len(index) == len(tensor.values) and index.dtype == torch.int64
+    if not right or not all(type(length) is int and length >= 0 for length in tensor.shape):
+        raise HarpError(f"the sparse tensor {name!r} is not one: expected int64 positions, as many values, a shape")
+    if len(index) and (index[0] < 0 or index[-1] >= size or bool((index.diff() <= 0).any())):
+        raise HarpError(f"the sparse tensor {name!r} has positions that do not ascend within its {size} elements")
+
+
+def _check_names(graph: Graph) -> dict[str, str]:
+    """What kind of value each name stands for, once each name is known to be unique and made before it is read."""
+    if len(graph.nodes) > NODES:
+        raise HarpError(f"the graph has {len(graph.nodes)} nodes; expected at most {NODES}")
+    made = dict.fromkeys((graph.input, *graph.tensors), "Tensor")
+    if graph.input in graph.tensors:
+        raise HarpError(f"the graph's input and a tensor are both called {graph.input!r}")
+    for node in graph.nodes:
+        missing = [name for name in node.refs() if name not in made]
+        if missing:
+            raise HarpError(f"node {node.name!r} reads {missing[0]!r}, which nothing before it makes")
+        if node.name in made:
+            raise HarpError(f"two values of the graph are called {node.name!r}")
+        made[node.name] = operator(node.op).kind
+    return made
+
+
+def _check_arguments(node: Node, made: dict[str, str]) -> None:
+    parameters = operator(node.op).parameters
+    if len(node.args) != len(parameters):
+        raise HarpError(f"node {node.name!r}: {node.op} takes {len(parameters)} arguments, not {len(node.args)}")
+    for value, parameter in zip(node.args, parameters, strict=True):
+        right = fits(value, parameter.kind, made)
+        if not right or value != FIXED.get((node.op, parameter.name), value):
+            raise HarpError(
+                f"node {node.name!r}: {node.op} takes no {str(value)[:80]} for {parameter.name} ({parameter.kind})"
+            )
+
+
+def _check_sizes(graph: Graph) -> None:
+    """Runs the graph on tensors that have shapes and no contents."""
+    image, batch = tuple(graph.shape), 1 if graph.batch is None else graph.batch
+    if not all(type(size) is int and 0 < size < 2**31 for size in (*image, batch)):
+        raise HarpError(f"the graph takes images of shape {list(image)}, {batch} at once; expected sizes above 0")
+    limit = max(VALUE, GROWTH * math.prod(image)) * batch
+    values: dict[str, Any] = {name: _blank(t) for name, t in graph.tensors.items()}
+    values[graph.input] = torch.empty((batch, *image), device="meta")
+    for step in steps(graph, torch.device("meta")):
+        value = values[step.name] = carry_out(step, values)
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(part, Tensor) and part.numel() > limit:
+                raise HarpError(f"node {step.name!r} would make {part.numel()} elements; expected at most {limit}")
+    logits = values[graph.output]
+    if logits.ndim != 2 or len(logits) != batch or not logits.is_floating_point():
+        raise HarpError(f"the graph gives {logits.dtype} {list(logits.shape)}; expected logits [{batch}, classes]")
+
+
+def _blank(tensor: Tensor | Sparse) -> Tensor:
+    dtype = tensor.values.dtype if isinstance(tensor, Sparse) else tensor.dtype
+    return torch.empty(torch.Size(tensor.shape), dtype=dtype, device="meta")

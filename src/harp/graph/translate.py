@@ -1,0 +1,167 @@
+"""An exported program as a graph: names of the state, arguments by schema, steps without effect gone."""
+
+import operator as python
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harp.errors import HarpError
+from harp.graph.ir import Graph, Node, Ref, Value
+from harp.graph.normal import SINGLE, normal
+from harp.graph.operators import CONSTANTS, OPERATORS, Parameter, operator
+
+_ASSERTS = ("_assert", "sym_constrain_range")
+_SAME = {"alias", "detach", "lift_fresh_copy", "lift_fresh", "dropout", "feature_dropout", "alpha_dropout"}
+_COPIES = {"clone", "_to_copy", "to.dtype"}
+_SIZES = {
+    python.add: "int_add",
+    python.sub: "int_sub",
+    python.mul: "int_mul",
+    python.floordiv: "int_floordiv",
+    python.mod: "int_mod",
+    python.neg: "int_neg",
+    python.getitem: "getitem",
+}
+_TEXT = {value: name for name, value in CONSTANTS.items()}
+
+
+def translate(program: Any, shape: tuple[int, ...], batch: int | None) -> Graph:
+    """The graph of a `torch.export.ExportedProgram` without decompositions, for images [n, *shape].
+
+    Raises `HarpError` as `capture` does.
+    """
+    return _Translation(program).graph(shape, batch)
+
+
+class _Translation:
+    def __init__(self, program: Any):
+        self.program = program
+        self.signature = program.graph_signature
+        self.values: dict[str, Value] = {}  # by name in the program
+        self.tensors: dict[str, Tensor] = {}
+        self.nodes: list[Node] = []
+        self.taken: set[str] = set()
+
+    def graph(self, shape: tuple[int, ...], batch: int | None) -> Graph:
+        image, output = self._image(), self._output()
+        self._name_tensors()
+        self.values[image] = Ref(self._free(image))
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self._step(node)
+        last = self.values[output]
+        if not isinstance(last, Ref) or last.name in self.tensors:
+            raise HarpError("the network's logits do not depend on its images")
+        return Graph(self.values[image].name, shape, tuple(self.nodes), last.name, self.tensors, batch).pruned()
+
+    def _image(self) -> str:
+        names = tuple(self.signature.user_inputs)
+        if len(names) != 1 or not isinstance(names[0], str):
+            raise HarpError(f"the network takes {len(names)} inputs; expected one, the images")
+        return names[0]
+
+    def _output(self) -> str:
+        changed = [*self.signature.buffers_to_mutate.values(), *self.signature.user_inputs_to_mutate.values()]
+        if changed:
+            raise HarpError(f"the network changes {changed[0]} in eval mode; expected one that only computes logits")
+        (results,) = (node.args[0] for node in self.program.graph.nodes if node.op == "output")
+        if len(results) != 1 or not isinstance(results[0], torch.fx.Node):
+            raise HarpError(
+                f"the network returns {len(results)} values; expected logits, which harp.models.Logits picks"
+            )
+        shape = tuple(results[0].meta["val"].shape)
+        if len(shape) != 2:
+            raise HarpError(f"the network returns a tensor of {len(shape)} dimensions; expected logits [n, classes]")
+        return str(results[0].name)
+
+    def _name_tensors(self) -> None:
+        state = {**self.program.state_dict, **self.program.constants}
+        first: dict[Any, str] = {}
+        for place, name in {
+            **self.signature.inputs_to_parameters,
+            **self.signature.inputs_to_buffers,
+            **self.signature.inputs_to_lifted_tensor_constants,
+        }.items():
+            tensor = state[name]
+            # A tied tensor is one storage read in one way, under two names.
+            key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()) if tensor.numel() else name
+            kept = first.setdefault(key, name)
+            self.tensors[kept] = tensor.detach().cpu().contiguous()
+            self.values[place] = Ref(kept)
+        self.taken = {*self.tensors}
+
+    def _free(self, name: str) -> str:
+        free, count = name, 0
+        while free in self.taken:
+            count += 1
+            free = f"{name}.{count}"
+        self.taken.add(free)
+        return free
+
+    def _step(self, node: Any) -> None:
+        name = _operator_name(node.target)
+        if name.startswith(_ASSERTS) or not node.users:
+            return
+        if _without_effect(node, name):
+            self.values[node.name] = self._value(node.args[0])
+            return
+        given = self._given(node, name)
+        name, given = normal(name, given, node)
+        if name not in OPERATORS:
+            raise HarpError(f"{_place(node)} uses {name}, an operator that no graph may use")
+        args = tuple(self._argument(given, parameter) for parameter in operator(name).parameters)
+        made = Node(self._free(node.name), name, args)
+        self.nodes.append(made)
+        self.values[node.name] = Ref(made.name)
+
+    def _given(self, node: Any, name: str) -> dict[str, Value]:
+        """Arguments by the names in the schema, as far as they were given."""
+        schema = getattr(node.target, "_schema", None)
+        if schema is None and name not in OPERATORS:
+            raise HarpError(f"{_place(node)} uses {name}, an operator that no graph may use")
+        names = [p.name for p in (schema.arguments if schema else operator(name).parameters)]
+        given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+        return {key: self._value(value) for key, value in given.items()}
+
+    def _argument(self, given: dict[str, Value], parameter: Parameter) -> Value:
+        value = given.get(parameter.name, parameter.default)
+        if "Device" in parameter.kind or parameter.name == "pin_memory":
+            return None
+        return (value,) if "List[" in parameter.kind and not isinstance(value, tuple | None) else value
+
+    def _value(self, value: Any) -> Value:
+        if isinstance(value, torch.fx.Node):
+            return self.values[value.name]
+        if isinstance(value, list | tuple):
+            return tuple(map(self._value, value))
+        if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
+            return _TEXT.get(value, str(value))
+        return value
+
+
+def _operator_name(target: Any) -> str:
+    if target in _SIZES:
+        return _SIZES[target]
+    name = str(target)
+    return name.removeprefix("aten.").removesuffix(".default")
+
+
+def _without_effect(node: Any, name: str) -> bool:
+    """Whether the value is that of the first argument: the same numbers in the same layout."""
+    if name in _SAME:
+        return True
+    if name == "getitem":
+        return node.args[1] == 0 and _operator_name(node.args[0].target) in SINGLE
+    if name not in _COPIES:
+        return False
+    before, after = node.args[0].meta["val"], node.meta["val"]
+    return bool(before.dtype == after.dtype and before.stride() == after.stride())
+
+
+def _place(node: Any) -> str:
+    """The module whose forward took this step."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1][:2] if stack else ("", "the network")
+    kind = getattr(kind, "__name__", str(kind)).rpartition(".")[2]
+    return f"{path or 'the network'} ({kind})"
