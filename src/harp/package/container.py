@@ -142,20 +142,28 @@ def _spans(header: Mapping[str, Any], start: int, size: int) -> dict[str, tuple[
     for name, value in header.items():
         if name not in _KINDS:
             raise HarpError(f"its header has an unknown section, {short(name)}")
-        entry = record(value, f"the section {name}", _ENTRY)
-        begin, end = (*whole(entry["data_offsets"], f"offsets of {name}", 0, size), -1, -1)[:2]
-        length, width = end - begin, _width(name)
-        if start + begin != at or length <= 0 or start + end > size or at % width or entry["dtype"] != _KINDS[name]:
-            raise HarpError(f"its section {name} does not lie where it should, or is of the wrong kind")
-        if entry["shape"] != [length // width] or length % width:
-            raise HarpError(f"its section {name} is not {short(entry['shape'])} numbers long")
-        spans[name] = (at, start + end)
-        at = start + end
-    if at != size or list(spans)[-1:] != ["seal"] or spans["seal"] != (size - SEAL, size):
-        raise HarpError(
-            f"it is {size:,} bytes long, but its header describes {at:,}, or lacks the seal; is it cut short?"
-        )
+        end = start + _end(name, value, at - start)
+        if at % _width(name):
+            raise HarpError(f"its section {name} does not begin at a multiple of its numbers' size")
+        spans[name] = (at, end)
+        at = end
+    if at != size:
+        raise HarpError(f"it is {size:,} bytes long, but its header describes {at:,}; is it cut short?")
+    if list(spans)[-1:] != ["seal"] or spans["seal"][0] != size - SEAL:
+        raise HarpError(f"its last section is not a seal of {SEAL} bytes")
     return spans
+
+
+def _end(name: str, value: Any, begin: int) -> int:
+    """Where the section ends that has to begin at `begin`."""
+    entry = record(value, f"the section {name}", _ENTRY)
+    offsets = whole(entry["data_offsets"], f"the offsets of {name}", 0, 2**62)
+    if len(offsets) != 2 or offsets[0] != begin or offsets[1] <= begin or entry["dtype"] != _KINDS[name]:
+        raise HarpError(f"its section {name} does not lie where it should, or is of the wrong kind")
+    count, rest = divmod(offsets[1] - begin, _width(name))
+    if rest or whole(entry["shape"], f"the shape of {name}", 0, 2**62) != (count,):
+        raise HarpError(f"its section {name} is not {short(entry['shape'])} numbers long")
+    return offsets[1]
 
 
 def _width(name: str) -> int:

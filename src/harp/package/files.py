@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from harp.errors import HarpError
-from harp.graph import Graph
+from harp.graph import Graph, check
 from harp.package.codec import Writer, encode
 from harp.package.container import Contents, load, pack
 from harp.package.document import Document, document_of, document_value, tensors_of
@@ -34,6 +34,7 @@ def write(path: str | PathLike[str], graph: Graph, manifest: Manifest, values: s
     channel) round the float32 weights of convolutions and linear layers, and nothing else. The same arguments give the
     same bytes. Raises `HarpError` for a graph or a manifest that the format cannot hold.
     """
+    check(graph)
     lossy, axes, writer = precision(values), output_axes(graph), Writer()
     tensors = graph.tensors.items()
     entries = [encode(name, tensor, writer, lossy, axes.get(name)) for name, tensor in tensors]
@@ -54,11 +55,9 @@ def read(path: str | PathLike[str]) -> Package:
     with _named(path):
         contents = load(Path(path))
         _refuse(contents.faults())
-        document = document_of(contents)
-        tensors, faults = tensors_of(contents, document)
+        package, faults = _package(contents)
         _refuse(faults)
-        graph = replace(document.graph, tensors=tensors)
-        return Package(graph, document.manifest, contents.seal)
+        return package
 
 
 def sizes(path: str | PathLike[str]) -> Sizes:
@@ -77,12 +76,19 @@ def check_file(path: str | PathLike[str]) -> tuple[str, ...]:
     try:
         contents = load(Path(path))
         faults = contents.faults()
-        if not faults:
-            document = document_of(contents)
-            faults = tensors_of(contents, document)[1]
-        return tuple(faults)
+        return tuple(faults or _package(contents)[1])
     except HarpError as error:
         return (str(error),)
+
+
+def _package(contents: Contents) -> tuple[Package, list[str]]:
+    """The package, and what is wrong with its tensors; only without such faults is its graph a checked one."""
+    document = document_of(contents)
+    tensors, faults = tensors_of(contents, document)
+    graph = replace(document.graph, tensors=tensors)
+    if not faults:
+        check(graph)
+    return Package(graph, document.manifest, contents.seal), faults
 
 
 def _sizes(contents: Contents) -> Sizes:

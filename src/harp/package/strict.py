@@ -49,7 +49,7 @@ def record(
         raise HarpError(f"{what}: expected an object, found {short(value)}")
     for key in needed:
         if key not in value:
-            raise HarpError(f"{what} lacks {key!r}")
+            raise HarpError(f"{what}: {key!r} is missing")
     for key, part in value.items():
         if key not in kinds:
             raise HarpError(f"{what}: unknown key {short(key)}; {choices(key[:80], kinds)}")
