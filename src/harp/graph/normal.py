@@ -10,22 +10,25 @@ from harp.graph.operators import OPERATORS
 Given = dict[str, Value]  # arguments by their names in the schema
 # Operators that also return what only training needs: their first result, by the operator that returns it alone.
 SINGLE = {
+    # by the input's own statistics: of weights [1, n, k] that is weight standardisation, and instance norm
+    "_native_batch_norm_legit.no_stats": "instance_norm",
     "_native_batch_norm_legit_no_training": "batch_norm",
     "native_layer_norm": "layer_norm",
     "max_pool2d_with_indices": "max_pool2d",
 }
 
 
-def normal(name: str, given: Given, node: Any) -> tuple[str, Given]:
-    """The operator and arguments that stand in a graph for these; `node` is the step in the exported program.
+def normal(name: str, given: Given, node: Any, of_images: bool) -> tuple[str, Given]:
+    """The operator and arguments that stand in a graph for these.
 
-    Raises `HarpError` for batch norm by the batch's own statistics, which mixes its images.
+    `node` is the step in the exported program, `of_images` whether it computes with what depends on the images. Raises
+    `HarpError` for batch norm by the batch's own statistics, which mixes its images.
     """
+    if name == "_native_batch_norm_legit.no_stats" and (of_images or node.args[0].meta["val"].shape[0] != 1):
+        raise HarpError("a batch norm without running statistics: logits would depend on the other images of a batch")
     if name in SINGLE:
         _only_first(name, node)
         name = SINGLE[name]
-    if name.startswith(("_native_batch_norm", "native_batch_norm")) or given.get("use_input_stats") is False:
-        raise HarpError(f"{name} without running statistics: an image's logits would depend on the rest of its batch")
     if name in _FORMS:
         name, given = _FORMS[name](given, node)
     name = _scalar(name, given)
@@ -39,6 +42,11 @@ def _only_first(name: str, node: Any) -> None:
 
 def _batch_norm(given: Given, _: Any) -> tuple[str, Given]:
     return "batch_norm", given | {"training": False, "cudnn_enabled": False}
+
+
+def _instance_norm(given: Given, _: Any) -> tuple[str, Given]:
+    given = {"running_mean": None, "running_var": None, "use_input_stats": True, "cudnn_enabled": False} | given
+    return "instance_norm", given
 
 
 def _cast(given: Given, _: Any) -> tuple[str, Given]:
@@ -60,6 +68,7 @@ def _padded(given: Given, node: Any) -> tuple[str, Given]:
 
 _FORMS: dict[str, Callable[[Given, Any], tuple[str, Given]]] = {
     "batch_norm": _batch_norm,
+    "instance_norm": _instance_norm,
     "_to_copy": _cast,
     "_unsafe_view": lambda given, _: ("view", given),
     "conv2d.padding": _padded,

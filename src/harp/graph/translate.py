@@ -42,18 +42,21 @@ class _Translation:
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[Node] = []
         self.taken: set[str] = set()
+        self.of_images: set[str] = set()  # names in the graph of what depends on the images
 
     def graph(self, shape: tuple[int, ...], batch: int | None) -> Graph:
         image, output = self._image(), self._output()
         self._name_tensors()
-        self.values[image] = Ref(self._free(image))
+        name = self._free(image)
+        self.values[image] = Ref(name)
+        self.of_images.add(name)
         for node in self.program.graph.nodes:
             if node.op == "call_function":
                 self._step(node)
         last = self.values[output]
-        if not isinstance(last, Ref) or last.name in self.tensors:
+        if not isinstance(last, Ref) or last.name not in self.of_images:
             raise HarpError("the network's logits do not depend on its images")
-        return Graph(self.values[image].name, shape, tuple(self.nodes), last.name, self.tensors, batch).pruned()
+        return Graph(name, shape, tuple(self.nodes), last.name, self.tensors, batch).pruned()
 
     def _image(self) -> str:
         names = tuple(self.signature.user_inputs)
@@ -107,12 +110,15 @@ class _Translation:
             self.values[node.name] = self._value(node.args[0])
             return
         given = self._given(node, name)
-        name, given = normal(name, given, node)
+        of_images = not self.of_images.isdisjoint(Node("", name, tuple(given.values())).refs())
+        name, given = normal(name, given, node, of_images)
         if name not in OPERATORS:
             raise HarpError(f"{_place(node)} uses {name}, an operator that no graph may use")
         args = tuple(self._argument(given, parameter) for parameter in operator(name).parameters)
         made = Node(self._free(node.name), name, args)
         self.nodes.append(made)
+        if of_images:
+            self.of_images.add(made.name)
         self.values[node.name] = Ref(made.name)
 
     def _given(self, node: Any, name: str) -> dict[str, Value]:

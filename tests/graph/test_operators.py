@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from harp.errors import HarpError
+from harp.graph.operators import OPERATORS, operator
+
+
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_every_operator_is_one_of_pytorch_and_changes_nothing(name):
+    found = operator(name)
+    assert found.parameters
+    schema = getattr(found.call, "_schema", None)
+    assert name == "getitem" or not schema.is_mutable
+    if schema is not None and name != "scaled_dot_product_attention":
+        assert torch.Tag.nondeterministic_seeded not in found.call.tags
+
+
+def test_defaults_come_from_the_schema():
+    parameters = {parameter.name: parameter.default for parameter in operator("conv2d").parameters}
+    assert parameters == {
+        "input": None,
+        "weight": None,
+        "bias": None,
+        "stride": (1, 1),
+        "padding": (0, 0),
+        "dilation": (1, 1),
+        "groups": 1,
+    }
+
+
+def test_an_unknown_operator_names_the_nearest():
+    with pytest.raises(HarpError, match="operator 'conv2' is none that a graph may use; did you mean 'conv2d'"):
+        operator("conv2")
+
+
+def test_a_factory_makes_a_tensor_of_none():
+    assert operator("full").factory
+    assert not operator("full_like").factory
