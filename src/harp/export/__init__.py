@@ -1,5 +1,6 @@
 """The pruned model as a file."""
 
 from harp.export.bake import bake
+from harp.export.fold import fold
 
-__all__ = ["bake"]
+__all__ = ["bake", "fold"]

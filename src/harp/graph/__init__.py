@@ -4,5 +4,6 @@ from harp.graph.capture import capture
 from harp.graph.check import check
 from harp.graph.interpret import Interpreter, run
 from harp.graph.ir import Graph, Node, Ref, Sparse, Value
+from harp.graph.shapes import dtype, shapes
 
-__all__ = ["Graph", "Interpreter", "Node", "Ref", "Sparse", "Value", "capture", "check", "run"]
+__all__ = ["Graph", "Interpreter", "Node", "Ref", "Sparse", "Value", "capture", "check", "dtype", "run", "shapes"]

@@ -1,15 +1,14 @@
 """Whether a graph that came from a file may be run: names, operators, arguments, sizes."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from harp.errors import HarpError
-from harp.graph.interpret import carry_out, steps
 from harp.graph.ir import Graph, Node, Sparse
 from harp.graph.operators import FIXED, fits, operator
+from harp.graph.shapes import propagated
 
 # Elements that one value may have for one image: at least 2**24 (64 MB in float32), and 256 times the image's. A layer
 # of 64 channels at full size is 21 times its picture, WideResNet-28-10's 53 times.
@@ -90,18 +89,11 @@ def _check_sizes(graph: Graph) -> None:
     if not all(type(size) is int and 0 < size < 2**31 for size in (*image, batch)):
         raise HarpError(f"the graph takes images of shape {list(image)}, {batch} at once; expected sizes above 0")
     limit = max(VALUE, GROWTH * math.prod(image)) * batch
-    values: dict[str, Any] = {name: _blank(t) for name, t in graph.tensors.items()}
-    values[graph.input] = torch.empty((batch, *image), device="meta")
-    for step in steps(graph, torch.device("meta")):
-        value = values[step.name] = carry_out(step, values)
+    logits = torch.empty(())
+    for name, value in propagated(graph, batch):
         for part in value if isinstance(value, tuple | list) else (value,):
             if isinstance(part, Tensor) and part.numel() > limit:
-                raise HarpError(f"node {step.name!r} would make {part.numel()} elements; expected at most {limit}")
-    logits = values[graph.output]
+                raise HarpError(f"node {name!r} would make {part.numel()} elements; expected at most {limit}")
+        logits = value if name == graph.output else logits
     if logits.ndim != 2 or len(logits) != batch or not logits.is_floating_point():
         raise HarpError(f"the graph gives {logits.dtype} {list(logits.shape)}; expected logits [{batch}, classes]")
-
-
-def _blank(tensor: Tensor | Sparse) -> Tensor:
-    dtype = tensor.values.dtype if isinstance(tensor, Sparse) else tensor.dtype
-    return torch.empty(torch.Size(tensor.shape), dtype=dtype, device="meta")

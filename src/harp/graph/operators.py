@@ -16,9 +16,9 @@ from harp.errors import HarpError, choices
 from harp.graph.ir import Ref, Value
 
 _NAMES = """
-conv1d conv2d conv2d.padding conv3d conv_transpose1d conv_transpose2d.input conv_transpose3d.input linear matmul mm bmm addmm baddbmm
-batch_norm instance_norm layer_norm group_norm native_layer_norm native_group_norm rms_norm linalg_vector_norm
-scaled_dot_product_attention softmax.int log_softmax.int
+conv1d conv2d conv2d.padding conv3d conv_transpose1d conv_transpose2d.input conv_transpose3d.input linear matmul mm
+bmm addmm baddbmm batch_norm instance_norm layer_norm group_norm native_layer_norm native_group_norm rms_norm
+linalg_vector_norm scaled_dot_product_attention softmax.int log_softmax.int
 
 relu relu6 hardtanh leaky_relu elu selu celu silu gelu sigmoid hardsigmoid hardswish tanh softplus prelu mish
 hardshrink softshrink threshold log_sigmoid glu
