@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from harp.graph import Graph, Node, Ref
+from harp.package.codec import DTYPES
 from harp.package.container import load
+from tests.package.reader import WIDTHS
 
 
 def pruned(shape: tuple[int, ...], density: float, seed: int = 0) -> Tensor:
@@ -57,14 +59,14 @@ def resealed(path: Path, change: Callable[[dict[str, Any], dict[str, bytes]], No
 
 
 def header_of(sections: dict[str, bytes], version: str = "1.0") -> dict[str, Any]:
-    """A right header for sections of bytes and of float32."""
+    """A right header for the sections."""
     metadata = {"format": "harp.package", "version": version}
     metadata |= {f"sha256.{name}": hashlib.sha256(data).hexdigest() for name, data in sections.items()}
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name, data in {**sections, "seal": bytes(32)}.items():
         begin, end = end, end + len(data)
-        dtype, width = {"float32": ("F32", 4), "int8": ("I8", 1), "bool": ("BOOL", 1)}.get(name, ("U8", 1))
+        dtype, width = DTYPES.get(name, "U8"), WIDTHS.get(name, 1)
         header[name] = {"dtype": dtype, "shape": [len(data) // width], "data_offsets": [begin, end]}
     return header
 
