@@ -111,8 +111,8 @@ def describe(path: Path, dense: Path | None) -> Iterator[str]:
     for tensor in found.tensors:
         cells = f"| {tensor.name} | {'x'.join(map(str, tensor.shape))} | {tensor.nonzeros:,} "
         yield f"{cells}| {tensor.index:,} | {tensor.values:,} | {tensor.bound:,.0f} |"
-    tensors = read(path).graph.tensors
-    whole = sum(torch.Size(t.shape).numel() * getattr(t, "values", t).itemsize for t in tensors.values())
+    graph = read(path).graph
+    whole = sum(graph.tensor(name).nbytes for name in graph.tensors)
     whole, name = (whole, "its tensors dense") if dense is None else (dense.stat().st_size, dense.name)
     yield f"\n{found.bytes / found.bound:.3f} of the bound, {whole / found.bytes:.1f} times smaller than {name}"
 

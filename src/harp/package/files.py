@@ -31,8 +31,9 @@ def write(path: str | PathLike[str], graph: Graph, manifest: Manifest, values: s
     """The sizes of the package that `path` now is: replaced in one rename, after its bytes were read back.
 
     `values` "fp32" keeps every bit of every tensor; "fp16", "bf16" and "int8" (with one float32 scale for each output
-    channel) round the float32 weights of convolutions and linear layers, and nothing else. A weight of -0.0 is stored as any
-    other number: what was pruned should be +0.0. The same arguments give the same bytes. Raises `HarpError` for a graph or a manifest that the format cannot hold.
+    channel) round the float32 weights of convolutions and linear layers, and nothing else. A weight of -0.0 is stored
+    as any other number: what was pruned should be +0.0. The same arguments give the same bytes. Raises `HarpError` for
+    a graph or a manifest that the format cannot hold.
     """
     check(graph)
     lossy, axes, writer = precision(values), output_axes(graph), Writer()
