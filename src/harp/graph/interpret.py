@@ -49,8 +49,8 @@ def _pairs(node: Node) -> Any:
 
 def carry_out(step: Step, values: dict[str, Any]) -> Any:
     """What the step computes from `values`; those nobody reads afterwards are gone from there."""
-    args = [_filled(value, values) for value in step.args]
-    kwargs = {key: _filled(value, values) for key, value in step.kwargs.items()}
+    args = [filled(value, values) for value in step.args]
+    kwargs = {key: filled(value, values) for key, value in step.kwargs.items()}
     try:
         made = step.call(*args, **kwargs)
     except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError, NotImplementedError) as error:
@@ -61,10 +61,11 @@ def carry_out(step: Step, values: dict[str, Any]) -> Any:
     return made
 
 
-def _filled(value: Value, values: Mapping[str, Any]) -> Any:
+def filled(value: Value, values: Mapping[str, Any]) -> Any:
+    """An argument with values in the place of their names, tuples as lists."""
     if isinstance(value, Ref):
         return values[value.name]
-    return [_filled(part, values) for part in value] if isinstance(value, tuple) else value
+    return [filled(part, values) for part in value] if isinstance(value, tuple) else value
 
 
 class Interpreter:

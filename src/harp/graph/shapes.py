@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harp.graph.interpret import carry_out, steps
+from harp.graph.interpret import carry_out, filled, steps
 from harp.graph.ir import Graph, Sparse
+from harp.graph.rules import by_rule
 
 
 def dtype(graph: Graph) -> torch.dtype:
@@ -23,8 +24,9 @@ def propagated(graph: Graph, batch: int) -> Iterator[tuple[str, Any]]:
     """
     values: dict[str, Any] = {name: _blank(tensor) for name, tensor in graph.tensors.items()}
     values[graph.input] = torch.empty((batch, *graph.shape), dtype=dtype(graph), device="meta")
-    for step in steps(graph, torch.device("meta")):
-        values[step.name] = carry_out(step, values)
+    for step, node in zip(steps(graph, torch.device("meta")), graph.nodes, strict=True):
+        made = by_rule(node.op, [filled(value, values) for value in node.args])
+        values[step.name] = carry_out(step, values) if made is None else made
         yield step.name, values[step.name]
 
 

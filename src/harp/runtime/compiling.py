@@ -1,4 +1,4 @@
-"""From a segment of a graph to programs for one image and for blocks of images."""
+"""From a segment of a graph to programs: for one image, and for blocks of images once a batch asks for them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harp.graph import Sparse
 from harp.runtime.blocks import Blocks
-from harp.runtime.layers import Layer
+from harp.runtime.layers import Layer, Shape
 from harp.runtime.native import Network
 from harp.runtime.program import Compiled
 from harp.runtime.segments import Segment, fused
@@ -17,85 +17,86 @@ from harp.runtime.single import Ends, Single, bias_of
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine
 
-BLOCK_PIXELS = 16  # larger maps of a whole block of images leave the second cache
+# Larger maps of a whole block of images leave the second cache: pixels of what is made, and of what is read to make it.
+MADE, READ = 16, 64
 
 
 class CompiledSegment:
-    """A segment ready to run: the programs, and the sizes of what enters and leaves, in numbers per image."""
+    """A segment ready to run.
+
+    `whole` runs all layers on one image. Where maps get small, `head` runs the first layers on one image and `tail` the
+    others on a block of images; they are made by `divide`, because a network that never sees a batch needs none.
+    """
 
     def __init__(self, segment: Segment, constants: Mapping[str, Tensor | Sparse], machine: Machine):
         self.inputs, self.outputs = list(segment.inputs), list(segment.outputs)
         self.layers = fused(segment)
-        sources = [segment.base(name) for name in self.outputs]
-        made = {layer.name: segment.specs[layer.name] for layer in segment.layers}
-        specs = {**{name: segment.specs[name] for name in self.inputs}, **made}
-        taps = {
-            layer.name: Taps.of(constants[layer.weight], layer.window, layer.groups)
-            for layer in self.layers
-            if layer.weight
-        }
-        biases = {
-            name: bias_of(layer, constants, taps[name].filters) for layer in self.layers if (name := layer.name) in taps
-        }
-        given = {name: specs[name].shape for name in self.inputs}
-        self.single = Single(self.layers, taps, given, machine)
-        into = {name: number for number, name in enumerate(self.inputs)}
-        outof = _numbered(sources)
-        self.whole = _program(self.single, self.layers, into, outof, specs, biases)
-        tail = self._tail(Blocks(taps, self.single.shapes, machine), specs)
+        self.lanes = machine.lanes
+        self._specs = dict(segment.specs)
+        weighted = [layer for layer in self.layers if layer.weight]
+        taps = {layer.name: Taps.of(constants[layer.weight], layer.window, layer.groups) for layer in weighted}
+        self._biases = {layer.name: bias_of(layer, constants, taps[layer.name].filters) for layer in weighted}
+        given = {name: self._specs[name].shape for name in self.inputs}
+        self._single = Single(self.layers, taps, given, machine)
+        self._blocks = Blocks(taps, self._single.shapes, machine)
+        self._into = list(zip(self.inputs, range(len(self.inputs)), strict=True))
+        self._outof = [(segment.base(name), number) for number, name in enumerate(self.outputs)]
+        self.bounds: list[str] = []
         self.head: Compiled | None = None
         self.tail: Compiled | None = None
-        self.bounds: list[str] = []
-        if tail:
-            self._split(tail, into, outof, specs, biases, Blocks(taps, self.single.shapes, machine))
-        self.tail_layers = [layer.name for layer in tail] if tail else []
-        self._sizes = [_size(specs[name].shape) for name in self.inputs], [_size(specs[name].shape) for name in sources]
-        self._bound_sizes = [_size(self.single.shapes[name]) for name in self.bounds]
-        self.lanes = machine.lanes
+        self.whole = self._program(self._single, self.layers, self._into, self._outof)
+        self.late = self._late()
 
-    def _tail(self, blocks: Blocks, specs: Mapping[str, Any]) -> list[Layer]:
-        """The last layers, as many as a block of images runs in less time; all their values are small maps."""
-        if any(spec.form == "tokens" for spec in specs.values()):
+    def _program(self, maker: Single | Blocks, layers: Sequence[Layer], into: Any, outof: Any) -> Compiled:
+        return maker.program(layers, Ends(dict(into), outof, self._specs), self._biases)
+
+    def _late(self) -> list[Layer]:
+        """The last layers, as many as a block of images runs in less time; what they make are small maps."""
+        if any(spec.form == "tokens" for spec in self._specs.values()):
             return []
         best, at, saved = 0.0, len(self.layers), 0.0
         for place in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[place]
-            shapes = [self.single.shapes[name] for name in (*layer.inputs, layer.name)]
-            if any(shape[1] * shape[2] > BLOCK_PIXELS for shape in shapes):
+            if _pixels(layer.shape) > MADE or any(_pixels(self._single.shapes[n]) > READ for n in layer.inputs):
                 break
-            saved += self.single.costs[layer.name] - blocks.cost(layer)
+            saved += self._single.costs[layer.name] - self._blocks.cost(layer)
             if saved > best:
                 best, at = saved, place
-        return list(self.layers[at:])
+        return self.layers[at:]
 
-    def _split(
-        self, tail: Sequence[Layer], into: dict[str, int], outof: Any, specs: Any, biases: Any, blocks: Blocks
-    ) -> None:
-        head = list(self.layers[: len(self.layers) - len(tail)])
-        early = {layer.name for layer in head}
-        read = dict.fromkeys(name for layer in tail for name in layer.inputs)
-        self.bounds = [name for name in read if name in early]
-        bounds = {name: len(outof) + i for i, name in enumerate(self.bounds)}
-        self.head = _program(
-            self.single,
-            head,
-            {n: i for n, i in into.items() if _read(head, n)},
-            [(n, i) for n, i in outof if n in early] + list(bounds.items()),
-            specs,
-            biases,
-        )
-        bounds = {name: len(into) + i for i, name in enumerate(self.bounds)}
-        entering = {**{n: i for n, i in into.items() if n in read}, **bounds}
-        self.tail = _program(blocks, tail, entering, [(n, i) for n, i in outof if n not in early], specs, biases)
+    @property
+    def block(self) -> int:
+        """From so many images on a block is quicker than one by one."""
+        return max(2, self.lanes // 3)
+
+    def divide(self) -> None:
+        """Makes the programs for blocks of images."""
+        early = self.layers[: len(self.layers) - len(self.late)]
+        made = {layer.name for layer in early}
+        read = {name for layer in early for name in layer.inputs}
+        late = dict.fromkeys(name for layer in self.late for name in layer.inputs)
+        self.bounds = [name for name in late if name in made]
+        leaving = [(name, len(self._outof) + place) for place, name in enumerate(self.bounds)]
+        entering = [(name, len(self._into) + place) for place, name in enumerate(self.bounds)]
+        into = [(name, number) for name, number in self._into if name in read]
+        outof = [(name, number) for name, number in self._outof if name in made]
+        self.head = self._program(self._single, early, into, outof + leaving)
+        into = [(name, number) for name, number in self._into if name in late]
+        outof = [(name, number) for name, number in self._outof if name not in made]
+        self.tail = self._program(self._blocks, self.late, into + entering, outof)
 
     def network(self) -> tuple[Network, Any]:
         """The structure the engine takes, and what has to live as long as it does."""
-        inputs, outputs = ([*sizes, *self._bound_sizes] for sizes in self._sizes)
+        bounds = self._sizes(self.bounds)
+        inputs = [*self._sizes(name for name, _ in self._into), *bounds]
+        outputs = [*self._sizes(name for name, _ in self._outof), *bounds]
         kept = ((c_int64 * len(inputs))(*inputs), (c_int64 * len(outputs))(*outputs))
         programs = [pointer(part.program) if part else None for part in (self.whole, self.head, self.tail)]
-        floats = (c_int64 * 3)(*self._floats())
-        counts = (len(self.inputs), len(self.outputs), len(self.bounds), max(2, self.lanes // 3))
-        return Network(*programs, *counts, *kept, floats), (kept, programs)
+        counts = (len(self.inputs), len(self.outputs), len(self.bounds), self.block)
+        return Network(*programs, *counts, *kept, (c_int64 * 3)(*self._floats())), (kept, programs)
+
+    def _sizes(self, names: Any) -> list[int]:
+        return [math.prod(self._single.shapes[name]) for name in names]
 
     def _floats(self) -> list[int]:
         parts = ((self.whole, 1), (self.head, 1), (self.tail, self.lanes))
@@ -103,22 +104,8 @@ class CompiledSegment:
 
     def floats(self) -> int:
         """Numbers in the arena of one thread."""
-        return sum(self._floats()) + sum(self._bound_sizes) * self.lanes
+        return sum(self._floats()) + sum(self._sizes(self.bounds)) * self.lanes
 
 
-def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
-    return [(name, number) for number, name in enumerate(names)]
-
-
-def _program(
-    maker: Any, layers: Sequence[Layer], into: Mapping[str, int], outof: Any, specs: Any, biases: Any
-) -> Compiled:
-    return maker.program(layers, Ends(into, outof, specs), biases)  # type: ignore[no-any-return]
-
-
-def _read(layers: Sequence[Layer], name: str) -> bool:
-    return any(name in layer.inputs for layer in layers)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return math.prod(shape)
+def _pixels(shape: Shape) -> int:
+    return shape[1] * shape[2]

@@ -89,14 +89,25 @@ class _Native:
 
     def __init__(self, compiled: CompiledSegment, lowering: Lowering, build: Native, threads: int):
         self.compiled, self.run, self.threads = compiled, build.run, threads
-        self._network, self._kept = compiled.network()
-        self._pointer = pointer(self._network)
         self._into, self._outof = (c_void_p * len(compiled.inputs))(), (c_void_p * len(compiled.outputs))()
-        self._arenas = [_aligned(compiled.floats()) for _ in range(threads)]
-        self._places = (c_void_p * threads)(*(arena.data_ptr() for arena in self._arenas))
+        self._settle()
         self._shapes = {name: self._dense(lowering.shapes[name], lowering.batch) for name in compiled.outputs}
-
         self._tail = next(iter(self._shapes.values()))[1:]
+
+    def _settle(self) -> None:
+        """Arenas for the programs there are."""
+        self._network, self._kept = self.compiled.network()
+        self._pointer = pointer(self._network)
+        self._arenas = [_aligned(self.compiled.floats()) for _ in range(self.threads)]
+        self._places = (c_void_p * self.threads)(*(arena.data_ptr() for arena in self._arenas))
+        # Until then each image is run by itself, and from then on no batch is.
+        self._divisible = bool(self.compiled.late) and self.compiled.tail is None
+
+    def _run(self, images: int) -> None:
+        if self._divisible and images >= self.compiled.block:
+            self.compiled.divide()
+            self._settle()
+        self.run(self._pointer, self._into, self._outof, images, self.threads, self._places)
 
     @staticmethod
     def _dense(shape: tuple[int, ...] | None, batch: int) -> tuple[int, ...]:
@@ -108,7 +119,7 @@ class _Native:
         x = x.contiguous()
         made = torch.empty((len(x), *self._tail))
         self._into[0], self._outof[0] = x.data_ptr(), made.data_ptr()
-        self.run(self._pointer, self._into, self._outof, len(x), self.threads, self._places)
+        self._run(len(x))
         return made
 
     def __call__(self, values: dict[str, Any], images: int) -> None:
@@ -118,7 +129,7 @@ class _Native:
         for place, (name, shape) in enumerate(self._shapes.items()):
             made = values[name] = torch.empty((images * shape[0], *shape[1:]))
             self._outof[place] = made.data_ptr()
-        self.run(self._pointer, self._into, self._outof, images, self.threads, self._places)
+        self._run(images)
 
 
 def _aligned(floats: int) -> Tensor:

@@ -1,0 +1,67 @@
+"""Every rule says what PyTorch says, or nothing."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harp.graph.operators import operator
+from harp.graph.rules import by_rule
+
+SMALL = st.integers(0, 4)
+PAIR = st.lists(SMALL, min_size=2, max_size=2)
+DIMS = st.lists(st.integers(1, 6), min_size=1, max_size=4)
+NUMBER = st.sampled_from([-1, 0, 1, 2, 3])
+
+
+def shaped(dims: st.SearchStrategy[list[int]]) -> st.SearchStrategy[torch.Tensor]:
+    return dims.map(lambda size: torch.empty(size, device="meta"))
+
+
+def four(*sizes: st.SearchStrategy[int]) -> st.SearchStrategy[torch.Tensor]:
+    return shaped(st.tuples(*sizes).map(list))
+
+
+MAP = four(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
+VECTOR = shaped(st.integers(1, 4).map(lambda n: [n]))
+CASES = {
+    "relu": (shaped(DIMS),),
+    "add.Tensor": (shaped(DIMS), shaped(DIMS), st.just(1)),
+    "conv2d": (MAP, four(*[st.integers(1, 4)] * 4), st.none() | VECTOR, PAIR, PAIR, PAIR, st.integers(0, 2)),
+    "linear": (shaped(DIMS), shaped(st.lists(st.integers(1, 4), min_size=2, max_size=2)), st.none() | VECTOR),
+    "max_pool2d": (MAP, PAIR, PAIR, PAIR, PAIR, st.booleans()),
+    "avg_pool2d": (MAP, PAIR, PAIR, PAIR, st.booleans(), st.booleans(), st.none()),
+    "adaptive_avg_pool2d": (MAP, PAIR),
+    "mean.dim": (shaped(DIMS), st.lists(NUMBER, max_size=3), st.booleans(), st.none()),
+    "flatten.using_ints": (shaped(DIMS), NUMBER, NUMBER),
+    "view": (shaped(DIMS), st.lists(st.sampled_from([-1, 1, 2, 3, 4, 6, 12]), min_size=1, max_size=3)),
+    "cat": (st.lists(shaped(DIMS), min_size=1, max_size=3), NUMBER),
+    "sym_size.int": (shaped(DIMS), NUMBER),
+}
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_a_rule_is_pytorchs(op: str):
+    @given(st.tuples(*CASES[op]))
+    def holds(args: tuple[object, ...]) -> None:
+        made = by_rule(op, args)
+        if made is None:
+            return
+        kind = operator(op)
+        pairs = list(zip(kind.parameters, args, strict=True))
+        keyword = {parameter.name: value for parameter, value in pairs if parameter.keyword}
+        expected = kind.call(*args[: len(args) - len(keyword)], **keyword)
+        assert made == expected if isinstance(made, int) else made.shape == expected.shape
+
+    holds()
+
+
+def test_the_usual_is_answered():
+    """So that the rules are not silent: the layers of a plain network."""
+    x, w = torch.empty(2, 3, 8, 8, device="meta"), torch.empty(4, 3, 3, 3, device="meta")
+    assert by_rule("conv2d", (x, w, None, [2, 2], [1, 1], [1, 1], 1)).shape == (2, 4, 4, 4)
+    assert by_rule("max_pool2d", (x, [2, 2], [], [0, 0], [1, 1], False)).shape == (2, 3, 4, 4)
+    assert by_rule("flatten.using_ints", (x, 1, -1)).shape == (2, 192)
+    assert by_rule("view", (x, [2, -1])).shape == (2, 192)
+    assert by_rule("softmax.int", (x, 1, None)) is None
+    assert by_rule("conv2d", (x, w, None, [0, 0], [1, 1], [1, 1], 1)) is None
