@@ -19,7 +19,7 @@ def same(graph, small, x, tolerance=1e-12):
 
 
 @pytest.mark.parametrize("name", NETS)
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**32),
     density=st.sampled_from([0.03, 0.1, 0.3, 1.0]),
@@ -83,6 +83,16 @@ def test_under_padding_one_constant_carries_the_others():
     assert found.nominal == {"a.weight": 18, "b.weight": 45}
     assert found.effective == {"a.weight": 9, "b.weight": 18}
     assert same(graph, found.graph, picture())
+
+
+def test_float32_is_computed_in_float64_and_rounded_once():
+    bias = [0.1, 1 / 3, -1.0, 0.7, 0.3]
+    wide = two_layers(FIRST, bias, SECOND, padding=1)
+    narrow = replace(wide, tensors={key: tensor.float() for key, tensor in wide.tensors.items()})
+    again = replace(wide, tensors={key: tensor.double() for key, tensor in narrow.tensors.items()})
+    small, exact = shrink(narrow).graph, shrink(again).graph
+    assert all(torch.equal(small.tensor(key), exact.tensor(key).float()) for key in exact.tensors)
+    assert small.tensor("b.weight").dtype == torch.float32
 
 
 def test_without_padding_constants_go_into_the_bias():

@@ -25,6 +25,10 @@ def test_a_sound_graph_passes():
     check(replace(GOOD, tensors={"w": Sparse.of(W)}, batch=4))
 
 
+def test_a_weight_may_be_larger_than_any_value():
+    check(replace(GOOD, tensors={"w": Sparse((2**23, 3), torch.tensor([4]), W[0, :1])}))
+
+
 LINEAR = GOOD.nodes[0]
 FULL = ("float32", "strided", None, None)
 STRANGE = {
@@ -56,14 +60,22 @@ STRANGE = {
         graph(Node("p", "unbind.int", (Ref("x"), 0)), Node("y", "getitem", (Ref("p"), 7))),
         "'y' cannot be computed",
     ),
-    "an absurd constant": (graph(Node("y", "full", ((1, 2**40), 0.0, *FULL))), "would make 1099511627776 elements"),
+    "an absurd constant": (graph(Node("y", "full", ((1, 2**40), 0.0, *FULL))), "would have 1099511627776 elements"),
     "an absurd product of sizes": (graph(Node("y", "full", ((2**40, 2**40), 0.0, *FULL))), "'y'"),
     "an absurd expansion": (
         graph(Node("y", "repeat", (Ref("x"), (1, 2**30)))),
-        "would make 3221225472 elements; expected at most 16777216",
+        "would have 3221225472 elements; expected at most 16777216",
     ),
     "an absurd range": (graph(Node("y", "arange", (1e30, *FULL))), "'y'"),
-    "an absurd margin": (graph(Node("y", "constant_pad_nd", (Ref("x"), (0, 2**50), 0))), "would make"),
+    "an absurd margin": (graph(Node("y", "constant_pad_nd", (Ref("x"), (0, 2**50), 0))), "would have"),
+    "an absurd number of parts": (
+        graph(
+            Node("r", "repeat", (Ref("x"), (1, 2**20))),
+            Node("p", "unbind.int", (Ref("r"), 1)),
+            Node("y", "getitem", (Ref("p"), 0)),
+        ),
+        "'r' of shape .* would be split",
+    ),
     "matrices that do not fit": (graph(LINEAR, tensors={"w": W[:, :2]}), "'h' cannot be computed"),
     "a division by zero": (
         graph(Node("n", "int_floordiv", (3, 0)), Node("y", "view", (Ref("x"), (1, Ref("n"))))),

@@ -100,9 +100,10 @@ def _rewritten(graph: Graph, rules: Sequence[Rule], state: State) -> Graph:
 def _constant(graph: Graph) -> Graph:
     """The logits of any image, as a graph."""
     logits = run(graph, torch.zeros(graph.batch or 1, *graph.shape, dtype=dtype(graph)))[:1]
-    size = Node("images", "sym_size.int", (Ref(graph.input), 0))
-    made = Node("logits", "expand", (Ref("constant"), (Ref("images"), logits.shape[1]), False))
-    return Graph(graph.input, graph.shape, (size, made), "logits", {"constant": logits}, graph.batch)
+    count, constant, every = (f"{graph.input}.{word}" for word in ("count", "constant", "logits"))
+    size = Node(count, "sym_size.int", (Ref(graph.input), 0))
+    made = Node(every, "expand", (Ref(constant), (Ref(count), logits.shape[1]), False))
+    return Graph(graph.input, graph.shape, (size, made), every, {constant: logits}, graph.batch)
 
 
 def _weights(graph: Graph) -> list[str]:

@@ -16,6 +16,8 @@ VALUE, GROWTH = 2**24, 256
 # Elements of all tensors together, dense: at least 2**25, and 2**14 times what is stored (99.99 % sparse is 2**13.3).
 TENSORS, SPARSITY = 2**25, 2**14
 NODES = 100_000
+# Parts that one value may be split into.
+PARTS = 10_000
 
 
 def check(graph: Graph) -> None:
@@ -89,11 +91,16 @@ def _check_sizes(graph: Graph) -> None:
     if not all(type(size) is int and 0 < size < 2**31 for size in (*image, batch)):
         raise HarpError(f"the graph takes images of shape {list(image)}, {batch} at once; expected sizes above 0")
     limit = max(VALUE, GROWTH * math.prod(image)) * batch
+    splitters = {name for node in graph.nodes if operator(node.op).kind == "Tensors" for name in node.refs()}
     logits = torch.empty(())
     for name, value in propagated(graph, batch):
         for part in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(part, Tensor) and part.numel() > limit:
-                raise HarpError(f"node {name!r} would make {part.numel()} elements; expected at most {limit}")
+            if not isinstance(part, Tensor):
+                continue
+            if part.numel() > limit and name not in graph.tensors:
+                raise HarpError(f"{name!r} would have {part.numel()} elements; expected at most {limit}")
+            if name in splitters and max(part.shape, default=0) > PARTS:
+                raise HarpError(f"{name!r} of shape {list(part.shape)} would be split; expected at most {PARTS} parts")
         logits = value if name == graph.output else logits
     if logits.ndim != 2 or len(logits) != batch or not logits.is_floating_point():
         raise HarpError(f"the graph gives {logits.dtype} {list(logits.shape)}; expected logits [{batch}, classes]")

@@ -18,12 +18,13 @@ def dtype(graph: Graph) -> torch.dtype:
 
 
 def propagated(graph: Graph, batch: int) -> Iterator[tuple[str, Any]]:
-    """Each node's name and its value for `batch` images, in order: a tensor on the `meta` device, or an int.
+    """Each name and its value for `batch` images, in order: a tensor on the `meta` device, several, or an int.
 
     Raises `HarpError` where shapes do not fit.
     """
     values: dict[str, Any] = {name: _blank(tensor) for name, tensor in graph.tensors.items()}
     values[graph.input] = torch.empty((batch, *graph.shape), dtype=dtype(graph), device="meta")
+    yield from list(values.items())
     for step, node in zip(steps(graph, torch.device("meta")), graph.nodes, strict=True):
         made = by_rule(node.op, [filled(value, values) for value in node.args])
         values[step.name] = carry_out(step, values) if made is None else made
@@ -36,9 +37,7 @@ def shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
     For two images, so that the axis of images is never one of length 1, or for the graph's own number of images.
     """
     batch = 2 if graph.batch is None else graph.batch
-    known = {name: tuple(tensor.shape) for name, tensor in graph.tensors.items()}
-    known[graph.input] = (batch, *graph.shape)
-    return known | {name: tuple(v.shape) for name, v in propagated(graph, batch) if isinstance(v, Tensor)}
+    return {name: tuple(v.shape) for name, v in propagated(graph, batch) if isinstance(v, Tensor)}
 
 
 def _blank(tensor: Tensor | Sparse) -> Tensor:

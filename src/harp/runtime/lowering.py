@@ -34,8 +34,7 @@ class Lowering:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.batch = 2 if graph.batch is None else graph.batch
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in graph.tensors.items()}
-        self.shapes[graph.input] = (self.batch, *graph.shape)
+        self.shapes: dict[str, tuple[int, ...]] = {}
         for name, value in propagated(graph, self.batch):
             if isinstance(value, Tensor) and value.dtype == torch.float32:
                 self.shapes[name] = tuple(value.shape)

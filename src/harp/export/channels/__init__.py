@@ -1,7 +1,8 @@
 """What each operator does to channels: which are constant, which are read, which can go."""
 
 from harp.export.channels.filters import Depthwise, Filters
-from harp.export.channels.passing import Barrier, Channelwise, Concatenation, Pool, Reshape, Size
+from harp.export.channels.moving import Barrier, Concatenation, Reshape, Size
+from harp.export.channels.passing import Channelwise, Pool
 from harp.export.channels.rule import Rule
 from harp.export.channels.state import State
 from harp.graph import Node

@@ -1,6 +1,5 @@
-"""Operators that pass channels on, one by one, and those that do not."""
+"""Operators that compute each channel from the one in its place: functions, sums, gates, pools."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +20,7 @@ add.Scalar sub.Scalar mul.Scalar div.Scalar rsub.Scalar add.Tensor sub.Tensor mu
 _POOLS = """
 max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d mean.dim
 """
-_RESHAPES = "view reshape flatten.using_ints unsqueeze squeeze squeeze.dim squeeze.dims"
-FUNCTIONS, POOLS, RESHAPES = (frozenset(names.split()) for names in (_FUNCTIONS, _POOLS, _RESHAPES))
+FUNCTIONS, POOLS = frozenset(_FUNCTIONS.split()), frozenset(_POOLS.split())
 _ALONG_ONE = {"batch_norm", "prelu"}  # their tensors [C] go along axis 1
 
 
@@ -36,23 +34,16 @@ class Channelwise(Rule):
 
     @classmethod
     def applies(cls, node: Node, state: State) -> bool:
-        found = [state.channels[name] for name in node.refs() if name in state.channels]
-        if node.op not in FUNCTIONS or not found:
+        names = node.refs()
+        tables = [name for name in names if state.constant(name)]
+        passed = [name for name in names if name in state.channels]
+        if node.op not in FUNCTIONS or not passed or len(tables) + len(passed) < len(names):
             return False
-        shape = state.shapes[node.name]
-        alike = {(c.axis, c.count, len(state.shapes[n])) for n, c in state.channels.items() if n in node.refs()}
-        axis = found[0].axis
-        tables = [name for name in node.refs() if state.constant(name)]
-        known = all(name in state.channels or state.constant(name) for name in node.refs())
-        along = all(_along(state.shapes[name], shape, 1 if node.op in _ALONG_ONE else axis, node) for name in tables)
-        divided = node.op == "div.Tensor" and not state.constant(node.args[1].name)
-        return (
-            alike == {(axis, shape[axis], len(shape))}
-            and known
-            and along
-            and not divided
-            and (axis == 1 or node.op not in _ALONG_ONE)
-        )
+        if node.op == "div.Tensor" and node.args[1].name in passed:
+            return False  # zeros in the place of what nobody reads would not stay finite
+        shape, axis = state.shapes[node.name], state.channels[passed[0]].axis
+        alike = all(_layout(name, state) == (axis, shape[axis], len(shape)) for name in passed)
+        return alike and all(_along(state.shapes[name], shape, axis, node) for name in tables)
 
     def forward(self, state: State) -> None:
         inner = [state.channels[name] for name in self.sources]
@@ -118,10 +109,16 @@ class Channelwise(Rule):
         return state.store(self.node, value.name, state.double(value.name).index_select(axis, kept.nonzero().view(-1)))
 
 
+def _layout(name: str, state: State) -> tuple[int, int, int]:
+    """The axis of a value's channels, how many there are, and how many axes."""
+    found = state.channels[name]
+    return found.axis, found.count, len(state.shapes[name])
+
+
 def _along(table: tuple[int, ...], shape: tuple[int, ...], axis: int, node: Node) -> bool:
     """Whether a tensor that an operator is given holds one number, or one for each channel."""
     if node.op in _ALONG_ONE:
-        return table in ((1,), (shape[1],))
+        return axis == 1 and table in ((1,), (shape[1],))
     places = range(len(shape) - len(table), len(shape))
     return len(table) <= len(shape) and all(
         size == 1 or (place == axis and size == shape[axis]) for place, size in zip(places, table, strict=True)
@@ -168,112 +165,3 @@ class Pool(Rule):
 
     def backward(self, state: State) -> None:
         state.need(source(self.node), state.reads(self.node.name))
-
-
-class Concatenation(Rule):
-    """Values side by side along their channels."""
-
-    @classmethod
-    def applies(cls, node: Node, state: State) -> bool:
-        if node.op != "cat" or not all(part.name in state.channels for part in node.args[0]):
-            return False
-        axis = node.args[1] % len(state.shapes[node.name])
-        return all(state.channels[part.name].axis == axis for part in node.args[0])
-
-    def forward(self, state: State) -> None:
-        parts = [state.channels[part.name] for part in self.node.args[0]]
-        slots, constant, value = (
-            torch.cat([getattr(part, key) for part in parts]) for key in ("slots", "constant", "value")
-        )
-        state.follow(self.node.name, replace(parts[0], slots=slots), parts[0].axis, constant, value)
-
-    def backward(self, state: State) -> None:
-        sizes = [state.channels[part.name].count for part in self.node.args[0]]
-        for part, read in zip(self.node.args[0], torch.split(state.reads(self.node.name), sizes), strict=True):
-            state.need(part.name, read)
-
-    def rewritten(self, state: State) -> Node:
-        parts = tuple(part for part in self.node.args[0] if state.kept(part.name).any())
-        return replace(self.node, args=(parts, *self.node.args[1:]))
-
-
-class Reshape(Rule):
-    """The same numbers in another shape, in which each channel is one index, or several in a row, of some axis."""
-
-    def __init__(self, node: Node, state: State):
-        super().__init__(node, state)
-        self.inner = state.channels[source(node)]
-        self.axis = _new_axis(node, state) or 0
-        self.block = state.shapes[node.name][self.axis] // self.inner.count
-
-    @classmethod
-    def applies(cls, node: Node, state: State) -> bool:
-        if node.op not in RESHAPES or source(node) not in state.channels:
-            return False
-        axis = _new_axis(node, state)
-        return axis is not None and (node.op not in ("view", "reshape") or isinstance(node.args[1][axis], int))
-
-    def forward(self, state: State) -> None:
-        old = self.inner
-        slots, constant, value = (t.repeat_interleave(self.block) for t in (old.slots, old.constant, old.value))
-        state.follow(self.node.name, replace(old, slots=slots), self.axis, constant, value)
-
-    def backward(self, state: State) -> None:
-        state.need(source(self.node), state.reads(self.node.name).view(-1, self.block).any(1))
-
-    def rewritten(self, state: State) -> Node:
-        if self.node.op not in ("view", "reshape") or self.node.args[1][self.axis] == -1:
-            return self.node
-        size = list(self.node.args[1])
-        size[self.axis] = int(state.kept(self.node.name).sum())
-        return replace(self.node, args=(self.node.args[0], tuple(size)))
-
-
-def _new_axis(node: Node, state: State) -> int | None:
-    """The axis along which the channels lie in the new shape, None where they do not lie along one."""
-    old, new, inner = state.shapes[source(node)], state.shapes[node.name], state.channels[source(node)]
-    for axis in range(1, len(new)):
-        ahead = math.prod(new[:axis]) == math.prod(old[: inner.axis])
-        if ahead and new[axis] % inner.count == 0 and new[axis] <= math.prod(old[inner.axis :]):
-            return axis
-    return None
-
-
-class Size(Rule):
-    """The length of an axis."""
-
-    @classmethod
-    def applies(cls, node: Node, state: State) -> bool:
-        return node.op == "sym_size.int" and source(node) in state.channels
-
-    def forward(self, state: State) -> None:
-        if not self._of_images(state):
-            state.pin(source(self.node))
-
-    def _of_images(self, state: State) -> bool:
-        """Whether it is the number of images."""
-        return self.node.args[1] == 0 and state.shapes[source(self.node)][0] == state.shapes[state.graph.input][0]
-
-    def backward(self, state: State) -> None:
-        pass
-
-    def rewritten(self, state: State) -> Node:
-        # Asked of the images themselves: the value it was asked of may be gone.
-        return replace(self.node, args=(Ref(state.graph.input), 0)) if self._of_images(state) else self.node
-
-
-class Barrier(Rule):
-    """Whatever else there is: it reads every channel where it is."""
-
-    @classmethod
-    def applies(cls, node: Node, state: State) -> bool:
-        return True
-
-    def forward(self, state: State) -> None:
-        for name in self.sources:
-            state.pin(name)
-
-    def backward(self, state: State) -> None:
-        if state.reads(self.node.name).any():
-            for name in self.node.refs():
-                state.need(name)
