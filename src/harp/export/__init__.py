@@ -2,5 +2,6 @@
 
 from harp.export.bake import bake
 from harp.export.fold import fold
+from harp.export.shrink import Shrunk, shrink
 
-__all__ = ["bake", "fold"]
+__all__ = ["Shrunk", "bake", "fold", "shrink"]

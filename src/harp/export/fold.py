@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harp.graph import Graph, Node, Ref, Sparse, Value, shapes
+from harp.export.rewriting import bias_name, renamed
+from harp.graph import Graph, Node, Ref, Sparse, shapes
 from harp.graph.interpret import carry_out, steps
 from harp.graph.operators import operator
 
@@ -32,7 +33,7 @@ def fold(graph: Graph) -> Graph:
         if layer is not None and _fits(graph, layer, norm, known, readers):
             layers[layer.name] = _merged(graph, layer, norm, readers, tensors)
             gone[norm.name] = layer.name
-    nodes = tuple(_renamed(layers.get(n.name, n), gone) for n in graph.nodes if n.name not in gone)
+    nodes = tuple(renamed(layers.get(n.name, n), gone) for n in graph.nodes if n.name not in gone)
     output = gone.get(graph.output, graph.output)
     return replace(graph, nodes=nodes, output=output, tensors=tensors).pruned()
 
@@ -100,16 +101,4 @@ def _names(graph: Graph, layer: Node, readers: Mapping[str, list[Node]]) -> tupl
     own = weight if len(readers[weight]) == 1 else f"{layer.name}.weight"
     if bias is not None and len(readers[bias.name]) == 1:
         return own, bias.name
-    free = f"{own.removesuffix('.weight')}.bias"
-    taken = {*readers, graph.output}
-    return own, free if free not in taken else f"{layer.name}.folded.bias"
-
-
-def _renamed(node: Node, names: Mapping[str, str]) -> Node:
-    return replace(node, args=_replaced(node.args, names))
-
-
-def _replaced(value: Value, names: Mapping[str, str]) -> Value:
-    if isinstance(value, Ref):
-        return Ref(names.get(value.name, value.name))
-    return tuple(_replaced(part, names) for part in value) if isinstance(value, tuple) else value
+    return own, bias_name(own, layer, readers)
