@@ -14,7 +14,7 @@ from harp.evaluation import (
     spread,
     summary,
 )
-from harp.export import bake
+from harp.export import Deployed, bake, load, pack, to_onnx
 from harp.models import MODELS, Logits, Normalised
 from harp.objectives import AWP, MART, OBJECTIVES, PGDAT, TRADES, FastAT, FreeAT, Natural
 from harp.pipeline.benchmark import benchmark
@@ -59,6 +59,7 @@ __all__ = [
     "TRADES",
     "Budget",
     "ChannelUnits",
+    "Deployed",
     "FastAT",
     "FreeAT",
     "Harp",
@@ -93,8 +94,10 @@ __all__ = [
     "find_sites",
     "find_units",
     "fit",
+    "load",
     "load_model",
     "mcnemar",
+    "pack",
     "radius_at",
     "remove",
     "resize",
@@ -102,5 +105,6 @@ __all__ = [
     "sgd",
     "spread",
     "summary",
+    "to_onnx",
     "trace_macs",
 ]

@@ -4,6 +4,7 @@ Nothing here is pickled. A checkpoint is one safetensors file: tensors by dotted
 header, so that both are replaced in one atomic rename and can never disagree.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -38,6 +39,12 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def file_digest(path: Path) -> str:
+    """The file's SHA-256, 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from harp.cli.bench import bench_network
 from harp.cli.evaluate import evaluate_network, names_network
+from harp.cli.export import export_network
 from harp.cli.inspect import inspect_model
 from harp.cli.recipes import STAGES, recipe_values
+from harp.cli.verify import verify_file
 from harp.config import RECIPES, make_recipe
 from harp.errors import HarpError, choices
 from harp.registry import Registry
@@ -33,7 +36,9 @@ def _fail(message: str, code: int = 2) -> int:
 
 def _dispatch(arguments: list[str]) -> None:
     others = {
-        "inspect": "what pruning would do to a network, before anything is done",
+        "inspect": "what pruning would do to a network, or what a package holds",
+        "bench": "how fast and how large a network is, beside other runtimes",
+        "verify": "whether a package is whole and what it says it is",
         "list": "what can be named in a recipe",
     }
     commands = {"run": "all stages in turn", **STAGES, **others}
@@ -51,8 +56,18 @@ def _dispatch(arguments: list[str]) -> None:
         raise HarpError(f"no command {command!r}; {choices(command, commands)}")
     elif command == "list":
         _list(arguments[1:])
+    elif command == "inspect" and arguments[1:] and arguments[1].endswith(".safetensors"):
+        from harp.cli.package import inspect_package
+
+        inspect_package(Path(arguments[1]), arguments[2:])
     elif command == "inspect":
         inspect_model(arguments[1:])
+    elif command == "bench":
+        bench_network(arguments[1:])
+    elif command == "verify":
+        verify_file(arguments[1:])
+    elif command == "export" and names_network(arguments[1:]):
+        export_network(arguments[1:])
     elif command == "evaluate" and names_network(arguments[1:]):
         evaluate_network(arguments[1:])
     else:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from harp.cli.flags import Parser
-from harp.cli.recipes import RecipeFlags, lengthened, merged
+from harp.cli.recipes import RecipeFlags, lengthened, network_values
 from harp.config import identity, make_recipe
-from harp.errors import HarpError
 
 HEADLINE = {"evaluation": {"attacks": ["standard"]}}
 
@@ -41,10 +40,7 @@ def evaluate_network(arguments: list[str]) -> None:
     from harp.pipeline.tables import accuracy_table
 
     network = find_network(own.network, own.weights)
-    values = merged(merged(network.settings, HEADLINE), above)
-    if not values.get("model", {}).get("name"):
-        raise HarpError(f"{own.network} lies in no run's folder, so --model.name must say whose weights it holds")
-    recipe = make_recipe(values)
+    recipe = make_recipe(network_values(own.network, network.settings, HEADLINE, above))
     folder = own.folder or Path("evaluations") / f"{network.label}-{identity(recipe)}"
     work = Workspace(recipe, folder)
     check(recipe.evaluation, work.threat.norm)

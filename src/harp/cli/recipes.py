@@ -8,13 +8,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from harp.cli.flags import Parser
 from harp.config import Recipe, find_recipe, read_recipe
+from harp.errors import HarpError
 
 STAGES = {
     "pretrain": "train the dense network adversarially",
     "prune": "learn which weights to keep",
     "finetune": "train the weights that are left",
     "evaluate": "attack the networks of a run, or any network",
-    "export": "write the pruned network to a file and check it",
+    "export": "write the network of a run, or any network, to files and check them",
     "report": "make report.html from the recorded results",
 }
 
@@ -49,6 +50,16 @@ def lengthened(command: str, arguments: list[str]) -> list[str]:
     own = Recipe.model_fields[section].annotation
     names = {f"--{name}" for name in getattr(own, "model_fields", {}) if name not in Recipe.model_fields}
     return [f"--{section}.{a[2:]}" if a.split("=")[0] in names else a for a in arguments]
+
+
+def network_values(target: str, settings: Mapping[str, Any], *above: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's settings with others over them; `HarpError` where nothing says whose weights it is."""
+    values = dict(settings)
+    for layer in above:
+        values = merged(values, layer)
+    if not values.get("model", {}).get("name"):
+        raise HarpError(f"{target} lies in no run's folder, so --model.name must say whose weights it holds")
+    return values
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def _weights(plan: Plan) -> Table:
-    table = _table("weight", "shape", "kept", "share", "MACs", "after", numbers=5)
+    table = count_table("weight", "shape", "kept", "share", "MACs", "after", numbers=5)
     for site in plan.sites:
         shape = "x".join(map(str, site.param.shape))
         table.add_row(site.name, shape, *_kept(plan, site.name, site.size), *_counts(plan.macs([site.name])))
@@ -39,7 +39,7 @@ def _weights(plan: Plan) -> Table:
 
 def _groups(plan: Plan, units: ChannelUnits) -> Table:
     """One row a group, with every weight's MACs in one row only, so that the rows add up."""
-    table = _table("channels of", "units", "kept", "share", "MACs", "after", numbers=5)
+    table = count_table("channels of", "units", "kept", "share", "MACs", "after", numbers=5)
     rest = [site.name for site in plan.sites]
     for group in units.groups:
         made = [name for name in plan.makers(group) if name in rest]
@@ -51,7 +51,7 @@ def _groups(plan: Plan, units: ChannelUnits) -> Table:
 
 def _together(plan: Plan, units: ChannelUnits) -> Table:
     """A channel goes from all the weights of a row, and from the norms and biases between them, or from none."""
-    table = _table("removed together: made by", "and read by")
+    table = count_table("removed together: made by", "and read by")
     for group in units.groups:
         others = [name for name in plan.makers(group) if name != group.name.partition("#")[0]]
         read = list(dict.fromkeys(part.name for part in group.consumers))
@@ -60,16 +60,16 @@ def _together(plan: Plan, units: ChannelUnits) -> Table:
 
 
 def _staying(units: ChannelUnits) -> Table:
-    table = _table("channels of", "stay because")
+    table = count_table("channels of", "stay because")
     for name, reason in units.fixed.items():
         table.add_row(name, reason)
     return table
 
 
 def _totals(plan: Plan) -> Table:
-    table = _table("", "before", "after", "share", numbers=3)
+    table = count_table("", "before", "after", "share", numbers=3)
     for label, (before, after) in _sums(plan):
-        table.add_row(label, *_counts((before, after)), _share(after, before))
+        table.add_row(label, *_counts((before, after)), share_of(after, before))
     return table
 
 
@@ -84,18 +84,19 @@ def _sums(plan: Plan) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _kept(plan: Plan, name: str, size: int) -> tuple[str, str]:
-    return f"{plan.kept[name]:,}", _share(plan.kept[name], size)
+    return f"{plan.kept[name]:,}", share_of(plan.kept[name], size)
 
 
 def _counts(macs: tuple[int, int]) -> tuple[str, str]:
     return f"{macs[0]:,}", f"{macs[1]:,}"
 
 
-def _share(part: int, whole: int) -> str:
+def share_of(part: int, whole: int) -> str:
+    """`1.04 %`; a dash of nothing."""
     return f"{100 * part / whole:.2f} %" if whole else "-"
 
 
-def _table(*headers: str, numbers: int = 0) -> Table:
+def count_table(*headers: str, numbers: int = 0) -> Table:
     """Columns of names, the last so many of numbers, which never break."""
     table = Table(box=None, pad_edge=False)
     for index, header in enumerate(headers):

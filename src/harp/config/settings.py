@@ -194,6 +194,13 @@ class EvaluationSettings(Settings):
     """doubts (`harp list`) that were looked into and do not take the robust accuracy's place"""
 
 
+class ExportSettings(Settings):
+    values: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+    """numbers of the package: fp32 keeps every bit; the others are smaller, and what they cost is measured"""
+    onnx: bool = False
+    """write model.onnx, too, checked by ONNX Runtime"""
+
+
 class Recipe(Settings):
     name: str = "custom"
     """a word for the run; part of its folder's name"""
@@ -221,3 +228,5 @@ class Recipe(Settings):
     """training what is left"""
     evaluation: EvaluationSettings = EvaluationSettings()
     """attacks on the results"""
+    export: ExportSettings = ExportSettings()
+    """the files to ship"""

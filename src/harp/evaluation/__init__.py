@@ -6,6 +6,7 @@ from harp.evaluation.doubts import DOUBTS, Doubt, examine
 from harp.evaluation.evaluate import Evaluation, Flags, evaluate, summary
 from harp.evaluation.outcome import Outcome
 from harp.evaluation.paired import Comparison, mcnemar
+from harp.evaluation.rejudge import Rejudged, rejudge
 from harp.evaluation.statistics import Estimate, Spread, spread, wilson
 from harp.evaluation.verdicts import correct
 
@@ -18,6 +19,7 @@ __all__ = [
     "Flags",
     "Outcome",
     "Radius",
+    "Rejudged",
     "SecurityCurve",
     "Spread",
     "balanced_accuracy",
@@ -26,6 +28,7 @@ __all__ = [
     "examine",
     "mcnemar",
     "radius_at",
+    "rejudge",
     "security_curve",
     "spread",
     "summary",

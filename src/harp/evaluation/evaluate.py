@@ -1,6 +1,5 @@
 """Accuracy under attack, example by example, in a record that survives being killed."""
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from harp.attacks.losses import wrong
 from harp.errors import HarpError
 from harp.evaluation.balanced import balanced_accuracy
 from harp.evaluation.inputs import check_images, check_labels, classes_of, mode_note
-from harp.evaluation.record import Record
+from harp.evaluation.record import Record, digest
 from harp.evaluation.statistics import wilson
 from harp.evaluation.verdicts import attacked
 from harp.models import Function
@@ -109,7 +108,7 @@ def evaluate(
 
 def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed: int, cascade: bool) -> dict[str, Any]:
     return {
-        "model": _digest(model.state_dict()),
+        "model": digest(model.state_dict()),
         "threat": repr(threat),
         "attacks": {name: repr(attack) for name, attack in attacks.items()},
         "cascade": cascade,
@@ -118,16 +117,8 @@ def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed
     }
 
 
-def _digest(tensors: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        if isinstance(value, Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _once(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+def once(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every batch once; raises `HarpError` for an iterator, which would be used up."""
     if isinstance(batches, Iterable):
         if iter(batches) is batches:
             raise HarpError("batches can be gone through only once; expected a list, or data with once()")
@@ -137,7 +128,7 @@ def _once(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _placed(batches: Batches) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
     place = 0
-    for index, (x, y) in enumerate(_once(batches)):
+    for index, (x, y) in enumerate(once(batches)):
         yield index, x, y, torch.arange(place, place + len(x))
         place += len(x)
 
@@ -145,7 +136,7 @@ def _placed(batches: Batches) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
 def _clean(record: Record, index: int, first: int, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
     """The batch's clean verdicts are in the record; one that was there already is compared with what is here now."""
     check_images(x, threat, first)
-    data = _digest({"x": x, "y": y})
+    data = digest({"x": x, "y": y})
     if record.get("clean", index) is not None:
         with torch.no_grad():
             record.check(index, data, model(x[:KEPT_LOGITS]))

@@ -1,5 +1,6 @@
 """The verdicts of one evaluation, kept batch by batch, so that what a kill interrupts goes on where it was."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,16 @@ class Record:
             there, logits, rtol=0, atol=1e-3 * _size(there), equal_nan=True
         ):
             raise HarpError(f"{self.folder} holds the record of another model; choose another folder")
+
+
+def digest(tensors: Mapping[str, Any]) -> str:
+    """The SHA-256 (64 hex digits) of the tensors among these values, with their names, dtypes and shapes."""
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        if isinstance(value, torch.Tensor):
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _size(logits: torch.Tensor) -> float:

@@ -1,7 +1,30 @@
 """The pruned model as a file."""
 
 from harp.export.bake import bake
+from harp.export.compare import Agreement, Answer, agree
+from harp.export.deployed import Deployed, is_package, load
 from harp.export.fold import fold
+from harp.export.onnx import onnx_session, to_onnx
+from harp.export.pack import Packed, pack
 from harp.export.shrink import Shrunk, shrink
+from harp.export.verify import Check, Source, verify
 
-__all__ = ["Shrunk", "bake", "fold", "shrink"]
+__all__ = [
+    "Agreement",
+    "Answer",
+    "Check",
+    "Deployed",
+    "Packed",
+    "Shrunk",
+    "Source",
+    "agree",
+    "bake",
+    "fold",
+    "is_package",
+    "load",
+    "onnx_session",
+    "pack",
+    "shrink",
+    "to_onnx",
+    "verify",
+]

@@ -1,6 +1,5 @@
 """Masks baked into a plain state dictionary, and the proof that the file is the model that was measured."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from harp.errors import HarpError
 from harp.modes import evaluating
-from harp.runs import load_tree, save_tree, write_json
+from harp.runs import file_digest, load_tree, save_tree, write_json
 from harp.sparsity import Masks, copied
 
 
@@ -46,7 +45,7 @@ def bake(
     manifest = {
         "file": path.name,
         "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_digest(path),
         "total": sum(size for size, _ in counts.values()),
         "kept": sum(kept for _, kept in counts.values()),
         "sites": {name: {"size": size, "kept": kept} for name, (size, kept) in counts.items()},

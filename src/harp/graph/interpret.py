@@ -84,7 +84,8 @@ class Interpreter:
         self._tensors = {name: graph.tensor(name).to(self.device) for name in graph.tensors}
 
     def __call__(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[1:]) != self.graph.shape or len(x) == 0:
+        # Not len(x): where this is traced anew, as for ONNX, that would fix the number of images.
+        if tuple(x.shape[1:]) != self.graph.shape or x.shape[0] == 0:
             raise HarpError(f"images of shape {list(x.shape)}; expected [n, {', '.join(map(str, self.graph.shape))}]")
         if self.graph.batch is None:
             return self._forward(x)

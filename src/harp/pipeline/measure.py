@@ -1,5 +1,6 @@
 """The stages after training: evaluate, export, report."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from harp.errors import HarpError
 from harp.export import bake
 from harp.modes import evaluating
 from harp.pipeline.assess import assess_run, attacks_of, draw
+from harp.pipeline.packing import onnx_file, origin, pack_network
 from harp.pipeline.tables import accuracy_table
 from harp.pipeline.train import dense_weights, final_masks
 from harp.pipeline.workspace import FOLDERS, Workspace
@@ -53,7 +55,7 @@ def evaluate(work: Workspace) -> None:
 
 
 def export(work: Workspace) -> None:
-    """export/: the fine-tuned model with its masks baked in, checked bit by bit against the one evaluated."""
+    """export/: the fine-tuned model with its masks baked in, checked bit by bit against the one evaluated; packed."""
     path = model_files(work).get("finetuned")
     if path is None:
         raise HarpError(f"{work.run.folder} has no finished finetune stage; run `harp finetune` there first")
@@ -63,8 +65,29 @@ def export(work: Workspace) -> None:
     blank = work.smaller(model.state_dict())
     sizes = {site.name: site.size for site in work.sites(model)}
     counts = {site.name: (site.size, sizes[site.name]) for site in work.sites(work.model())}
-    bake(model, masks, work.run.at(FOLDERS["export"]), images.once(), blank, counts)
-    work.run.finish(FOLDERS["export"], {"notes": [], "environment": work.environment()})
+    folder = work.run.at(FOLDERS["export"])
+    bake(model, masks, folder, images.once(), blank, counts)
+    notes = list(_ship(work, model, folder))
+    work.run.finish(FOLDERS["export"], {"notes": notes, "environment": work.environment()})
+
+
+def _ship(work: Workspace, model: nn.Module, folder: Path) -> Iterator[str]:
+    """The other files, entered in the manifest; a note for each that cannot be made of this network, and why."""
+    for name, make in _others(work, model, folder):
+        try:
+            made = make()
+        except HarpError as error:
+            work.display.say(f"no {name}: {error}")
+            yield f"no {name}: {error}"
+        else:
+            write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), name: made})
+
+
+def _others(work: Workspace, model: nn.Module, folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    found = origin(work.run.folder, folder / "model.safetensors")
+    yield "package", lambda: pack_network(work, model, folder / "package.safetensors", found)
+    if work.recipe.export.onnx:
+        yield "onnx", lambda: onnx_file(work, model, folder / "model.onnx")
 
 
 def report(work: Workspace) -> None:

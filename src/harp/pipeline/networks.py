@@ -10,6 +10,8 @@ from torch import nn
 from harp import models
 from harp.config import make_recipe, read_recipe
 from harp.errors import HarpError
+from harp.export import is_package, load
+from harp.package import Manifest, read
 from harp.pipeline.workspace import Workspace
 
 # Where a run keeps its networks, the one to ship first.
@@ -35,7 +37,8 @@ def is_network(target: str) -> bool:
 def find_network(target: str, weights: Path | None = None) -> Network:
     """The network that `target` names: a safetensors file, a run's folder, or what `model.name` of a recipe may be.
 
-    A file inside a run brings that run's settings of data, model and threat along. Raises `HarpError` for a folder
+    A file inside a run brings that run's settings of data, model and threat along, a package elsewhere what its
+    manifest says of data and threat. Raises `HarpError` for a folder
     without a network, a file that is not there, and weights given twice.
     """
     path = Path(target)
@@ -54,16 +57,45 @@ def find_network(target: str, weights: Path | None = None) -> Network:
         )
     if not path.is_file():
         raise HarpError(f"no file {target}")
-    for folder in (path.parent, path.parent.parent):
-        if (folder / "recipe.yaml").is_file():
-            recipe = read_recipe(folder / "recipe.yaml")
-            kept = {name: recipe[name] for name in SECTIONS if name in recipe}
-            return Network("-".join(path.relative_to(folder.parent).parts[:-1]), kept, path)
-    return Network(path.stem, {}, path)
+    if folder := run_of(path):
+        recipe = read_recipe(folder / "recipe.yaml")
+        kept = {name: recipe[name] for name in SECTIONS if name in recipe}
+        return Network("-".join(path.relative_to(folder.parent).parts[:-1]), kept, path)
+    return Network(path.stem, _claimed(path) if is_package(path) else {}, path)
+
+
+def run_of(path: Path) -> Path | None:
+    """The folder of the run that the file lies in, if it lies in one."""
+    return next((folder for folder in (path.parent, path.parent.parent) if (folder / "recipe.yaml").is_file()), None)
+
+
+def dense_of(network: Network) -> Network | None:
+    """The network of the same run from which channels were removed; None where there was none or it is not known."""
+    if network.weights is None or network.settings.get("prune", {}).get("granularity") != "channels":
+        return None
+    path = network.weights.parent.parent / KEPT[-1] / "model.safetensors"
+    return Network(f"{network.label}, before pruning", network.settings, path) if path.is_file() else None
+
+
+def _claimed(path: Path) -> dict[str, Any]:
+    """A package's own words as settings."""
+    manifest: Manifest = read(path).manifest
+    data, threat = manifest.provenance.get("data"), manifest.threat
+    settings: dict[str, Any] = {"model": {"name": str(path)}}
+    if isinstance(data, Mapping) and isinstance(data.get("name"), str):
+        settings["data"] = {"name": data["name"]}
+    if threat is not None:
+        settings["threat"] = {"norm": f"{threat.norm:g}", "eps": threat.eps}
+    return settings
 
 
 def loaded(work: Workspace, weights: Path | None) -> nn.Module:
-    """The recipe's network in eval mode with the weights in the file; without one, as its factory makes it."""
+    """The recipe's network in eval mode with the weights in the file; without one, as its factory makes it.
+
+    A package is its own network, and answers without gradients.
+    """
+    if weights is not None and is_package(weights):
+        return load(weights, work.recipe.threads)
     model = work.loaded(weights, small=True) if weights else work.model()
     return model.eval()
 
@@ -73,9 +105,10 @@ def load_model(
 ) -> nn.Module:
     """A network in eval mode that takes images [n, c, h, w] in [0, 1] to logits [n, classes].
 
-    `model_name` is a run's folder or a safetensors file in it, or, with `weights` (a safetensors state dictionary) and
-    the `dataset` it is for, anything that `harp list models` and the README name: `resnet18`, `timm:NAME`,
-    `path/to/file.py:factory`. Raises `HarpError` where there is no such network or the weights are another's.
+    `model_name` is a run's folder, a safetensors file in it, or a package (as by `harp.load`), or, with `weights` (a
+    safetensors state dictionary) and the `dataset` it is for, anything that `harp list models` and the README name:
+    `resnet18`, `timm:NAME`, `path/to/file.py:factory`. Raises `HarpError` where there is no such network or the weights
+    are another's.
     """
     network = find_network(model_name, Path(weights) if weights else None)
     data = {**network.settings.get("data", {}), **({"name": dataset} if dataset else {})}

@@ -82,6 +82,7 @@ def _facts(record: Record) -> dict[str, Any]:
             "robust": sentences.robust(evaluation.models["finetuned"].accuracies["worst"]),
             "budget": sentences.budget(allocation),
             "size": sentences.size(record),
+            "package": sentences.package(record),
             "form": sentences.form(allocation),
             "ties": sentences.ties(allocation),
             "course": sentences.course(record),

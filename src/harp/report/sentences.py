@@ -45,6 +45,21 @@ def size(record: Record) -> str:
     return text
 
 
+def package(record: Record) -> str:
+    """Size, precision and verdicts of the packed file; `none` where the run has none."""
+    made = record.manifest.get("package")
+    if made is None:
+        return "none"
+    text = f"{made['file']}, {file_size(made['bytes'])} ({count(made['bytes'])} bytes), values in {made['values']}"
+    if made["judged"] is None:
+        return text
+    different, compared = made["judged"]["different"], made["judged"]["compared"]
+    verdicts = (
+        f"{count(different)} of {count(compared)} verdicts" if different else f"none of {count(compared)} verdicts"
+    )
+    return f"{text}; {verdicts} on clean and adversarial images differ from the network's"
+
+
 def form(allocation: Allocation) -> str:
     """What became of that which was pruned."""
     if allocation.granularity == "channels":

@@ -1,0 +1,45 @@
+"""`harp export NETWORK`: any network as a package."""
+
+from pathlib import Path
+
+from harp.cli.flags import Parser
+from harp.cli.recipes import RecipeFlags, lengthened, network_values
+from harp.config import make_recipe, read_recipe
+from harp.errors import HarpError
+
+
+def export_network(arguments: list[str]) -> None:
+    """Packs one network; raises `HarpError` for what cannot be found, built or packed."""
+    parser = Parser(
+        "export",
+        usage="harp export NETWORK [--weights FILE] [--to FILE] [--values KIND] [--SECTION.NAME VALUE ...]",
+        description="One network as a package: shrunk to what has an effect on its logits, and checked against it. "
+        "In this command --export.NAME may be written --NAME.",
+    )
+    parser.add_argument("network", help="a run's folder, a safetensors file, or a model as in --model.name")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors state dictionary of the model")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="the package (default: NAME.package.safetensors)")
+    parser.add_argument("--collapsed", action="store_true", help="pack a network that answers every image alike, too")
+    own, above = parser.read(lengthened("export", arguments), RecipeFlags)
+
+    from harp.export import is_package
+    from harp.pipeline import Workspace
+    from harp.pipeline.networks import find_network, loaded, run_of
+    from harp.pipeline.packing import Origin, onnx_file, origin, pack_network, sentences
+
+    network = find_network(own.network, own.weights)
+    if network.weights and is_package(network.weights):
+        raise HarpError(f"{own.network} is a package already; expected the network it was made from")
+    run = run_of(network.weights) if network.weights else None
+    # A run's own evaluation settings say which images are on record.
+    whole = read_recipe(run / "recipe.yaml") if run else network.settings
+    work = Workspace(make_recipe(network_values(own.network, whole, above)))
+    model, path = loaded(work, network.weights), own.to or Path(f"{network.label}.package.safetensors")
+    found = (
+        origin(run, network.weights) if run and network.weights else Origin(network.weights, threat="threat" in above)
+    )
+    for line in sentences(path, pack_network(work, model, path, found, own.collapsed)):
+        work.display.say(line)
+    if work.recipe.export.onnx:
+        made = onnx_file(work, model, path.with_suffix(".onnx"))
+        work.display.say(f"onnx: {path.with_suffix('.onnx')}, {made['bytes']:,} bytes, off by {made['difference']:.0e}")

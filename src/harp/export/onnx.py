@@ -1,0 +1,115 @@
+"""A network as an ONNX file, and the proof that ONNX Runtime reads the same network from it."""
+
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harp.errors import HarpError
+from harp.export.compare import Answer, agree
+from harp.extras import need
+from harp.modes import evaluating
+from harp.runs import write_atomic
+
+IMAGES, LOGITS, BATCH = "images", "logits", "batch"
+TOLERANCE = 1e-4
+
+
+def to_onnx(model: nn.Module, example: Tensor, path: Path | str, tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """What is in the ONNX file at `path`: its bytes, sha256, opset, and how far ONNX Runtime's logits are from torch's.
+
+    `example` is float32 [n, c, h, w]; the file takes "images" [batch, c, h, w], any number of them, to "logits". The
+    graph is traced by torch.export in eval mode, holds no source lines or paths, passes `onnx.checker`, and is written
+    only where ONNX Runtime gives the network's logits on the example, one, two and all at once, to `tolerance` of the
+    largest (`harp.export.compare.agree`). Raises `HarpError` where a library of the extra `onnx` is missing, where the
+    network cannot be traced for any number of images, and where the logits differ.
+    """
+    path, model_proto = Path(path), _exported(model, example)
+    data: bytes = model_proto.SerializeToString()
+    found = agree(model, onnx_session(data), [example, example[:1], example[:2]], tolerance, "ONNX Runtime")
+    write_atomic(path, data)
+    return {
+        "file": path.name,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "opset": max(opset.version for opset in model_proto.opset_import if not opset.domain),
+        "checked_images": len(example),
+        "difference": found.difference,
+    }
+
+
+def onnx_session(source: bytes | Path, threads: int = 1, batch: int | None = None) -> Answer:
+    """ONNX Runtime on the CPU with so many threads, as a function from images to logits, both float32 on the CPU.
+
+    A `batch` promises as many images at every call, which the runtime may plan for.
+    """
+    runtime = need("onnxruntime", "onnx", "ONNX Runtime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    if batch is not None:
+        options.add_free_dimension_override_by_name(BATCH, batch)
+    model = str(source) if isinstance(source, Path) else source
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {IMAGES: x.detach().cpu().numpy()})[0])
+
+
+def _exported(model: nn.Module, example: Tensor) -> Any:
+    onnx = need("onnx", "onnx", "an ONNX export")
+    need("onnxscript", "onnx", "an ONNX export")
+    # torch.export takes a batch of one for a constant.
+    images = example if len(example) > 1 else torch.cat([example, example])
+    try:
+        with evaluating(model), torch.no_grad(), _silence():
+            program = torch.onnx.export(
+                model,
+                (images,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                input_names=[IMAGES],
+                output_names=[LOGITS],
+                verbose=False,
+            )
+        assert program is not None
+        proto = program.model_proto
+        _anonymous(proto)
+        onnx.checker.check_model(proto, full_check=True)
+        if proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param != BATCH:
+            raise HarpError("the network cannot be written as ONNX for any number of images, only for one number")
+    except HarpError:
+        raise
+    except Exception as error:  # whatever the tracing of a foreign network raises
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise HarpError(f"the network cannot be written as ONNX ({type(error).__name__}: {reason})") from error
+    return proto
+
+
+def _anonymous(proto: Any) -> None:
+    """Without the notes for debugging, which hold lines of source and the paths of the machine."""
+    graphs = [proto.graph, *proto.functions]
+    for part in (proto, *graphs, *(node for graph in graphs for node in graph.node)):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
+        value.ClearField("doc_string")
+        value.ClearField("metadata_props")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Inside, nothing is printed, warned of or logged: the exporter tells of every step and of its own future."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,160 @@
+"""A network as a package: captured, folded, shrunk, written, read back, and only then where it was asked for."""
+
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harp.errors import HarpError
+from harp.export.compare import agree
+from harp.export.deployed import Deployed
+from harp.export.fold import fold
+from harp.export.shrink import shrink
+from harp.graph import Graph, Interpreter, Sparse, capture
+from harp.models import Function
+from harp.package import Counts, Manifest, Sizes, read, write
+
+TOLERANCE = 1e-5
+Judge = Callable[[Deployed], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The package that was written: what it says of itself, how large it is, and how far its logits are, relatively."""
+
+    manifest: Manifest
+    sizes: Sizes
+    images: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class Small:
+    """What a package holds: the graph as it was shrunk, all its weights counted, and whether it has collapsed.
+
+    `effective` is what is left of each layer's non-zeros, by the name of its weight in the network.
+    """
+
+    graph: Graph
+    counts: Counts
+    effective: Mapping[str, int]
+    collapsed: bool
+
+
+def pack(
+    source: nn.Module | Graph,
+    images: Tensor,
+    path: str | PathLike[str],
+    values: str = "fp32",
+    manifest: Manifest | None = None,
+    *,
+    counted: Collection[str] | None = None,
+    collapsed: bool = False,
+    judge: Judge | None = None,
+) -> Packed:
+    """The network in eval mode, or the graph, as a package at `path`, shrunk to what has an effect on its logits.
+
+    `images` float32 [n, c, h, w] are what the file is tried on once it was read back: its weights must be those that
+    were written, bit for bit with `values` "fp32", and its logits then those of `source` to 1e-5 of the largest
+    (`harp.export.compare.agree`). "fp16", "bf16" and "int8" are smaller and cost some accuracy; nothing is refused for
+    that, but `difference` tells. `manifest` says what the file should say beside the network. Its counts are the
+    promise, of the weights `counted` (None: all); those that have an effect are counted here, and all non-zeros of the
+    file under "nonzeros" in the provenance. `judge` is given the network as read back, and what it returns becomes
+    part of the manifest's evaluation.
+
+    Raises `HarpError` for a network that cannot be captured, for one that answers every image alike unless `collapsed`
+    allows it, and where the file is not the network; then nothing is written.
+    """
+    made = small(source, images)
+    if made.collapsed and not collapsed:
+        raise HarpError("the network has collapsed: no path leads from its input to its logits; `collapsed` packs it")
+    about = _counted(manifest or Manifest(), made, counted)
+    model = source if isinstance(source, nn.Module) else Function(Interpreter(source))
+    with _draft(Path(path)) as draft:
+        sizes = write(draft, made.graph, about, values)
+        deployed = Deployed(read(draft))
+        difference = _checked(model, made.graph, deployed, images, values)
+        if judge is not None:
+            about = replace(about, evaluation={**about.evaluation, **judge(deployed)})
+            sizes = write(draft, made.graph, about, values)
+            same_weights(read(draft).graph, deployed.graph)
+    return Packed(replace(about, values=values), sizes, len(images), difference)
+
+
+def small(source: nn.Module | Graph, images: Tensor) -> Small:
+    """What a package of the network holds; raises `HarpError` for a network that cannot be captured."""
+    graph = source if isinstance(source, Graph) else capture(source, images)
+    found, (total, nominal) = shrink(fold(graph)), weights(graph)
+    left = replace(found.graph, tensors={name: _plain_zeros(t) for name, t in found.graph.tensors.items()})
+    return Small(left, Counts(total, nominal, nominal, weights(left)[1]), found.effective, found.collapsed)
+
+
+def _counted(about: Manifest, made: Small, counted: Collection[str] | None) -> Manifest:
+    effective = made.counts.effective if counted is None else sum(made.effective.get(name, 0) for name in counted)
+    counts = replace(about.counts or made.counts, effective=effective)
+    return replace(about, counts=counts, provenance={**about.provenance, "nonzeros": made.counts.effective})
+
+
+def same_weights(found: Graph, expected: Graph) -> None:
+    """Nothing where two graphs have the same tensors under the same names, bit for bit; else raises `HarpError`."""
+    if found.tensors.keys() != expected.tensors.keys():
+        raise HarpError(
+            f"the file has other tensors than the network: {sorted(found.tensors.keys() ^ expected.tensors.keys())[0]}"
+        )
+    for name in expected.tensors:
+        here, there = found.tensor(name).contiguous(), expected.tensor(name).contiguous()
+        if here.dtype != there.dtype or here.shape != there.shape or not torch.equal(_bits(here), _bits(there)):
+            raise HarpError(f"the file's {name} is not the network's")
+
+
+def _checked(model: nn.Module, small: Graph, deployed: Deployed, images: Tensor, values: str) -> float:
+    if values == "fp32":
+        same_weights(deployed.graph, small)
+        return agree(model, deployed, [images, images[:1]], TOLERANCE, "the package").difference
+    return agree(model, deployed, [images], sys.float_info.max, "the package").difference
+
+
+def _plain_zeros(tensor: Tensor | Sparse) -> Tensor | Sparse:
+    """Weights without negative zeros, which a mask or a batch norm's sign leaves behind by the million.
+
+    They are numbers to store like any other, and change no sum but the sign of one that is 0.
+    """
+    if len(tensor.shape) < 2 or not _values(tensor).is_floating_point():
+        return tensor
+    return Sparse.of(tensor.dense() + 0.0) if isinstance(tensor, Sparse) else tensor + 0.0
+
+
+def _values(tensor: Tensor | Sparse) -> Tensor:
+    return tensor.values if isinstance(tensor, Sparse) else tensor
+
+
+def weights(graph: Graph) -> tuple[int, int]:
+    """Entries of all tensors that multiply (floating point, two axes or more), and how many are not zero."""
+    total = kept = 0
+    for tensor in graph.tensors.values():
+        values = _values(tensor)
+        if len(tensor.shape) > 1 and values.is_floating_point():
+            total, kept = total + torch.Size(tensor.shape).numel(), kept + int(values.count_nonzero())
+    return total, kept
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.view(-1).view(torch.uint8) if tensor.numel() else tensor.view(-1)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A path beside `path`, which becomes `path` at the end, or nothing."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""`harp export`, `verify`, `inspect`, `evaluate` and `bench` on networks and packages."""
+
+import json
+
+import onnx
+import pytest
+
+from harp.cli import main
+from harp.export import load
+from harp.pipeline import run_stages
+from tests.tiny import workspace
+
+SHORT = {name: {"epochs": 1} for name in ("pretrain", "prune", "finetune")}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "run"
+    run_stages(workspace(folder, **SHORT, evaluation={"attacks": ["fgsm"], "doubts": 0}))
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.safetensors").write_bytes((run / "export" / "package.safetensors").read_bytes())
+    return tmp_path
+
+
+def said(capsys, *arguments) -> str:
+    main([str(argument) for argument in arguments])
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_run_is_packed_with_its_record(here, run, capsys):
+    out = said(capsys, "export", run, "--values", "fp16", "--onnx", "true", "--to", "small.safetensors")
+    assert "package: small.safetensors" in out
+    assert "judged by the package: " in out
+    assert "onnx: small.onnx" in out
+    assert load("small.safetensors").manifest.values == "fp16"
+    onnx.checker.check_model("small.onnx")
+
+
+def test_any_network_is_packed_under_a_name_of_its_own(here, run, capsys):
+    out = said(capsys, "export", run / "1-pretrain" / "model.safetensors")
+    assert "package: run-1-pretrain.package.safetensors" in out
+    assert "judged" not in out
+    out = said(capsys, "export", "digits_cnn", "--model.width", "0.125", "--threat.eps", "0.2")
+    assert "package: digits_cnn.package.safetensors" in out
+    assert load("digits_cnn.package.safetensors").threat.eps == 0.2
+    said(capsys, "export", "digits_cnn", "--model.width", "0.125", "--to", "untold.safetensors")
+    assert load("untold.safetensors").threat is None
+
+
+def test_a_package_in_a_run_is_verified_against_the_run(run, capsys):
+    out = said(capsys, "verify", run / "export" / "package.safetensors")
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["ok", name] for name in ("checksums:", "structure:", "budget:", "engine:", "source", "weights:", "logits:")
+    ]
+
+
+def test_a_package_elsewhere_is_verified_by_itself_or_against_what_is_named(here, run, capsys):
+    out = said(capsys, "verify", "p.safetensors")
+    assert out.count("ok ") == 4
+    assert "--source RUN names it" in out
+    assert said(capsys, "verify", "p.safetensors", "--source", run).count("ok ") == 7
+    with pytest.raises(SystemExit) as end:
+        main(["verify", "p.safetensors", "--source", str(run / "2-prune" / "model.safetensors")])
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out.count("FAILED") == 3
+    assert "p.safetensors failed: source file, weights, logits" in captured.err
+
+
+def test_a_damaged_package_fails_its_checks(here, capsys):
+    data = bytearray((here / "p.safetensors").read_bytes())
+    data[len(data) // 2] ^= 4
+    (here / "p.safetensors").write_bytes(data)
+    assert "p.safetensors failed: checksums" in refused(capsys, "verify", "p.safetensors")
+
+
+def test_a_package_is_inspected(here, capsys):
+    out = said(capsys, "inspect", "p.safetensors")
+    assert "digits_cnn, images 1x8x8" in out
+    assert "266 of 2,660 weights kept, 266 promised" in out
+    assert "10 classes: 0, 1, 2" in out
+    assert "L-inf, eps 0.1" in out
+    assert "said to be right, fgsm" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_package_is_evaluated_by_attacks_without_gradients(here, capsys):
+    quick = ("--images", "6", "--doubts", "0", "--folder", "record")
+    said(capsys, "evaluate", "p.safetensors", "--attacks", "square", "--engine", "harp", *quick)
+    result = json.loads((here / "record" / "result.json").read_text())
+    assert result["threat"]["eps"] == "0.1"
+    assert set(result["measures"]) == {"clean", "square", "worst"}
+
+
+def test_a_benchmark_is_printed_and_written(here, capsys):
+    out = said(capsys, "bench", "p.safetensors", "--batch", "2", "--rounds", "1", "--no-memory", "--out", "b.json")
+    for words in ("p, 1 thread, 1 round", "batch 2", "OpenVINO f32", "times faster", "times the package"):
+        assert words in out
+    assert max(map(len, out.splitlines())) <= 80
+    found = json.loads((here / "b.json").read_text())
+    assert found["network"] == "p"
+    assert set(found["batches"]["2"]) == {"harp", *found["baselines"]}
+    assert (here / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert (here / "b.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("export", "p.safetensors"), "p.safetensors is a package already"),
+        (("export", "gone.safetensors"), "no file gone.safetensors"),
+        (("export", "digits_cnn", "--values", "fp8"), "'fp32', 'fp16', 'bf16' or 'int8', got 'fp8'"),
+        (("export", "digits_cnn", "--valeus", "fp16"), "did you mean '--export.values'"),
+        (("verify", "gone.safetensors"), "no file gone.safetensors"),
+        (("verify", "p.safetensors", "--source", "digits_cnn"), "expected a run's folder, or a file of weights"),
+        (("verify",), "required: file"),
+        (("inspect", "p.safetensors", "--keep", "0.1"), "a package is inspected as it is"),
+        (("inspect", "gone.safetensors"), "gone.safetensors: there is no such file"),
+        (("bench", "digits_cn"), "no model 'digits_cn'"),
+        (("bench", "p.safetensors", "--batch", "1,0"), "argument --batch: invalid"),
+        (("bench", "p.safetensors", "--rounds", "0"), "--rounds 0: expected a whole number of at least 1"),
+        (("bench", "p.safetensors", "--device", "cuda"), "device: expected cpu"),
+        (("bench", "p.safetensors", "--thraeds", "2"), "did you mean '--threads'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistakes_end_in_one_clear_error_and_write_nothing(here, capsys, arguments, words):
+    before = sorted(here.rglob("*"))
+    assert words in refused(capsys, *arguments)
+    assert sorted(here.rglob("*")) == before

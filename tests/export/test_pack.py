@@ -1,0 +1,133 @@
+import pytest
+import torch
+from torch import nn
+
+from harp.errors import HarpError
+from harp.export import deployed, load, pack
+from harp.export.pack import same_weights, weights
+from harp.graph import capture
+from harp.package import Counts, Manifest, read
+from tests.attacks.linear import images
+from tests.export.test_bake import pruned
+
+
+def test_the_package_is_the_network(tmp_path):
+    model, path = pruned()[0], tmp_path / "small.safetensors"
+    made = pack(model, images(5), path)
+    assert made.images == 5
+    assert made.difference <= 1e-5
+    assert made.sizes.bytes == path.stat().st_size
+    assert made.manifest.counts is not None
+    assert (made.manifest.counts.weights, made.manifest.counts.nominal, made.manifest.counts.budget) == (28, 8, 8)
+    package = read(path)
+    assert made.manifest.counts.effective == weights(package.graph)[1]
+    assert package.manifest == made.manifest
+    assert torch.allclose(load(path)(images(9)), model(images(9)), atol=1e-6)
+    assert [file.name for file in tmp_path.iterdir()] == ["small.safetensors"]
+
+
+def test_a_graph_is_packed_like_the_network_it_was_captured_from(tmp_path):
+    model = pruned()[0]
+    pack(model, images(2), tmp_path / "model.safetensors")
+    pack(capture(model, images(2)), images(2), tmp_path / "graph.safetensors")
+    assert (tmp_path / "graph.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+def test_the_promise_is_the_callers_and_the_effect_is_counted(tmp_path):
+    about = Manifest(name="mine", counts=Counts(28, 9, 8, 0))
+    made = pack(pruned()[0], images(2), tmp_path / "small.safetensors", manifest=about).manifest
+    assert made.counts is not None
+    assert (made.name, made.counts.budget, made.counts.nominal) == ("mine", 9, 8)
+    assert made.counts.effective > 0
+
+
+@pytest.mark.parametrize("values", ["fp16", "bf16", "int8"])
+def test_rounded_values_are_smaller_and_tell_what_they_cost(tmp_path, values):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 3)).eval()
+    exact = pack(model, images(8), tmp_path / "exact.safetensors")
+    made = pack(model, images(8), tmp_path / "small.safetensors", values)
+    assert made.manifest.values == values
+    assert made.sizes.bytes < 0.75 * exact.sizes.bytes
+    assert 1e-6 < made.difference < 0.1
+    x = images(8)
+    logits = model(x).detach()
+    found = (load(tmp_path / "small.safetensors")(x) - logits).abs().max() / logits.abs().max()
+    assert float(found) == pytest.approx(made.difference, rel=1e-3)
+
+
+def test_a_judges_words_are_in_the_file(tmp_path):
+    model, seen = pruned()[0], []
+
+    def judge(deployed):
+        seen.append(torch.allclose(deployed(images(3)), model(images(3)), atol=1e-6))
+        return {"judged": {"different": 0}}
+
+    path = tmp_path / "small.safetensors"
+    made = pack(model, images(2), path, manifest=Manifest(evaluation={"n": 3}), judge=judge)
+    assert seen == [True]
+    assert read(path).manifest.evaluation == made.manifest.evaluation == {"n": 3, "judged": {"different": 0}}
+
+
+def test_a_mask_that_leaves_negative_zeros_costs_nothing(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 256), nn.ReLU(), nn.Linear(256, 3)).eval()
+    mask = torch.rand(3, 256) < 0.1
+    with torch.no_grad():
+        model[3].weight.mul_(mask)
+    assert (model[3].weight[~mask].signbit()).any()
+    made = pack(model, images(4), tmp_path / "masked.safetensors")
+    assert made.manifest.counts is not None
+    read_units = int(mask.any(0).sum())  # the others go, with four weights each
+    assert made.manifest.counts.effective == 4 * read_units + int(mask.sum())
+    with torch.no_grad():
+        model[3].weight.copy_(torch.where(mask, model[3].weight, 0.0))
+    pack(model, images(4), tmp_path / "plain.safetensors")
+    assert (tmp_path / "plain.safetensors").read_bytes() == (tmp_path / "masked.safetensors").read_bytes()
+
+
+def test_weights_that_are_not_counted_are_told_apart(tmp_path):
+    made = pack(pruned()[0], images(2), tmp_path / "small.safetensors", counted=["4.weight"]).manifest
+    assert made.counts is not None
+    assert (
+        0
+        < made.counts.effective
+        < made.provenance["nonzeros"]
+        == weights(read(tmp_path / "small.safetensors").graph)[1]
+    )
+
+
+def collapsed():
+    model = pruned()[0]
+    with torch.no_grad():
+        model[4].weight.zero_()
+    return model
+
+
+def test_a_collapsed_network_is_packed_only_where_asked(tmp_path):
+    path = tmp_path / "flat.safetensors"
+    with pytest.raises(HarpError, match="the network has collapsed"):
+        pack(collapsed(), images(2), path)
+    assert not list(tmp_path.iterdir())
+    pack(collapsed(), images(2), path, collapsed=True)
+    assert torch.allclose(load(path)(images(3)), collapsed()(images(3)), atol=1e-6)
+
+
+def test_a_file_with_other_logits_is_not_kept(tmp_path, monkeypatch):
+    path = tmp_path / "small.safetensors"
+    monkeypatch.setattr(deployed.Deployed, "forward", lambda self, x: torch.ones(len(x), 3))
+    with pytest.raises(HarpError, match="the package gives other logits"):
+        pack(pruned()[0], images(2), path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_are_compared_bit_for_bit():
+    graph, other = capture(pruned()[0], images(2)), capture(pruned()[0], images(2))
+    same_weights(graph, other)
+    name = next(name for name in other.tensors if name.endswith("4.bias"))
+    other.tensors[name][0] = -other.tensors[name][0] * 0  # a zero of either sign equals the other
+    changed = capture(pruned()[0], images(2))
+    with pytest.raises(HarpError, match=f"the file's {name} is not the network's"):
+        same_weights(other, changed)
+    with pytest.raises(HarpError, match="other tensors than the network"):
+        same_weights(graph.__class__(graph.input, graph.shape, graph.nodes, graph.output, {}), changed)
