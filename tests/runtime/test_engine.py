@@ -56,6 +56,26 @@ def test_sizes_of_real_networks(variant: str, size: int, stride: int, density: f
 
 
 @pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("size", [2, 4, 8, 16, 32, 64, 24])
+@pytest.mark.parametrize("density", [0.005, 0.1, 1.0])
+def test_pooling_after_a_convolution(variant: str, size: int, density: float):
+    noise = torch.Generator().manual_seed(size)
+    weight = torch.randn(10, 8, 3, 3, generator=noise) * (torch.rand(10, 8, 3, 3, generator=noise) < density)
+    nodes = (
+        conv("c", "x", 1, 1, 1, 1, bias=False),
+        Node("r", "leaky_relu", (Ref("c"), 0.1)),
+        Node("p", "max_pool2d", (Ref("r"), (2, 2), (2, 2), (0, 0), (1, 1), False)),
+        conv("d", "p", 1, 1, 1, 1, bias=False),
+        Node("y", "flatten.using_ints", (Ref("d"), 1, -1)),
+    )
+    tensors = {"c.w": weight, "d.w": torch.randn(3, 10, 3, 3, generator=noise)}
+    graph = Graph("x", (8, size, size), nodes, "y", tensors)
+    x = torch.randn(2, 8, size, size, generator=noise)
+    mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
+    assert mine <= max(1e-6, 3 * torchs)
+
+
+@pytest.mark.parametrize("variant", HERE)
 def test_same_images_same_logits_alone_and_in_a_batch(variant: str):
     """Blocks and single images add in other orders, so equal to rounding; threads change no bit."""
     noise = torch.Generator().manual_seed(0)
@@ -113,7 +133,8 @@ def test_errors():
 def test_without_a_build_torch_runs_it_and_says_why(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(native, "built", dict)
     native.native.cache_clear()
-    engine = compile(one(torch.ones(1, 1, 1, 1), (1, 2, 2), padding=0))
+    with pytest.warns(UserWarning, match="without a C"):
+        engine = compile(one(torch.ones(1, 1, 1, 1), (1, 2, 2), padding=0))
     native.native.cache_clear()
     assert isinstance(engine, Fallback)
     assert "without a C++ compiler" in engine.why

@@ -1,6 +1,7 @@
 """A graph compiled: what the sparse engine knows runs there, the rest in PyTorch."""
 
 import threading
+import warnings
 from ctypes import c_void_p, pointer
 from dataclasses import replace
 from typing import Any
@@ -44,6 +45,10 @@ class Engine:
         self._calls = _calls(graph, [part for part in self._parts if isinstance(part, Node)])
         read = {name for part in self._parts if isinstance(part, Node) for name in part.refs()}
         self._tensors = {name: graph.tensor(name) for name in graph.tensors if name in read}
+
+    def __reduce__(self) -> Any:
+        """A copy is compiled anew: arenas and addresses cannot be copied."""
+        return compile, (self.graph, self.threads, self.build.variant)
 
     @property
     def segments(self) -> list["_Native"]:
@@ -161,8 +166,8 @@ def compile(graph: Graph, threads: int = 1, variant: str | None = None) -> Engin
     """The graph as a quick function from images [n, *shape] in float32 to logits [n, classes].
 
     `threads` of the sparse engine; `variant` names a build of it (`avx512`, `avx2`, `base`) or `torch`, None takes the
-    quickest this machine runs. Where there is none, PyTorch runs the graph and `.why` tells why. Raises `HarpError` for
-    threads below 1 and for a variant that is not there.
+    quickest this machine runs. Where there is none, PyTorch runs the graph, with a warning that tells why. Raises
+    `HarpError` for threads below 1 and for a variant that is not there.
     """
     if threads < 1:
         raise HarpError(f"threads {threads}: expected at least 1")
@@ -173,5 +178,6 @@ def compile(graph: Graph, threads: int = 1, variant: str | None = None) -> Engin
     except HarpError as error:
         if variant is not None:
             raise
+        warnings.warn(f"PyTorch runs this network, and sparsity gains nothing: {error}", stacklevel=2)
         return Fallback(graph, threads, f"PyTorch, because {error}")
     return Engine(graph, threads, build)
