@@ -11,7 +11,7 @@ from harp.runtime.convolutions import Reading, Task, reading
 from harp.runtime.layers import Layer, Shape, Window
 from harp.runtime.lowering import Spec
 from harp.runtime.memory import Planes
-from harp.runtime.program import Compiled, Steps, act_fields
+from harp.runtime.program import Compiled, Steps, Views, act_fields
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine, linear_cost, pitch_of
 
@@ -100,17 +100,27 @@ class Single:
         way = self.ways.get(layer.name)
         if way is None:
             return
-        source = steps.planes[layer.inputs[0]]
-        if way.stride:
-            shape = (source.channels * len(way.views), -(-source.height // way.stride), layer.swept[2])
+        read = self._read(steps, layer, way)
+        if read.name not in steps.planes:
+            given = self.shapes[layer.inputs[0]]
+            shape = (given[0] * len(way.views), -(-given[1] // way.stride), layer.swept[2])
             pitch = pitch_of(*layer.swept[1:], self.machine)
-            source = Planes(*shape, pitch, tag=(way.stride, way.views, self.shapes[layer.inputs[0]]))
-            steps.planes[_views(layer)] = source
+            steps.planes[read.name] = Planes(*shape, pitch, tag=(way.stride, way.views, given))
+            steps.views.append(read)
+        source = steps.planes[read.name]
         below = layer.swept[1] - source.height + int(way.row.max())
         source.reach(max(0, -int(way.row.min())), max(0, below))
         target = steps.planes[layer.name]
         target.span = max(target.span, way.tiling.span // (4 if layer.halved else 1))
         steps.slack = max(steps.slack, way.tiling.span + (abs(way.row).max() + 2) * source.pitch + 64)
+
+    def _read(self, steps: Steps, layer: Layer, way: Reading) -> Views:
+        """What the layer reads: planes as they are, or views of them, which another layer may have asked for."""
+        name = layer.inputs[0]
+        if not way.stride:
+            return Views(name, name, 0, 0, ())
+        wanted = Views(f"{layer.name}#views", name, way.stride, layer.swept[2], way.views)
+        return next((views for views in steps.views if views.serves(wanted)), wanted)
 
     def _emit(self, steps: Steps, layer: Layer) -> None:
         if is_linear(layer):
@@ -122,14 +132,16 @@ class Single:
 
     def _conv(self, steps: Steps, layer: Layer) -> None:
         taps, way = self.taps[layer.name], self.ways[layer.name]
-        name = layer.inputs[0]
-        if way.stride:
-            where = np.array(way.views, np.int32)
-            steps.add("views", _views(layer), (name,), stride=way.stride, views=len(way.views), taps=where)
-            name = _views(layer)
-        source, tiling, (_, height, width) = steps.planes[name], way.tiling, layer.swept
+        read = self._read(steps, layer, way)
+        if way.stride and not steps.makes(read.name):
+            where = np.array(read.taps, np.int32)
+            steps.add("views", read.name, (read.of,), stride=read.stride, views=len(read.taps), taps=where)
+        source, tiling, (_, height, width) = steps.planes[read.name], way.tiling, layer.swept
         pitch = pitch_of(height, width, self.machine)
-        view = taps.channel * max(1, len(way.views)) + way.view[taps.y, taps.x]
+        view = taps.channel
+        if way.stride:
+            places = np.array([read.taps.index(tap) for tap in way.views])
+            view = view * len(read.taps) + places[way.view[taps.y, taps.x]]
         offset = view * source.plane + way.row[taps.y, taps.x] * source.pitch
         lists = taps.quads if tiling.width == 4 else taps.entries
         starts, entries = lists(offset, way.column(taps), way.columns)
@@ -143,7 +155,7 @@ class Single:
         reach = {"tiles": tiling.tiles, "before": way.before, "after": way.after}
         reach["halved"] = pitch // tiling.lanes if layer.halved else 0
         arrays = {"starts": starts, "entries": entries, "bias": taps.bias, **masks}
-        steps.add("conv", layer.name, (name, *layer.inputs[1:]), **numbers, **reach, **arrays, **act_fields(layer))
+        steps.add("conv", layer.name, (read.name, *layer.inputs[1:]), **numbers, **reach, **arrays, **act_fields(layer))
 
 
 def halves(layer: Layer) -> bool:
@@ -154,10 +166,6 @@ def halves(layer: Layer) -> bool:
 
 def _mask(which: Any) -> Any:
     return np.where(which, np.int32(-1), np.int32(0)).astype(np.int32)
-
-
-def _views(layer: Layer) -> str:
-    return f"{layer.name}#views"
 
 
 def is_linear(layer: Layer) -> bool:
