@@ -12,10 +12,10 @@ from harp.graph import Graph, Node, Ref
 from harp.runtime import Engine, Fallback, built, compile, native, variants
 from tests.runtime.graphs import conv, error, graphs
 
-HERE = [name for name in variants() if name in built()]
+HERE = [name for name in variants() if name in built()] or ["torch"]  # without a compiler there is no other
 
 
-@pytest.mark.parametrize("variant", [*HERE, "torch"])
+@pytest.mark.parametrize("variant", sorted({*HERE, "torch"}))
 @settings(max_examples=120)
 @given(graph=graphs(), images=st.sampled_from([1, 2, 5, 17]))
 def test_any_graph(variant: str, graph: Graph, images: int):
@@ -122,7 +122,7 @@ def test_what_the_engine_does_not_know_runs_in_torch():
 def test_errors():
     graph = one(torch.ones(1, 1, 1, 1), (1, 2, 2), padding=0)
     for images in (torch.rand(1, 1, 2, 3), torch.rand(1, 1, 2, 2).double(), torch.rand(0, 1, 2, 2)):
-        with pytest.raises(HarpError, match=r"expected float32 \[n, 1, 2, 2\]|expected \[n, 1, 2, 2\]"):
+        with pytest.raises(HarpError, match=r"expected float32 \[n, 1, 2, 2\]"):
             compile(graph)(images)
     with pytest.raises(HarpError, match="at least 1"):
         compile(graph, threads=0)

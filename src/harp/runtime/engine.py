@@ -57,11 +57,7 @@ class Engine:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits float32 [n, classes]; raises `HarpError` for images of another shape or dtype."""
-        if x.dtype != torch.float32 or x.shape[1:] != self._shape or not len(x):
-            raise HarpError(
-                f"images of {str(x.dtype).removeprefix('torch.')} {list(x.shape)}; expected float32 "
-                f"[n, {', '.join(map(str, self.graph.shape))}]"
-            )
+        _check(x, self._shape)
         with self._lock:
             if self._alone is not None:
                 return self._alone.alone(x)
@@ -137,6 +133,12 @@ class _Native:
         self._run(images)
 
 
+def _check(x: Tensor, shape: torch.Size) -> None:
+    if x.dtype != torch.float32 or x.shape[1:] != shape or not len(x):
+        kind, expected = str(x.dtype).removeprefix("torch."), ", ".join(map(str, shape))
+        raise HarpError(f"images of {kind} {list(x.shape)}; expected float32 [n, {expected}]")
+
+
 def _aligned(floats: int) -> Tensor:
     """Zeros that begin where a cache line does."""
     whole = torch.zeros(floats + 16)
@@ -153,6 +155,7 @@ class Fallback:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [n, classes] of images [n, *shape]; raises `HarpError` for images of another shape."""
+        _check(x, torch.Size(self.graph.shape))
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
