@@ -12,7 +12,8 @@ from harp.runtime.program import Steps
 @st.composite
 def values(draw: st.DrawFn) -> Planes:
     height, width = draw(st.sampled_from([(1, 1), (2, 2), (4, 4), (3, 17), (32, 32)]))
-    planes = Planes(draw(st.integers(1, 5)), height, width, draw(st.sampled_from([width, -(-width // 8) * 8])))
+    pitch = draw(st.sampled_from([width, -(-width // 8) * 8])) if width > 1 else 1
+    planes = Planes(draw(st.integers(1, 5)), height, width, pitch)
     planes.reach(draw(st.integers(0, 2)), draw(st.integers(0, 2)))
     planes.left, planes.span = draw(st.integers(0, 2)), draw(st.sampled_from([0, height * planes.pitch, 64]))
     return planes
