@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint clean
+.PHONY: run test lint sanitize clean
 
 run: .venv/run.stamp
 	@$(BIN)/harp run
@@ -15,6 +15,10 @@ lint: .venv/test.stamp
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# The engine's tests on builds that watch every memory access: minutes.
+sanitize: .venv/test.stamp
+	@$(BIN)/python -m tests.runtime.sanitized
 
 clean:
 	rm -rf .venv

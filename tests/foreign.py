@@ -4,13 +4,16 @@
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import transformers as hf
 from torch import Tensor, nn
 
+from harp.graph import Graph, capture
 from harp.models import Logits
 from harp.modes import evaluating
+from harp.sparsity import ALLOCATIONS, Budget, Weights, allot, find_sites, top_mask
 
 CLASSES = 10
 SIZE = 32
@@ -109,6 +112,45 @@ _CONFIGS: dict[str, tuple[str, str, dict[str, object]]] = {
     ),
 }
 
+# Six more that only the graph and the engine are tried on, by the name that `transformers` gives them.
+_VIT = {
+    "image_size": SIZE,
+    "patch_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+_PYRAMID = {
+    "hidden_sizes": [8, 16],
+    "num_encoder_blocks": 2,
+    "depths": [1, 1],
+    "sr_ratios": [2, 1],
+    "num_attention_heads": [1, 2],
+    "patch_sizes": [7, 3],
+    "strides": [4, 2],
+    "mlp_ratios": [2, 2],
+}
+_FURTHER: dict[str, dict[str, object]] = {
+    "Beit": _VIT,
+    "Bit": {"embedding_size": 8, "hidden_sizes": [32, 32], "depths": [1, 1], "num_groups": 4},
+    "Dinov2": _VIT | {"mlp_ratio": 2},
+    "EfficientNet": {
+        "image_size": SIZE,
+        "width_coefficient": 0.05,
+        "hidden_dim": 64,
+        "in_channels": [32, 16],
+        "out_channels": [16, 24],
+        "kernel_sizes": [3, 5],
+        "strides": [1, 2],
+        "num_block_repeats": [1, 1],
+        "expand_ratios": [1, 6],
+        "depthwise_padding": [],
+    },
+    "PvtV2": _PYRAMID | {"image_size": SIZE},
+    "Segformer": _PYRAMID,
+}
+
 
 def _start(network: nn.Module) -> None:
     # transformers starts most layers at a deviation of 0.02, which is meant for wide ones, and MobileViT even the
@@ -137,6 +179,35 @@ def _builder(name: str) -> Callable[[], nn.Module]:
 
 
 FOREIGN = {name: _builder(name) for name in _CONFIGS}
+
+
+def _further(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        network: nn.Module = getattr(hf, f"{name}ForImageClassification")(
+            getattr(hf, f"{name}Config")(num_labels=CLASSES, **_FURTHER[name])
+        )
+        _start(network)
+        return Logits(network)
+
+    return build
+
+
+FURTHER = {name: _further(name) for name in _FURTHER}
+
+
+@cache
+def pruned(name: str) -> tuple[nn.Module, Graph]:
+    """A network of either kind and its graph, made once: a tenth of the weights left, shared out over layers by ERK.
+
+    In eval mode and frozen, since PyTorch takes other kernels where gradients may be wanted.
+    """
+    model = {**FOREIGN, **FURTHER}[name]().eval().requires_grad_(False)
+    units = Weights(find_sites(model))
+    counts = allot(units, Budget(0.1, floor=0.0), ALLOCATIONS["erk"](units))
+    for site in units.sites:
+        site.param.masked_fill_(~top_mask(site.param.abs(), counts[site.name]), 0)
+    return model, capture(model, images(1))
 
 
 def images(count: int = 4) -> Tensor:

@@ -3,71 +3,30 @@
 import pytest
 import timm
 import torch
-import transformers as hf
 
 from harp.graph import capture, check, run
-from harp.models import MODELS, Logits, Normalised
+from harp.models import MODELS, Normalised
 from harp.modes import evaluating, frozen
-from tests.foreign import CLASSES, FOREIGN, SIZE, images
+from tests.foreign import CLASSES, FOREIGN, FURTHER, SIZE, images, pruned
 
-VIT = {
-    "image_size": SIZE,
-    "patch_size": 8,
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
-PYRAMID = {
-    "hidden_sizes": [8, 16],
-    "num_encoder_blocks": 2,
-    "depths": [1, 1],
-    "sr_ratios": [2, 1],
-    "num_attention_heads": [1, 2],
-    "patch_sizes": [7, 3],
-    "strides": [4, 2],
-    "mlp_ratios": [2, 2],
-}
 SLOW = {"levit", "mobilenet_v2", "mobilevit"}  # hundreds of steps, for which torch.export takes 4 to 7 seconds
-FURTHER = {
-    "Beit": VIT,
-    "Bit": {"embedding_size": 8, "hidden_sizes": [32, 32], "depths": [1, 1], "num_groups": 4},
-    "Dinov2": VIT | {"mlp_ratio": 2},
-    "EfficientNet": {
-        "image_size": SIZE,
-        "width_coefficient": 0.05,
-        "hidden_dim": 64,
-        "in_channels": [32, 16],
-        "out_channels": [16, 24],
-        "kernel_sizes": [3, 5],
-        "strides": [1, 2],
-        "num_block_repeats": [1, 1],
-        "expand_ratios": [1, 6],
-        "depthwise_padding": [],
-    },
-    "PvtV2": PYRAMID | {"image_size": SIZE},
-    "Segformer": PYRAMID,
-}
 
 
-def same(model, x):
+def agrees(model, graph, x):
     """The graph's logits are the model's; frozen, since PyTorch takes other kernels where gradients may be wanted."""
-    graph = capture(model, x[:1])
     check(graph)
     with torch.no_grad(), evaluating(model), frozen(model):
         return torch.equal(run(graph, x), model(x)) and graph.batch is None
 
 
-@pytest.mark.parametrize("name", sorted(FOREIGN.keys() - SLOW))
+def same(model, x):
+    return agrees(model, capture(model, x[:1]), x)
+
+
+@pytest.mark.parametrize("name", sorted((FOREIGN.keys() - SLOW) | FURTHER.keys()))
 def test_a_foreign_network_is_its_graph(name):
-    assert same(FOREIGN[name](), images(3))
-
-
-@pytest.mark.parametrize("name", FURTHER)
-def test_so_is_every_other_of_transformers(name):
-    torch.manual_seed(0)
-    config = getattr(hf, f"{name}Config")(num_labels=CLASSES, **FURTHER[name])
-    assert same(Logits(getattr(hf, f"{name}ForImageClassification")(config)), images(3))
+    model, graph = pruned(name)
+    assert agrees(model, graph, images(3))
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet"])

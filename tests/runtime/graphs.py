@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harp.graph import Graph, Node, Ref, run
+from harp.runtime import built, variants
+
+HERE = [name for name in variants() if name in built()] or ["torch"]  # without a compiler there is no other
 
 ACTS = {
     "relu": (),
@@ -26,6 +29,16 @@ ACTS = {
 def conv(name: str, x: str, stride: int, padding: int, dilation: int, groups: int, bias: bool) -> Node:
     pairs = ((stride, stride), (padding, padding), (dilation, dilation))
     return Node(name, "conv2d", (Ref(x), Ref(f"{name}.w"), Ref(f"{name}.b") if bias else None, *pairs, groups))
+
+
+def one(weight: Tensor, shape: tuple[int, int, int], residual: bool = False, **how: int) -> Graph:
+    """A convolution of that weight, and with `residual` its input added and a relu behind it, flattened."""
+    how = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, **how}
+    nodes = [conv("c", "x", **how, bias=False)]
+    if residual:
+        nodes += [Node("s", "add.Tensor", (Ref("c"), Ref("x"), 1)), Node("r", "relu", (Ref("s"),))]
+    nodes.append(Node("y", "flatten.using_ints", (Ref(nodes[-1].name), 1, -1)))
+    return Graph("x", shape, tuple(nodes), "y", {"c.w": weight})
 
 
 class Growing:

@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 
 from harp.errors import HarpError
 from harp.graph import Graph, Node, Ref
-from harp.runtime import Engine, Fallback, built, compile, native, variants
-from tests.runtime.graphs import conv, error, graphs
-
-HERE = [name for name in variants() if name in built()] or ["torch"]  # without a compiler there is no other
+from harp.runtime import Engine, Fallback, compile, native
+from tests.runtime.graphs import HERE, conv, error, graphs, one
 
 
 @pytest.mark.parametrize("variant", sorted({*HERE, "torch"}))
@@ -22,12 +20,6 @@ def test_any_graph(variant: str, graph: Graph, images: int):
     x = torch.rand(images, *graph.shape, generator=torch.Generator().manual_seed(images)) * 2 - 1
     mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
     assert mine <= max(1e-5, 3 * torchs)
-
-
-def one(weight: torch.Tensor, shape: tuple[int, int, int], **how: int) -> Graph:
-    how = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, **how}
-    nodes = (conv("c", "x", **how, bias=False), Node("y", "flatten.using_ints", (Ref("c"), 1, -1)))
-    return Graph("x", shape, nodes, "y", {"c.w": weight})
 
 
 @pytest.mark.parametrize("variant", HERE)

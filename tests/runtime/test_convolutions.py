@@ -1,0 +1,109 @@
+"""However a convolution reads its planes, every tap meets the element it should."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from harp.runtime import compile, convolutions
+from harp.runtime.convolutions import Reading, reading
+from harp.runtime.layers import Window
+from harp.runtime.taps import Taps
+from harp.runtime.tiling import Machine
+from tests.runtime.graphs import HERE, error, one
+
+MACHINE = Machine(8, 16)
+WAYS = ("_direct", "_phases", "_columns")
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[tuple[int, int, int], tuple[int, int, int], Window]:
+    """Planes that are read, planes that are made of them, and the window."""
+    size = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
+    pairs = [st.tuples(st.integers(low, high), st.integers(low, high)) for low, high in ((1, 5), (0, 3), (1, 2))]
+    kernel, padding, dilation = (draw(pair) for pair in pairs)
+    stride = draw(st.integers(1, 3))
+    made = [(size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride + 1 for i in (0, 1)]
+    assume(min(made) > 0)
+    return (2, *size), (3, *made), Window(kernel, (stride, stride), padding, dilation)
+
+
+def ways(given_, made, window: Window) -> list[Reading]:
+    taps = Taps.of(torch.ones(3, 2, *window.kernel), window)
+    y = np.arange(window.kernel[0]) * window.dilation[0] - window.padding[0]
+    x = np.arange(window.kernel[1]) * window.dilation[1] - window.padding[1]
+    made_ = [getattr(convolutions, way)(taps, given_, made, window, y, x, MACHINE) for way in WAYS]
+    return [way for way in made_ if way]
+
+
+@given(cases())
+def test_view_row_and_shift_lead_to_the_element_under_the_tap(case):
+    """Element (r, c) of the view (v, h) is (r S + v, c S + h) of the plane: so for output (0, 0), hence for all."""
+    given_, made, window = case
+    for way in ways(given_, made, window):
+        stride, views = max(1, way.stride), np.array(way.views or [(0, 0)])
+        below, beside = np.indices(window.kernel)
+        row = way.row * stride + views[way.view][..., 0]
+        column = way.shift * stride + views[way.view][..., 1]
+        assert (row == below * window.dilation[0] - window.padding[0]).all()
+        assert (column == beside * window.dilation[1] - window.padding[1]).all()
+
+
+@given(cases())
+def test_lists_run_from_the_outermost_columns_to_the_centre(case):
+    """A sum is shifted once for every list that still comes, so a tap's list tells how far it has to go."""
+    given_, made, window = case
+    taps = Taps.of(torch.ones(3, 2, *window.kernel), window)
+    for way in ways(given_, made, window):
+        shift, column = way.shift[taps.y, taps.x], way.column(taps)
+        assert column.min() >= 0
+        assert column.max() < way.columns
+        left = column <= way.before
+        assert (shift[left] == column[left] - way.before).all()
+        assert (shift[~left] == way.columns - column[~left]).all()
+
+
+@given(cases())
+def test_there_is_always_a_way(case):
+    given_, made, window = case
+    taps = Taps.of(torch.ones(3, 2, *window.kernel), window)
+    chosen = reading(taps, given_, made, window, MACHINE)
+    assert (chosen.stride, chosen.tiling) in [(way.stride, way.tiling) for way in ways(given_, made, window)]
+
+
+@pytest.mark.parametrize(
+    ("window", "size", "made", "stride"),
+    [
+        (Window((3, 3), padding=(1, 1)), 32, 32, 0),
+        (Window((1, 1)), 8, 8, 0),
+        (Window((3, 3), (2, 2), (1, 1)), 32, 16, 2),
+        (Window((3, 3), padding=(1, 1)), 300, 300, 1),  # no tile holds a row
+        (Window((3, 3)), 32, 30, 1),  # rows get shorter
+    ],
+)
+def test_what_real_networks_ask_for(window: Window, size: int, made: int, stride: int):
+    """Planes are read as they are where that is possible, with a stride as its phases, else as shifted columns."""
+    taps = Taps.of(torch.ones(16, 16, *window.kernel), window)
+    assert reading(taps, (16, size, size), (16, made, made), window, MACHINE).stride == stride
+
+
+# Strides, and sizes with kernels and dilations, where a way is possible.
+STRIDES = {"_direct": (1,), "_phases": (2, 3), "_columns": (1, 2, 3)}
+SIZES = ((8, 3, 1), (9, 3, 1), (4, 3, 1), (12, 5, 1), (16, 3, 2), (32, 7, 1))
+
+
+@pytest.mark.parametrize(("way", "stride"), [(way, stride) for way in WAYS for stride in STRIDES[way]])
+@pytest.mark.parametrize("variant", HERE)
+def test_each_way_gives_what_pytorch_gives(variant: str, way: str, stride: int, monkeypatch: pytest.MonkeyPatch):
+    for other in set(WAYS) - {way}:
+        monkeypatch.setattr(convolutions, other, lambda *_: None)
+    noise = torch.Generator().manual_seed(0)
+    for size, kernel, dilation in SIZES:
+        weight = torch.randn(5, 5, kernel, kernel, generator=noise)
+        weight *= torch.rand(weight.shape, generator=noise) < 0.3
+        how = {"stride": stride, "padding": dilation * (kernel // 2), "dilation": dilation}
+        graph = one(weight, (5, size, size), residual=stride == 1, **how)
+        x = torch.randn(1, 5, size, size, generator=noise)
+        mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
+        assert mine <= max(1e-6, 3 * torchs), (size, kernel)

@@ -1,0 +1,92 @@
+"""Every way to walk along a plane has a kernel, and that kernel is right."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harp.runtime import Engine, compile, convolutions
+from harp.runtime.native import native
+from harp.runtime.tiling import Machine, Tiling, Work, best, block_cost, linear_cost, pitch_of, tilings
+from tests.runtime.graphs import HERE, error, one
+
+MACHINES = [Machine(16, 32), Machine(8, 16), Machine(4, 16), Machine(4, 32)]
+WORK = Work(filters=8, columns=3, entries=50, quads=40, beside=30, aside=1, channels=8, reach=2)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(MACHINES), st.booleans())
+def test_tiles_cover_the_plane_and_hold_whole_rows_where_sums_are_shifted(
+    height: int, width: int, machine: Machine, shifts: bool
+):
+    pitch = pitch_of(height, width, machine)
+    size = height * pitch
+    for tiling in tilings(height, pitch, WORK, machine, shifts):
+        assert size <= tiling.span < size + tiling.lanes * tiling.tile
+        assert tiling.cost > 0
+        if shifts:
+            assert tiling.tiles == 1 or tiling.lanes * tiling.tile % pitch == 0
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(MACHINES))
+def test_rows_begin_where_vectors_do_unless_the_plane_is_tiny(height: int, width: int, machine: Machine):
+    pitch = pitch_of(height, width, machine)
+    assert width <= pitch < width + machine.lanes
+    assert pitch % min(8, machine.lanes) == 0 or (pitch == width and height * width <= 16)
+
+
+def test_no_tile_holds_a_row_that_is_longer_than_all_registers():
+    """Sixteen vectors of four: rows of 64 fit, rows of 68 do not and are read another way."""
+    machine = Machine(4, 16)
+    assert best(8, 64, WORK, machine, shifts=True)
+    assert best(8, 68, WORK, machine, shifts=True) is None
+    assert best(8, 68, WORK, machine, shifts=False)
+
+
+def test_more_entries_and_more_filters_cost_more():
+    assert linear_cost(20, 4) > linear_cost(10, 4) > linear_cost(10, 2)
+    assert block_cost(16, 4, 20, 4, 8) > block_cost(16, 4, 10, 4, 8) > block_cost(16, 4, 10, 4, 16)
+
+
+# Maps whose rows fill a vector, several, a part of one, or are shorter than the shortest vector.
+SHAPES = [(8, 8), (16, 16), (4, 4), (3, 3), (5, 7), (2, 13), (7, 20), (1, 9)]
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("variant", HERE)
+def test_every_tiling_gives_what_pytorch_gives(variant: str, kernel: int, monkeypatch: pytest.MonkeyPatch):
+    """Six filters, so that kernels for four have a remainder; a residual and an activation go with each."""
+    build = native(variant)
+    machine = Machine(build.lanes, build.registers)
+    seen: set[tuple[int, int, int]] = set()
+    noise = torch.Generator().manual_seed(kernel)
+    for height, width in SHAPES:
+        weight = torch.randn(6, 6, kernel, kernel, generator=noise)
+        weight *= torch.rand(weight.shape, generator=noise) < 0.4
+        graph = one(weight, (6, height, width), padding=kernel // 2, residual=True)
+        x = torch.randn(1, 6, height, width, generator=noise)
+        for tiling in _found(graph, variant, monkeypatch):
+            monkeypatch.setattr(convolutions, "best", lambda *_, chosen=tiling, **__: chosen)
+            mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
+            assert mine <= max(1e-6, 3 * torchs), (height, width, tiling)
+            seen.add((tiling.lanes, tiling.tile, tiling.width))
+    widths = (0, 1, 4) if kernel == 3 else (1, 4)
+    kernels = {(n, t, w) for n in machine.widths() for w in widths for t in range(1, machine.most(n, w) + 1)}
+    if kernel == 1:
+        assert seen == kernels
+    else:
+        assert {(n, w) for n, _, w in seen} == {(n, w) for n, _, w in kernels}
+
+
+def _found(graph, variant: str, monkeypatch: pytest.MonkeyPatch) -> list[Tiling]:
+    """All that `best` had to choose from when it was asked for the way that reads planes directly."""
+    choices: list[Tiling] = []
+
+    def chosen(*arguments, **flags):
+        choices.extend(tilings(*arguments, **flags))
+        return best(*arguments, **flags)
+
+    monkeypatch.setattr(convolutions, "best", chosen)
+    monkeypatch.setattr(convolutions, "_phases", lambda *_: None)
+    monkeypatch.setattr(convolutions, "_columns", lambda *_: None)
+    assert isinstance(compile(graph, variant=variant), Engine)
+    return choices
