@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harp.runtime import compile, convolutions
-from harp.runtime.convolutions import Reading, reading
+from harp.runtime.convolutions import Reading, Task, reading
 from harp.runtime.layers import Window
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine
@@ -31,9 +31,8 @@ def cases(draw: st.DrawFn) -> tuple[tuple[int, int, int], tuple[int, int, int], 
 
 def ways(given_, made, window: Window) -> list[Reading]:
     taps = Taps.of(torch.ones(3, 2, *window.kernel), window)
-    y = np.arange(window.kernel[0]) * window.dilation[0] - window.padding[0]
-    x = np.arange(window.kernel[1]) * window.dilation[1] - window.padding[1]
-    made_ = [getattr(convolutions, way)(taps, given_, made, window, y, x, MACHINE) for way in WAYS]
+    task = Task(taps, given_, made, window, MACHINE)
+    made_ = [getattr(convolutions, way)(task) for way in WAYS]
     return [way for way in made_ if way]
 
 
@@ -68,7 +67,7 @@ def test_lists_run_from_the_outermost_columns_to_the_centre(case):
 def test_there_is_always_a_way(case):
     given_, made, window = case
     taps = Taps.of(torch.ones(3, 2, *window.kernel), window)
-    chosen = reading(taps, given_, made, window, MACHINE)
+    chosen = reading(Task(taps, given_, made, window, MACHINE))
     assert (chosen.stride, chosen.tiling) in [(way.stride, way.tiling) for way in ways(given_, made, window)]
 
 
@@ -85,7 +84,7 @@ def test_there_is_always_a_way(case):
 def test_what_real_networks_ask_for(window: Window, size: int, made: int, stride: int):
     """Planes are read as they are where that is possible, with a stride as its phases, else as shifted columns."""
     taps = Taps.of(torch.ones(16, 16, *window.kernel), window)
-    assert reading(taps, (16, size, size), (16, made, made), window, MACHINE).stride == stride
+    assert reading(Task(taps, (16, size, size), (16, made, made), window, MACHINE)).stride == stride
 
 
 # Strides, and sizes with kernels and dilations, where a way is possible.
