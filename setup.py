@@ -1,12 +1,13 @@
 """Builds the sparse engine, once per instruction set; without a C++ compiler harp installs without it."""
 
+import copy
 import platform
 import sys
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-COMMON = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wno-psabi", "-pthread"]
+COMMON = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Wno-psabi", "-pthread"]
 X86 = {
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "avx2": ["-march=x86-64-v3"],
@@ -21,6 +22,12 @@ class BuildEngine(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         self.parallel = self.parallel or 2
+
+    def build_extension(self, ext: Extension) -> None:
+        # A folder of objects for each: all are made of one file, and two are made at a time.
+        own = copy.copy(self)
+        own.build_temp = f"{self.build_temp}/{ext.name}"
+        build_ext.build_extension(own, ext)
 
     def get_ext_filename(self, name: str) -> str:
         return name.replace(".", "/") + ".so"

@@ -13,7 +13,7 @@ from harp.runtime import Engine, Fallback, compile, native
 from tests.runtime.graphs import HERE, conv, error, graphs, one
 
 
-@pytest.mark.parametrize("variant", [*HERE, "torch"])
+@pytest.mark.parametrize("variant", sorted({*HERE, "torch"}))
 @settings(max_examples=120)
 @given(graph=graphs(), images=st.sampled_from([1, 2, 5, 17]))
 def test_any_graph(variant: str, graph: Graph, images: int):
@@ -43,6 +43,26 @@ def test_sizes_of_real_networks(variant: str, size: int, stride: int, density: f
     weight = torch.randn(12, 16, 3, 3, generator=noise) * (torch.rand(12, 16, 3, 3, generator=noise) < density)
     x = torch.randn(2, 16, size, size, generator=noise)
     graph = one(weight, (16, size, size), stride=stride)
+    mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
+    assert mine <= max(1e-6, 3 * torchs)
+
+
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("size", [2, 4, 8, 16, 32, 64, 24])
+@pytest.mark.parametrize("density", [0.005, 0.1, 1.0])
+def test_pooling_after_a_convolution(variant: str, size: int, density: float):
+    noise = torch.Generator().manual_seed(size)
+    weight = torch.randn(10, 8, 3, 3, generator=noise) * (torch.rand(10, 8, 3, 3, generator=noise) < density)
+    nodes = (
+        conv("c", "x", 1, 1, 1, 1, bias=False),
+        Node("r", "leaky_relu", (Ref("c"), 0.1)),
+        Node("p", "max_pool2d", (Ref("r"), (2, 2), (2, 2), (0, 0), (1, 1), False)),
+        conv("d", "p", 1, 1, 1, 1, bias=False),
+        Node("y", "flatten.using_ints", (Ref("d"), 1, -1)),
+    )
+    tensors = {"c.w": weight, "d.w": torch.randn(3, 10, 3, 3, generator=noise)}
+    graph = Graph("x", (8, size, size), nodes, "y", tensors)
+    x = torch.randn(2, 8, size, size, generator=noise)
     mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
     assert mine <= max(1e-6, 3 * torchs)
 
@@ -94,7 +114,7 @@ def test_what_the_engine_does_not_know_runs_in_torch():
 def test_errors():
     graph = one(torch.ones(1, 1, 1, 1), (1, 2, 2), padding=0)
     for images in (torch.rand(1, 1, 2, 3), torch.rand(1, 1, 2, 2).double(), torch.rand(0, 1, 2, 2)):
-        with pytest.raises(HarpError, match=r"expected float32 \[n, 1, 2, 2\]|expected \[n, 1, 2, 2\]"):
+        with pytest.raises(HarpError, match=r"expected float32 \[n, 1, 2, 2\]"):
             compile(graph)(images)
     with pytest.raises(HarpError, match="at least 1"):
         compile(graph, threads=0)
@@ -105,7 +125,8 @@ def test_errors():
 def test_without_a_build_torch_runs_it_and_says_why(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(native, "built", dict)
     native.native.cache_clear()
-    engine = compile(one(torch.ones(1, 1, 1, 1), (1, 2, 2), padding=0))
+    with pytest.warns(UserWarning, match="without a C"):
+        engine = compile(one(torch.ones(1, 1, 1, 1), (1, 2, 2), padding=0))
     native.native.cache_clear()
     assert isinstance(engine, Fallback)
     assert "without a C++ compiler" in engine.why

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harp.errors import HarpError
-from harp.export.engine import engine
 from harp.graph import Graph, Interpreter
 from harp.models import Function
 from harp.package import Manifest, Package, read
+from harp.runtime import compile
 from harp.threats import Threat
 
 MARK = b'"harp.package"'  # stands within the first bytes of every package, before anything of variable length
@@ -57,7 +57,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.graph: Graph = package.graph
         self.manifest: Manifest = package.manifest
-        self._engine = engine(package.graph, threads or torch.get_num_threads())
+        self._engine = compile(package.graph, threads or torch.get_num_threads())
         # The one thing in its state: it tells the record of an evaluation which network this is.
         self.register_buffer("seal", torch.tensor(list(bytes.fromhex(package.seal)), dtype=torch.uint8))
         self.eval()
@@ -71,6 +71,11 @@ class Deployed(nn.Module):
     def threat(self) -> Threat | None:
         """What the network was trained to withstand."""
         return self.manifest.threat
+
+    @property
+    def engine(self) -> str:
+        """What runs it, and, where that is PyTorch, why."""
+        return self._engine.why
 
     @cached_property
     def module(self) -> nn.Module:
@@ -88,8 +93,7 @@ class Deployed(nn.Module):
             logits: NDArray[numpy.float32] = self.forward(torch.from_numpy(numpy.ascontiguousarray(x))).numpy()
             return logits
         self._check(x)
-        with torch.no_grad():
-            return self._engine(x.to(torch.float32).contiguous())
+        return self._engine(x.to(torch.float32))
 
     def _check(self, x: Tensor) -> None:
         shape = self.graph.shape

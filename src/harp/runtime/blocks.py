@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -46,7 +45,7 @@ class Blocks:
         alone = cost(1, len(taps.value))
         return {1: alone} if is_linear(layer) else {1: alone, 4: cost(4, taps.quad_count)}
 
-    def program(self, layers: Sequence[Layer], ends: Ends, biases: Mapping[str, Any]) -> Compiled:
+    def program(self, layers: Sequence[Layer], ends: Ends) -> Compiled:
         """These layers, between values that enter and leave."""
         steps = Steps(images=self.machine.lanes)
         for name in [*ends.inputs, *(layer.name for layer in layers)]:
@@ -57,20 +56,20 @@ class Blocks:
         for name, number in ends.inputs.items():
             steps.add("input", name, channel=number)
         for layer in layers:
-            self._emit(steps, layer, biases)
+            self._emit(steps, layer)
         for name, number in ends.outputs:
             steps.add("output", "", (name,), channel=number)
         return steps.done()
 
-    def _emit(self, steps: Steps, layer: Layer, biases: Mapping[str, Any]) -> None:
+    def _emit(self, steps: Steps, layer: Layer) -> None:
         if is_linear(layer):
-            emit_linear(steps, layer, self.taps[layer.name], self.shapes[layer.inputs[0]], biases[layer.name])
+            emit_linear(steps, layer, self.taps[layer.name], self.shapes[layer.inputs[0]])
         elif layer.kind == "conv":
-            self._conv(steps, layer, biases[layer.name])
+            self._conv(steps, layer)
         else:
             emit_other(steps, layer)
 
-    def _conv(self, steps: Steps, layer: Layer, bias: Any) -> None:
+    def _conv(self, steps: Steps, layer: Layer) -> None:
         taps, window, source = self.taps[layer.name], layer.window, steps.planes[layer.inputs[0]]
         y = taps.y * window.dilation[0] - window.padding[0]
         x = taps.x * window.dilation[1] - window.padding[1]
@@ -78,8 +77,6 @@ class Blocks:
         width = self._width(layer)
         lists = taps.entries if width == 1 else taps.quads
         starts, entries = lists(offset, np.zeros(1, np.int64), 1)
-        if width == 4:
-            bias = np.concatenate([bias, np.zeros(-len(bias) % 4, np.float32)])
         rows, columns = piece_of(layer.shape, self.machine, width)
         numbers = {
             "filters": taps.filters,
@@ -88,7 +85,7 @@ class Blocks:
             "rows": rows,
             "columns": columns,
         }
-        arrays = {"starts": starts, "entries": entries, "bias": bias}
+        arrays = {"starts": starts, "entries": entries, "bias": taps.bias}
         steps.add("conv", layer.name, layer.inputs, **numbers, **arrays, **act_fields(layer))
 
 

@@ -13,7 +13,7 @@ from harp.runtime.layers import Layer, Shape
 from harp.runtime.native import Network
 from harp.runtime.program import Compiled
 from harp.runtime.segments import Segment, fused
-from harp.runtime.single import Ends, Single, bias_of
+from harp.runtime.single import Ends, Single
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine
 
@@ -33,9 +33,7 @@ class CompiledSegment:
         self.layers = fused(segment)
         self.lanes = machine.lanes
         self._specs = dict(segment.specs)
-        weighted = [layer for layer in self.layers if layer.weight]
-        taps = {layer.name: Taps.of(constants[layer.weight], layer.window, layer.groups) for layer in weighted}
-        self._biases = {layer.name: bias_of(layer, constants, taps[layer.name].filters) for layer in weighted}
+        taps = {layer.name: _taps(layer, constants) for layer in self.layers if layer.weight}
         given = {name: self._specs[name].shape for name in self.inputs}
         self._single = Single(self.layers, taps, given, machine)
         self._blocks = Blocks(taps, self._single.shapes, machine)
@@ -48,7 +46,7 @@ class CompiledSegment:
         self.late = self._late()
 
     def _program(self, maker: Single | Blocks, layers: Sequence[Layer], into: Any, outof: Any) -> Compiled:
-        return maker.program(layers, Ends(dict(into), outof, self._specs), self._biases)
+        return maker.program(layers, Ends(dict(into), outof, self._specs))
 
     def _late(self) -> list[Layer]:
         """The last layers, as many as a block of images runs in less time; what they make are small maps."""
@@ -105,6 +103,11 @@ class CompiledSegment:
     def floats(self) -> int:
         """Numbers in the arena of one thread."""
         return sum(self._floats()) + sum(self._sizes(self.bounds)) * self.lanes
+
+
+def _taps(layer: Layer, constants: Mapping[str, Tensor | Sparse]) -> Taps:
+    bias = constants[layer.bias] if layer.bias else None
+    return Taps.of(constants[layer.weight], bias, layer.window, layer.groups)
 
 
 def _pixels(shape: Shape) -> int:

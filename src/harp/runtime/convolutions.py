@@ -47,77 +47,83 @@ class Reading:
         return np.where(shift <= 0, shift + self.before, self.before + 1 + self.after - shift)
 
 
-def reading(taps: Taps, given: Shape, made: Shape, window: Window, machine: Machine) -> Reading:
-    """The cheapest way to read planes of `given` for planes of `made` with kernels for this machine."""
-    y = np.arange(window.kernel[0]) * window.dilation[0] - window.padding[0]
-    x = np.arange(window.kernel[1]) * window.dilation[1] - window.padding[1]
-    found = [way for make in (_direct, _phases, _columns) if (way := make(taps, given, made, window, y, x, machine))]
-    return min(found, key=lambda way: way.tiling.cost + _copying(way, given, made))
+@dataclass(frozen=True)
+class Task:
+    """A convolution of planes `given` to planes `made`, which are halved afterwards or not, on a machine."""
+
+    taps: Taps
+    given: Shape
+    made: Shape
+    window: Window
+    machine: Machine
+    halved: bool = False
+
+    def places(self, axis: int) -> Ints:
+        """Rows (0) or columns (1) of the taps, relative to where the first output looks."""
+        w = self.window
+        return np.arange(w.kernel[axis]) * w.dilation[axis] - w.padding[axis]
+
+    def way(self, stride: int, views: list[tuple[int, int]], view: Ints, row: Ints, shift: Ints) -> Reading | None:
+        """The way to read so, with its cheapest tiling; None where there is none."""
+        shape = np.broadcast_shapes(view.shape, row.shape, shift.shape)
+        view, row, shift = (np.broadcast_to(part, shape) for part in (view, row, shift))
+        tiling = self._tiling(len(views), row, shift)
+        return Reading(stride, tuple(views), view, row, shift, tiling) if tiling else None
+
+    def _tiling(self, views: int, row: Ints, shift: Ints) -> Tiling | None:
+        taps = self.taps
+        beside = shift[taps.y, taps.x] != 0
+        work = Work(
+            filters=taps.filters,
+            columns=max(0, -int(shift.min())) + 1 + max(0, int(shift.max())),
+            entries=len(taps.value),
+            quads=taps.quad_count,
+            beside=int(beside.sum()),
+            aside=int(abs(shift).max()),
+            channels=min(self.given[0], len(taps.value)) * max(1, views),
+            reach=int(row.max() - row.min()),
+            halved=self.halved,
+        )
+        return best(self.made[1], pitch_of(self.made[1], self.made[2], self.machine), work, self.machine)
+
+    def copying(self, way: Reading) -> float:
+        """Cycles for making the views, row by row."""
+        rows = self.given[0] * len(way.views) * -(-self.given[1] // max(1, way.stride))
+        return rows * (8 + self.made[2] / 4) if way.stride else 0.0
 
 
-def _copying(way: Reading, given: Shape, made: Shape) -> float:
-    """Cycles for making the views, row by row."""
-    rows = given[0] * len(way.views) * -(-given[1] // max(1, way.stride))
-    return rows * (8 + made[2] / 4) if way.stride else 0.0
+def reading(task: Task) -> Reading | None:
+    """The cheapest way to read; None where nothing is halved that way. Else there always is one."""
+    found = [way for make in (_direct, _phases, _columns) if (way := make(task))]
+    return min(found, key=lambda way: way.tiling.cost + task.copying(way), default=None)
 
 
-def _tiling(
-    taps: Taps, given: Shape, made: Shape, machine: Machine, views: int, row: Ints, shift: Ints
-) -> Tiling | None:
-    columns = max(0, -int(shift.min())) + 1 + max(0, int(shift.max()))
-    reach = int(row.max() - row.min())
-    channels = min(given[0], len(taps.value)) * max(1, views)
-    aside = np.abs(shift).max() if columns > 1 else 0
-    beside = len(taps.value) if aside > 1 else int((shift[taps.y, taps.x] != 0).sum())
-    work = Work(taps.filters, columns, len(taps.value), taps.quad_count, beside, int(aside), channels, reach)
-    return best(made[1], pitch_of(made[1], made[2], machine), work, machine, shifts=columns > 1)
-
-
-def _way(
-    taps: Taps,
-    given: Shape,
-    made: Shape,
-    machine: Machine,
-    stride: int,
-    views: list[tuple[int, int]],
-    view: Ints,
-    row: Ints,
-    shift: Ints,
-) -> Reading | None:
-    shape = np.broadcast_shapes(view.shape, row.shape, shift.shape)
-    view, row, shift = (np.broadcast_to(part, shape) for part in (view, row, shift))
-    tiling = _tiling(taps, given, made, machine, len(views), row, shift)
-    return Reading(stride, tuple(views), view, row, shift, tiling) if tiling else None
-
-
-def _direct(
-    taps: Taps, given: Shape, made: Shape, window: Window, y: Ints, x: Ints, machine: Machine
-) -> Reading | None:
-    same = made[2] == given[2] and pitch_of(*given[1:], machine) == pitch_of(*made[1:], machine)
-    if window.stride[0] != 1 or not same or max(-x.min(), x.max()) >= max(2, made[2]):
+def _direct(task: Task) -> Reading | None:
+    x, pitches = task.places(1), [pitch_of(*shape[1:], task.machine) for shape in (task.given, task.made)]
+    same = task.made[2] == task.given[2] and pitches[0] == pitches[1]
+    if task.window.stride[0] != 1 or not same or max(-x.min(), x.max()) >= max(2, task.made[2]):
         return None
-    return _way(taps, given, made, machine, 0, [], np.zeros((1, 1), np.int64), y[:, None], x[None, :])
+    return task.way(0, [], np.zeros((1, 1), np.int64), task.places(0)[:, None], x[None, :])
 
 
-def _phases(
-    taps: Taps, given: Shape, made: Shape, window: Window, y: Ints, x: Ints, machine: Machine
-) -> Reading | None:
-    stride = window.stride[0]
-    shift, phase = np.divmod(x, stride)
+def _phases(task: Task) -> Reading | None:
+    stride = task.window.stride[0]
+    shift, phase = np.divmod(task.places(1), stride)
     # Beyond the last column of the output a view has no room for what lies there.
-    if stride == 1 or -(-given[2] // stride) > made[2] or max(-shift.min(), shift.max()) >= max(2, made[2]):
+    narrow = -(-task.given[2] // stride) > task.made[2]
+    if stride == 1 or narrow or max(-shift.min(), shift.max()) >= max(2, task.made[2]):
         return None
-    row, rest = np.divmod(y, stride)
-    views = sorted({(int(a), int(b)) for a in rest for b in phase})
-    view = np.array([[views.index((int(a), int(b))) for b in phase] for a in rest])
-    return _way(taps, given, made, machine, stride, views, view, row[:, None], shift[None, :])
+    row, rest = np.divmod(task.places(0), stride)
+    return task.way(stride, *_views(rest, phase), row[:, None], shift[None, :])
 
 
-def _columns(
-    taps: Taps, given: Shape, made: Shape, window: Window, y: Ints, x: Ints, machine: Machine
-) -> Reading | None:
-    stride = window.stride[0]
-    row, rest = np.divmod(y, stride)
-    views = sorted({(int(a), int(b)) for a in rest for b in x})
-    view = np.array([[views.index((int(a), int(b))) for b in x] for a in rest])
-    return _way(taps, given, made, machine, stride, views, view, row[:, None], np.zeros((1, 1), np.int64))
+def _columns(task: Task) -> Reading | None:
+    row, rest = np.divmod(task.places(0), task.window.stride[0])
+    views = _views(rest, task.places(1))
+    return task.way(task.window.stride[0], *views, row[:, None], np.zeros((1, 1), np.int64))
+
+
+def _views(rows: Ints, columns: Ints) -> tuple[list[tuple[int, int]], Ints]:
+    """The different (row, column) pairs, and which of them each tap reads."""
+    views = sorted({(int(a), int(b)) for a in rows for b in columns})
+    return views, np.array([[views.index((int(a), int(b))) for b in columns] for a in rows])

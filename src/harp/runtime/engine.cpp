@@ -79,7 +79,8 @@ struct Step {
     int32_t kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilate_h, dilate_w;  // POOL
     int32_t average, count_pad;      // POOL: average instead of maximum, divided by the whole kernel
     int32_t views, channel;          // VIEWS: how many; COPY: first channel to write; INPUT, OUTPUT: number of it
-    int32_t tokens, spare;           // INPUT, OUTPUT: the dense side is [column][channel], as tokens are
+    int32_t tokens;                  // INPUT, OUTPUT: the dense side is [column][channel], as tokens are
+    int32_t halved;                  // CONV, one image: 2 x 2 maximum of the result; so many vectors are a row (0: none)
     const int32_t *starts;           // CONV, LINEAR: where each list of entries begins
     const void *entries;             // Entry, or offset and four weights
     const float *bias;
@@ -213,6 +214,18 @@ template <int L, int T> INLINE void accumulate(vec<L> (&acc)[4][T], const float 
     }
 }
 
+// 2 x 2 maximum with stride 2 of a tile whose rows are R vectors each: pairs of rows, then neighbours.
+template <int L, int... I> INLINE vec<L> neighbours(vec<L> a, vec<L> b, std::integer_sequence<int, I...>) {
+    const vec<L> even = __builtin_shufflevector(a, b, (2 * I)...);
+    return highest(even, __builtin_shufflevector(a, b, (2 * I + 1)...));
+}
+template <int L, int T, int R> INLINE void store_halved(const vec<L> (&acc)[T], float *out) {
+    const auto lanes = std::make_integer_sequence<int, L>();
+    vec<L> rows[T / 2];
+    UNROLL for (int t = 0; t < T / 2; t++) rows[t] = highest(acc[t / R * 2 * R + t % R], acc[t / R * 2 * R + t % R + R]);
+    UNROLL for (int t = 0; t < T / 4; t++) store<L>(out + t * L, neighbours<L>(rows[2 * t], rows[2 * t + 1], lanes));
+}
+
 template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], float bias, float *out, const float *other,
                                            const int32_t *valid) {
     UNROLL for (int t = 0; t < T; t++) acc[t] += bias;
@@ -223,6 +236,10 @@ template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], floa
             UNROLL for (int t = 0; t < T; t++) acc[t] = lowest(acc[t], vec<L>{} + s.high);
     } else if (s.act != NONE) {
         for (int t = 0; t < T; t++) acc[t] = activated<L>(s, acc[t]);
+    }
+    if constexpr (T % 4 == 0) {
+        if (s.halved == 1) return store_halved<L, T, 1>(acc, out);
+        if (s.halved == 2) return store_halved<L, T, 2>(acc, out);
     }
     if (valid) UNROLL for (int t = 0; t < T; t++) acc[t] = both<L>(acc[t], masks<L>(valid + t * L));
     UNROLL for (int t = 0; t < T; t++) store<L>(out + t * L, acc[t]);
@@ -363,7 +380,7 @@ void conv(const Step &s, const Buffer *b, float *arena) {
     const int step = s.lanes * s.tile;
     for (int t = 0; t < s.tiles; t++) {
         const int64_t p = int64_t(t) * step;
-        Place at{arena + in.at + p, s.other < 0 ? nullptr : arena + b[s.other].at + p, arena + out.at + p, out.plane,
+        Place at{arena + in.at + p, s.other < 0 ? nullptr : arena + b[s.other].at + p, arena + out.at + (s.halved ? p / 4 : p), out.plane,
                  s.other < 0 ? 0 : b[s.other].plane};
         run(s, at, s.valid ? s.valid + p : nullptr);
     }
@@ -549,12 +566,6 @@ template <class E, int W> INLINE void halve_row(const E *a, const E *below, E *t
     for (int x = 0; x < (W ? W : width); x++)
         target[x] = highest<E>(highest<E>(a[2 * x], below[2 * x]), highest<E>(a[2 * x + 1], below[2 * x + 1]));
 }
-template <int L, int... I> INLINE void halve_vector(const float *a, const float *below, float *target,
-                                                   std::integer_sequence<int, I...>) {
-    const vec<L> first = highest(load<L>(a), load<L>(below)), second = highest(load<L>(a + L), load<L>(below + L));
-    const vec<L> even = __builtin_shufflevector(first, second, (2 * I)...);
-    store<L>(target, highest(even, __builtin_shufflevector(first, second, (2 * I + 1)...)));
-}
 template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *arena) {
     for (int c = 0; c < out.channels; c++)
         for (int y = 0; y < out.height; y++) {
@@ -562,8 +573,11 @@ template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *are
             E *target = arena + out.at + c * out.plane + int64_t(y) * out.pitch;
             int x = 0;
             if constexpr (std::is_same_v<E, float> && !W)
-                for (; x + 8 <= out.width; x += 8)
-                    halve_vector<8>(a + 2 * x, below + 2 * x, target + x, std::make_integer_sequence<int, 8>());
+                for (; x + 8 <= out.width; x += 8) {
+                    const float *p = a + 2 * x, *q = below + 2 * x;
+                    store<8>(target + x, neighbours<8>(highest(load<8>(p), load<8>(q)), highest(load<8>(p + 8), load<8>(q + 8)),
+                                                       std::make_integer_sequence<int, 8>()));
+                }
             halve_row<E, W>(a + 2 * x, below + 2 * x, target + x, out.width - x);
         }
 }
@@ -659,6 +673,45 @@ template <int STEP> void write_out(const Step &s, const Buffer &out, const float
         }
 }
 
+// A square of floats in registers, rows for columns: blocks of 1, then 2, 4, ... change places.
+template <int S, int... I> INLINE void exchange(block &a, block &b, std::integer_sequence<int, I...>) {
+    const block first = __builtin_shufflevector(a, b, (I & S ? LANES + I - S : I)...);
+    b = __builtin_shufflevector(a, b, (I & S ? LANES + I : I + S)...);
+    a = first;
+}
+template <int S> INLINE void transpose(block (&rows)[LANES]) {
+    UNROLL for (int i = 0; i < LANES; i++)
+        if (!(i & S)) exchange<S>(rows[i], rows[i + S], std::make_integer_sequence<int, LANES>());
+    if constexpr (2 * S < LANES) transpose<2 * S>(rows);
+}
+
+// The dense values of a whole block of images, `size` each, to elements: as many at a time as there are lanes.
+void read_block(const Buffer &in, const float *images, float *arena) {
+    const int64_t size = int64_t(in.channels) * in.height * in.width, row = in.width;
+    int64_t x = 0, target = in.at, plane = in.at, y = 0;
+    for (int64_t first = 0; first < size; first += LANES) {
+        const int64_t here = std::min<int64_t>(LANES, size - first);
+        block rows[LANES];
+        for (int k = 0; k < LANES; k++) {
+            if (here == LANES) rows[k] = load<LANES>(images + k * size + first);
+            else for (int64_t i = 0; i < here; i++) rows[k][i] = images[k * size + first + i];
+        }
+        transpose<1>(rows);
+        for (int64_t i = 0; i < here; i++) {
+            store<LANES>(arena + target * LANES, rows[i]);
+            target++;
+            if (++x == row) {
+                x = 0;
+                target += in.pitch - row;
+                if (++y == in.height) {
+                    y = 0;
+                    target = plane += in.plane;
+                }
+            }
+        }
+    }
+}
+
 template <class E> void general(const Step &s, const Buffer *b, E *arena) {
     switch (s.kind) {
         case LINEAR: return linear<E>(s, b, arena);
@@ -677,6 +730,10 @@ void pass(const Program &p, float *arena, const float *const *given, float *cons
         const Step &s = p.steps[i];
         if (s.kind == INPUT) {
             const Buffer &b = p.buffers[s.out];
+            if (p.images == LANES && count == LANES) {
+                read_block(b, given[s.channel], arena);
+                continue;
+            }
             for (int64_t k = 0; k < count; k++)
                 if (p.images == 1) read_in<1>(s, b, given[s.channel] + k * elements(b), arena);
                 else read_in<LANES>(s, b, given[s.channel] + k * elements(b), arena + k);

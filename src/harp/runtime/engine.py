@@ -1,6 +1,7 @@
 """A graph compiled: what the sparse engine knows runs there, the rest in PyTorch."""
 
 import threading
+import warnings
 from ctypes import c_void_p, pointer
 from dataclasses import replace
 from typing import Any
@@ -45,6 +46,10 @@ class Engine:
         read = {name for part in self._parts if isinstance(part, Node) for name in part.refs()}
         self._tensors = {name: graph.tensor(name) for name in graph.tensors if name in read}
 
+    def __reduce__(self) -> Any:
+        """A copy is compiled anew: arenas and addresses cannot be copied."""
+        return compile, (self.graph, self.threads, self.build.variant)
+
     @property
     def segments(self) -> list["_Native"]:
         """What runs in the sparse engine."""
@@ -52,11 +57,7 @@ class Engine:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits float32 [n, classes]; raises `HarpError` for images of another shape or dtype."""
-        if x.dtype != torch.float32 or x.shape[1:] != self._shape or not len(x):
-            raise HarpError(
-                f"images of {str(x.dtype).removeprefix('torch.')} {list(x.shape)}; expected float32 "
-                f"[n, {', '.join(map(str, self.graph.shape))}]"
-            )
+        _check(x, self._shape)
         with self._lock:
             if self._alone is not None:
                 return self._alone.alone(x)
@@ -132,6 +133,12 @@ class _Native:
         self._run(images)
 
 
+def _check(x: Tensor, shape: torch.Size) -> None:
+    if x.dtype != torch.float32 or x.shape[1:] != shape or not len(x):
+        kind, expected = str(x.dtype).removeprefix("torch."), ", ".join(map(str, shape))
+        raise HarpError(f"images of {kind} {list(x.shape)}; expected float32 [n, {expected}]")
+
+
 def _aligned(floats: int) -> Tensor:
     """Zeros that begin where a cache line does."""
     whole = torch.zeros(floats + 16)
@@ -148,6 +155,7 @@ class Fallback:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [n, classes] of images [n, *shape]; raises `HarpError` for images of another shape."""
+        _check(x, torch.Size(self.graph.shape))
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -161,8 +169,8 @@ def compile(graph: Graph, threads: int = 1, variant: str | None = None) -> Engin
     """The graph as a quick function from images [n, *shape] in float32 to logits [n, classes].
 
     `threads` of the sparse engine; `variant` names a build of it (`avx512`, `avx2`, `base`) or `torch`, None takes the
-    quickest this machine runs. Where there is none, PyTorch runs the graph and `.why` tells why. Raises `HarpError` for
-    threads below 1 and for a variant that is not there.
+    quickest this machine runs. Where there is none, PyTorch runs the graph, with a warning that tells why. Raises
+    `HarpError` for threads below 1 and for a variant that is not there.
     """
     if threads < 1:
         raise HarpError(f"threads {threads}: expected at least 1")
@@ -173,5 +181,6 @@ def compile(graph: Graph, threads: int = 1, variant: str | None = None) -> Engin
     except HarpError as error:
         if variant is not None:
             raise
+        warnings.warn(f"PyTorch runs this network, and sparsity gains nothing: {error}", stacklevel=2)
         return Fallback(graph, threads, f"PyTorch, because {error}")
     return Engine(graph, threads, build)

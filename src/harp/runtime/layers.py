@@ -30,7 +30,8 @@ class Window:
 class Layer:
     """One step: from the values `inputs` to the value `name`, both by name in the graph.
 
-    A convolution or linear layer may add a second input to its result (`inputs[1]`, a residual) before the activation.
+    A convolution or linear layer may add a second input to its result (`inputs[1]`, a residual) before the activation,
+    and a convolution take the maximum of each 2 x 2 after it (`halved`).
     """
 
     kind: Kind
@@ -44,10 +45,17 @@ class Layer:
     bias: str = ""
     average: bool = False
     count_pad: bool = False
+    halved: bool = False
 
     def then(self, other: "Layer") -> "Layer":
         """This layer with an activation layer made part of it."""
         return replace(self, name=other.name, act=other.act)
+
+    @property
+    def swept(self) -> Shape:
+        """Channels, height and width of what is computed before the maximum of each 2 x 2, if that is taken."""
+        channels, height, width = self.shape
+        return (channels, 2 * height, 2 * width) if self.halved else self.shape
 
     def plus(self, other: "Layer") -> "Layer":
         """This layer with an addition made part of it, which adds its other operand."""

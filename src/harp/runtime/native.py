@@ -19,7 +19,7 @@ ACTS = (
 _NUMBERS = (
     *("filters", "width", "lanes", "tile", "tiles", "before", "after", "stride", "rows", "columns"),
     *("kernel_h", "kernel_w", "pad_h", "pad_w", "stride_h", "stride_w", "dilate_h", "dilate_w"),
-    *("average", "count_pad", "views", "channel", "tokens", "spare"),
+    *("average", "count_pad", "views", "channel", "tokens", "halved"),
 )
 
 

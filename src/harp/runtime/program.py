@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from ctypes import addressof
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,29 @@ from harp.runtime.native import ACTS, KINDS, Buffer, Program, Step
 FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
+@dataclass(frozen=True)
+class Views:
+    """Planes made of those of another value: every `stride`-th row and column from each of `taps` on."""
+
+    name: str
+    of: str
+    stride: int
+    width: int
+    taps: tuple[tuple[int, int], ...]
+
+    def serves(self, wanted: "Views") -> bool:
+        """Whether the views that are wanted are among these."""
+        alike = (self.of, self.stride, self.width) == (wanted.of, wanted.stride, wanted.width)
+        return alike and set(wanted.taps) <= set(self.taps)
+
+
 class Steps:
     """Collects steps over named planes; `done()` makes the program of them."""
 
     def __init__(self, images: int):
         self.images = images
         self.planes: dict[str, Planes] = {}
+        self.views: list[Views] = []
         self.slack = 64
         self._rows: list[tuple[dict[str, Any], dict[str, NDArray[Any]]]] = []
         self._until: dict[str, int] = {}
@@ -37,17 +55,17 @@ class Steps:
             self._from.setdefault(output, len(self._rows))
         self._rows.append((row, arrays))
 
-    def offset(self, name: str) -> Planes:
-        """The planes of that name, whose distances are fixed once every reader has asked for its room."""
-        return self.planes[name]
+    def makes(self, name: str) -> bool:
+        """Whether a step so far makes the value."""
+        return name in self._from
 
     def done(self) -> "Compiled":
         """The program; planes get their places here."""
         arena = Arena()
-        for place in range(len(self._rows)):
+        for place, (row, _) in enumerate(self._rows):
             for name, first in self._from.items():
                 if first == place:
-                    arena.take(self.planes[name])
+                    self._take(arena, name, place, row)
             for name, last in self._until.items():
                 if last == place and name in self._from:
                     arena.give(self.planes[name])
@@ -58,6 +76,15 @@ class Steps:
         )
         steps = (Step * len(self._rows))(*(self._step(row, arrays, numbers) for row, arrays in self._rows))
         return Compiled(buffers, steps, self.images, size, [list(arrays.values()) for _, arrays in self._rows])
+
+    def _take(self, arena: Arena, name: str, place: int, row: dict[str, Any]) -> None:
+        """A place for what a step makes: that of what it adds, where nobody reads that again."""
+        other = row["_other"][0] if row["_other"] and row["kind"] == KINDS.index("conv") else None
+        free = other is not None and self._until[other] == place and other not in row["_in"]
+        if other is not None and free and self.planes[other].kind() == self.planes[name].kind():
+            arena.give(self.planes[other])
+            del self._until[other]
+        arena.take(self.planes[name])
 
     def _step(self, row: dict[str, Any], arrays: dict[str, NDArray[Any]], numbers: dict[str, int]) -> Step:
         ends = {name: numbers[of[0]] if of else -1 for name, of in (("input", row["_in"]), ("other", row["_other"]))}

@@ -1,17 +1,17 @@
 """Layers as steps for one image at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from harp.graph import Sparse
-from harp.runtime.convolutions import Reading, reading
-from harp.runtime.layers import Layer, Shape
+from harp.runtime.convolutions import Reading, Task, reading
+from harp.runtime.layers import Layer, Shape, Window
 from harp.runtime.lowering import Spec
 from harp.runtime.memory import Planes
-from harp.runtime.program import Compiled, Steps, act_fields
+from harp.runtime.program import Compiled, Steps, Views, act_fields
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine, linear_cost, pitch_of
 
@@ -31,12 +31,10 @@ class Single:
     """What each layer does on one image: how it reads, and what that costs."""
 
     def __init__(self, layers: Sequence[Layer], taps: Mapping[str, Taps], given: Mapping[str, Shape], machine: Machine):
-        self.layers, self.taps, self.machine = layers, taps, machine
+        self.layers, self.taps, self.machine = layers, dict(taps), machine
         self.shapes: dict[str, Shape] = {**given, **{layer.name: layer.shape for layer in layers}}
         self.ways: dict[str, Reading] = {}
-        self.costs: dict[str, float] = {}
-        for layer in layers:
-            self.costs[layer.name] = self._cost(layer)
+        self.costs = {layer.name: self._cost(layer) for layer in layers}
 
     def _cost(self, layer: Layer) -> float:
         taps = self.taps.get(layer.name)
@@ -44,16 +42,47 @@ class Single:
             return 0.0  # the same for a block, as far as it matters
         if is_linear(layer):
             return linear_cost(len(taps.value), taps.filters)
-        way = reading(taps, self.shapes[layer.inputs[0]], layer.shape, layer.window, self.machine)
+        way = self._way(layer, taps)
+        if way is None:
+            raise AssertionError(f"no way to read for {layer.name}")  # a view for every column always is one
         self.ways[layer.name] = way
         return way.tiling.cost
+
+    def _way(self, layer: Layer, taps: Taps) -> Reading | None:
+        given = self.shapes[layer.inputs[0]]
+        return reading(Task(taps, given, layer.swept, layer.window, self.machine, layer.halved))
+
+    def _halved(self, layers: Sequence[Layer], leaving: Container[str]) -> list[Layer]:
+        """The layers with each 2 x 2 maximum made part of the convolution before it, where planes allow for that."""
+        readers = Counter(name for layer in layers for name in layer.inputs)
+        makers = {layer.name: layer for layer in layers}
+        joined: dict[str, Layer] = {}
+        for pool in layers:
+            conv = makers.get(pool.inputs[0])
+            if conv is None or not halves(pool) or readers[conv.name] > 1 or conv.name in leaving:
+                continue
+            if conv.name in self.ways and replace(pool, halved=True).swept == conv.shape and self._join(conv, pool):
+                joined[conv.name] = replace(conv, name=pool.name, shape=pool.shape, halved=True)
+        gone = {layer.name for layer in joined.values()}
+        return [joined.get(layer.name, layer) for layer in layers if layer.name not in gone]
+
+    def _join(self, conv: Layer, pool: Layer) -> bool:
+        pitches = [pitch_of(shape[1], shape[2], self.machine) for shape in (conv.shape, pool.shape)]
+        if pitches != [conv.shape[2], pool.shape[2]]:
+            return False
+        way = self._way(replace(conv, shape=pool.shape, halved=True), self.taps[conv.name])
+        if way is None or way.tiling.cost > 1.1 * self.costs[conv.name]:
+            return False
+        self.ways[pool.name], self.taps[pool.name] = way, self.taps[conv.name]
+        return True
 
     def planes(self, shape: Shape) -> Planes:
         """Planes of a value of that shape."""
         return Planes(*shape, pitch_of(shape[1], shape[2], self.machine))
 
-    def program(self, layers: Sequence[Layer], ends: Ends, biases: Mapping[str, Any]) -> Compiled:
+    def program(self, layers: Sequence[Layer], ends: Ends) -> Compiled:
         """These of the layers, between values that enter and leave."""
+        layers = self._halved(layers, {name for name, _ in ends.outputs})
         steps = Steps(images=1)
         for name in [*ends.inputs, *(layer.name for layer in layers)]:
             steps.planes[name] = self.planes(self.shapes[name])
@@ -62,7 +91,7 @@ class Single:
         for name, number in ends.inputs.items():
             steps.add("input", name, channel=number, tokens=ends.tokens(name))
         for layer in layers:
-            self._emit(steps, layer, biases)
+            self._emit(steps, layer)
         for name, number in ends.outputs:
             steps.add("output", "", (name,), channel=number, tokens=ends.tokens(name))
         return steps.done()
@@ -71,58 +100,72 @@ class Single:
         way = self.ways.get(layer.name)
         if way is None:
             return
-        source = steps.planes[layer.inputs[0]]
-        if way.stride:
-            shape = (source.channels * len(way.views), -(-source.height // way.stride), layer.shape[2])
-            pitch = steps.planes[layer.name].pitch
-            source = Planes(*shape, pitch, tag=(way.stride, way.views, self.shapes[layer.inputs[0]]))
-            steps.planes[_views(layer)] = source
-        below = layer.shape[1] - source.height + int(way.row.max())
+        read = self._read(steps, layer, way)
+        if read.name not in steps.planes:
+            given = self.shapes[layer.inputs[0]]
+            shape = (given[0] * len(way.views), -(-given[1] // way.stride), layer.swept[2])
+            pitch = pitch_of(*layer.swept[1:], self.machine)
+            steps.planes[read.name] = Planes(*shape, pitch, tag=(way.stride, way.views, given))
+            steps.views.append(read)
+        source = steps.planes[read.name]
+        below = layer.swept[1] - source.height + int(way.row.max())
         source.reach(max(0, -int(way.row.min())), max(0, below))
         target = steps.planes[layer.name]
-        target.span = max(target.span, way.tiling.span)
+        target.span = max(target.span, way.tiling.span // (4 if layer.halved else 1))
         steps.slack = max(steps.slack, way.tiling.span + (abs(way.row).max() + 2) * source.pitch + 64)
 
-    def _emit(self, steps: Steps, layer: Layer, biases: Mapping[str, Any]) -> None:
+    def _read(self, steps: Steps, layer: Layer, way: Reading) -> Views:
+        """What the layer reads: planes as they are, or views of them, which another layer may have asked for."""
+        name = layer.inputs[0]
+        if not way.stride:
+            return Views(name, name, 0, 0, ())
+        wanted = Views(f"{layer.name}#views", name, way.stride, layer.swept[2], way.views)
+        return next((views for views in steps.views if views.serves(wanted)), wanted)
+
+    def _emit(self, steps: Steps, layer: Layer) -> None:
         if is_linear(layer):
-            emit_linear(steps, layer, self.taps[layer.name], self.shapes[layer.inputs[0]], biases[layer.name])
+            emit_linear(steps, layer, self.taps[layer.name], self.shapes[layer.inputs[0]])
         elif layer.kind == "conv":
-            self._conv(steps, layer, biases[layer.name])
+            self._conv(steps, layer)
         else:
             emit_other(steps, layer)
 
-    def _conv(self, steps: Steps, layer: Layer, bias: Any) -> None:
+    def _conv(self, steps: Steps, layer: Layer) -> None:
         taps, way = self.taps[layer.name], self.ways[layer.name]
-        name = layer.inputs[0]
+        read = self._read(steps, layer, way)
+        if way.stride and not steps.makes(read.name):
+            where = np.array(read.taps, np.int32)
+            steps.add("views", read.name, (read.of,), stride=read.stride, views=len(read.taps), taps=where)
+        source, tiling, (_, height, width) = steps.planes[read.name], way.tiling, layer.swept
+        pitch = pitch_of(height, width, self.machine)
+        view = taps.channel
         if way.stride:
-            where = np.array(way.views, np.int32)
-            steps.add("views", _views(layer), (name,), stride=way.stride, views=len(way.views), taps=where)
-            name = _views(layer)
-        source, target, tiling = steps.planes[name], steps.planes[layer.name], way.tiling
-        view = taps.channel * max(1, len(way.views)) + way.view[taps.y, taps.x]
+            places = np.array([read.taps.index(tap) for tap in way.views])
+            view = view * len(read.taps) + places[way.view[taps.y, taps.x]]
         offset = view * source.plane + way.row[taps.y, taps.x] * source.pitch
         lists = taps.quads if tiling.width == 4 else taps.entries
         starts, entries = lists(offset, way.column(taps), way.columns)
-        column = np.arange(tiling.lanes * tiling.tile) % target.pitch
-        masks = {"up": _mask(column != 0), "down": _mask(column != target.pitch - 1)}
+        column = np.arange(tiling.lanes * tiling.tile) % pitch
+        masks = {"up": _mask(column != 0), "down": _mask(column != pitch - 1)}
         place = np.arange(tiling.span)
-        inside = (place % target.pitch < layer.shape[2]) & (place < layer.shape[1] * target.pitch)
+        inside = (place % pitch < width) & (place < height * pitch)
         if not inside.all():
             masks["valid"] = _mask(inside)
-        if tiling.width == 4:
-            bias = np.concatenate([bias, np.zeros(-len(bias) % 4, np.float32)])
         numbers = {"filters": taps.filters, "width": tiling.width, "lanes": tiling.lanes, "tile": tiling.tile}
         reach = {"tiles": tiling.tiles, "before": way.before, "after": way.after}
-        arrays = {"starts": starts, "entries": entries, "bias": bias, **masks}
-        steps.add("conv", layer.name, (name, *layer.inputs[1:]), **numbers, **reach, **arrays, **act_fields(layer))
+        reach["halved"] = pitch // tiling.lanes if layer.halved else 0
+        arrays = {"starts": starts, "entries": entries, "bias": taps.bias, **masks}
+        steps.add("conv", layer.name, (read.name, *layer.inputs[1:]), **numbers, **reach, **arrays, **act_fields(layer))
+
+
+def halves(layer: Layer) -> bool:
+    """Whether the layer is the maximum of each 2 x 2."""
+    plain = Window((2, 2), (2, 2))
+    return layer.kind == "pool" and not layer.average and layer.act.name == "none" and layer.window == plain
 
 
 def _mask(which: Any) -> Any:
     return np.where(which, np.int32(-1), np.int32(0)).astype(np.int32)
-
-
-def _views(layer: Layer) -> str:
-    return f"{layer.name}#views"
 
 
 def is_linear(layer: Layer) -> bool:
@@ -130,7 +173,7 @@ def is_linear(layer: Layer) -> bool:
     return layer.kind == "linear" or (layer.kind == "conv" and layer.shape[1:] == (1, 1))
 
 
-def emit_linear(steps: Steps, layer: Layer, taps: Taps, given: Shape, bias: Any) -> None:
+def emit_linear(steps: Steps, layer: Layer, taps: Taps, given: Shape) -> None:
     """One list of entries per output, taps outside of the image left out."""
     source = steps.planes[layer.inputs[0]]
     if layer.kind == "linear":
@@ -144,9 +187,9 @@ def emit_linear(steps: Steps, layer: Layer, taps: Taps, given: Shape, bias: Any)
     inside = (y >= 0) & (y < given[1]) & (x >= 0) & (x < given[2])
     offset = channel * source.plane + y * source.pitch + x
     none = np.zeros(1, np.int64)
-    kept = Taps(taps.filters, taps.filter[inside], channel[inside], none, none, taps.value[inside], taps.size)
+    kept = replace(taps, filter=taps.filter[inside], channel=channel[inside], value=taps.value[inside])
     starts, entries = kept.entries(offset[inside], none, 1)
-    arrays = {"starts": starts, "entries": entries, "bias": bias}
+    arrays = {"starts": starts, "entries": entries, "bias": taps.bias}
     steps.add("linear", layer.name, layer.inputs, filters=taps.filters, **arrays, **act_fields(layer))
 
 
@@ -166,11 +209,3 @@ def emit_other(steps: Steps, layer: Layer) -> None:
             channel += steps.planes[name].channels
     else:
         steps.add(layer.kind, layer.name, layer.inputs, **act)
-
-
-def bias_of(layer: Layer, constants: Mapping[str, Tensor | Sparse], filters: int) -> Any:
-    """A layer's bias, zeros where it has none."""
-    if not layer.bias:
-        return np.zeros(filters, np.float32)
-    bias = constants[layer.bias]
-    return np.ascontiguousarray((bias.dense() if isinstance(bias, Sparse) else bias).detach().numpy(), np.float32)

@@ -18,7 +18,10 @@ FOUR = np.dtype([("offset", np.int32), ("weight", np.float32, (4,))])
 
 @dataclass(frozen=True)
 class Taps:
-    """The non-zeros of a layer's weight: filter, input channel, tap (vertical, horizontal) and value of each."""
+    """The non-zeros of a layer's weight: filter, input channel, tap (vertical, horizontal) and value of each.
+
+    `size` counts the weight's zeros, too; `bias` has one number for each filter and zeros up to a multiple of four.
+    """
 
     filters: int
     filter: Ints
@@ -27,9 +30,10 @@ class Taps:
     x: Ints
     value: NDArray[np.float32]
     size: int
+    bias: NDArray[np.float32]
 
     @staticmethod
-    def of(weight: Tensor | Sparse, window: Window, groups: int = 1) -> "Taps":
+    def of(weight: Tensor | Sparse, bias: Tensor | Sparse | None, window: Window, groups: int = 1) -> "Taps":
         """Of a weight [out, in / groups, kh, kw] (or [out, in]), in the order they are stored."""
         sparse = weight if isinstance(weight, Sparse) else _nonzero(weight)
         filters, width = sparse.shape[:2]
@@ -40,7 +44,9 @@ class Taps:
         if groups > 1:
             channel = channel + filter_ // (filters // groups) * width
         y, x = np.broadcast_to(y, filter_.shape), np.broadcast_to(x, filter_.shape)
-        return Taps(filters, filter_, channel, y, x, sparse.values.numpy(), math.prod(sparse.shape))
+        return Taps(
+            filters, filter_, channel, y, x, sparse.values.numpy(), math.prod(sparse.shape), _padded(bias, filters)
+        )
 
     def entries(self, offset: Ints, column: Ints, columns: int) -> tuple[NDArray[np.int32], NDArray[np.void]]:
         """Where each list begins, and the entries: one list for each filter and each of its `columns`.
@@ -71,6 +77,13 @@ class Taps:
             return 4 * len(self.value)
         key = ((self.filter // 4 * (self.channel.max(initial=0) + 1) + self.channel) * 64 + self.y) * 64 + self.x
         return len(np.unique(key))
+
+
+def _padded(bias: Tensor | Sparse | None, filters: int) -> NDArray[np.float32]:
+    made = np.zeros(filters + -filters % 4, np.float32)
+    if bias is not None:
+        made[:filters] = (bias.dense() if isinstance(bias, Sparse) else bias.detach()).numpy()
+    return made
 
 
 def _nonzero(weight: Tensor) -> Sparse:

@@ -77,19 +77,28 @@ class Work:
     aside: int  # how many columns off the centre they are at most
     channels: int
     reach: int  # rows that a tile reads beyond its own
+    halved: bool = False
 
 
-def tilings(height: int, pitch: int, work: Work, machine: Machine, shifts: bool) -> Iterator[Tiling]:
+def tilings(height: int, pitch: int, work: Work, machine: Machine) -> Iterator[Tiling]:
     """All ways to walk along the plane; where columns are shifted, a tile holds whole rows or the whole plane."""
     size = height * pitch
     for lanes in machine.widths():
         for width in (0, 1, 4) if work.aside == 1 else (1, 4):
             for tile in range(1, machine.most(lanes, width) + 1):
                 span = lanes * tile
-                if shifts and span % pitch and span < size:
+                if work.columns > 1 and span % pitch and span < size:
+                    continue
+                if work.halved and not _halves(lanes, tile, pitch, size):
                     continue
                 tiles = -(-size // span)
                 yield Tiling(lanes, tile, tiles, width, _cost(lanes, tile, tiles, width, pitch, work))
+
+
+def _halves(lanes: int, tile: int, pitch: int, size: int) -> bool:
+    """Whether a tile holds pairs of rows, of one or two vectors, and the tiles the plane exactly."""
+    pairs = pitch in (lanes, 2 * lanes) and lanes * tile % (2 * pitch) == 0
+    return pairs and tile % 4 == 0 and size % (lanes * tile) == 0
 
 
 def _cost(lanes: int, tile: int, tiles: int, width: int, pitch: int, work: Work) -> float:
@@ -106,9 +115,9 @@ def _cost(lanes: int, tile: int, tiles: int, width: int, pitch: int, work: Work)
     return tiles * (lists + shifts * (LIST / 4 + SHIFT * vector) + work.entries * (ENTRY + load * vector))
 
 
-def best(height: int, pitch: int, work: Work, machine: Machine, shifts: bool) -> Tiling | None:
+def best(height: int, pitch: int, work: Work, machine: Machine) -> Tiling | None:
     """The cheapest of them; None where the kernels' tiles hold no whole row."""
-    return min(tilings(height, pitch, work, machine, shifts), key=lambda tiling: tiling.cost, default=None)
+    return min(tilings(height, pitch, work, machine), key=lambda tiling: tiling.cost, default=None)
 
 
 def block_cost(pixels: int, piece: int, entries: int, filters: int, lanes: int, width: int = 1) -> float:
