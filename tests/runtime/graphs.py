@@ -9,7 +9,8 @@ from torch import Tensor
 from harp.graph import Graph, Node, Ref, run
 from harp.runtime import built, variants
 
-HERE = [name for name in variants() if name in built()] or ["torch"]  # without a compiler there is no other
+BUILT = [name for name in variants() if name in built()]
+HERE = BUILT or ["torch"]  # without a compiler there is no other
 
 ACTS = {
     "relu": (),

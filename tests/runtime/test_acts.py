@@ -9,7 +9,7 @@ from harp.graph import Graph, Node, Ref, run
 from harp.runtime import Engine, compile
 from harp.runtime.acts import ACTS
 from tests.runtime.graphs import ACTS as ARGUMENTS
-from tests.runtime.graphs import HERE, conv
+from tests.runtime.graphs import BUILT, conv
 
 FURTHER = {"clamp": (None, 0.5), "clamp_min": (-0.5,), "gelu": ("tanh",), "hardtanh": (-1, 1)}
 CASES = [*ARGUMENTS.items(), *FURTHER.items(), ("clamp", (-0.25, None)), ("clamp", (-2.0, 2.0))]
@@ -31,7 +31,7 @@ def network(op: str, arguments: tuple) -> Graph:
 
 
 @pytest.mark.parametrize(("op", "arguments"), CASES)
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 def test_an_activation_is_pytorchs(variant: str, op: str, arguments: tuple):
     graph = network(op, arguments)
     engine = compile(graph, variant=variant)
@@ -43,7 +43,7 @@ def test_an_activation_is_pytorchs(variant: str, op: str, arguments: tuple):
 
 
 @pytest.mark.parametrize(("op", "arguments"), CASES)
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 def test_nan_stays_nan(variant: str, op: str, arguments: tuple):
     x = torch.full((1, 1, 1, len(PLACES)), float("nan"))
     assert compile(network(op, arguments), variant=variant)(x).isnan().all()

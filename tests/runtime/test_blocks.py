@@ -13,7 +13,7 @@ from harp.runtime.blocks import Blocks, piece_of
 from harp.runtime.compiling import CompiledSegment
 from harp.runtime.native import native
 from harp.runtime.tiling import Machine
-from tests.runtime.graphs import HERE, conv, error, graphs, one
+from tests.runtime.graphs import BUILT, conv, error, graphs, one
 
 NOISE = torch.Generator().manual_seed(0)
 SMALL, LARGE = Machine(8, 16), Machine(16, 32)
@@ -43,7 +43,7 @@ def test_the_sums_of_a_piece_leave_registers_for_inputs(machine: Machine, width:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 @pytest.mark.usefixtures("all_in_blocks")
 def test_every_remainder_of_a_map(variant: str, width: int, stride: int):
     """Maps of 1 x 1 to 6 x 6, which pieces of up to 4 x 4 cover; seven filters, of which a last four has three."""
@@ -56,7 +56,7 @@ def test_every_remainder_of_a_map(variant: str, width: int, stride: int):
         assert mine <= max(1e-6, 3 * torchs), (height, columns)
 
 
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 @pytest.mark.usefixtures("all_in_blocks", "width")
 def test_every_number_of_images(variant: str):
     weight = torch.randn(6, 4, 3, 3, generator=NOISE)
@@ -68,7 +68,7 @@ def test_every_number_of_images(variant: str):
         assert mine <= max(1e-6, 3 * torchs), images
 
 
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 @pytest.mark.usefixtures("all_in_blocks", "width")
 def test_rows_share_the_zeros_between_them(variant: str):
     """Windows that reach further to one side than to the other, and beyond the plane they were padded for."""
@@ -100,7 +100,7 @@ def other_layers() -> Graph:
     return Graph("x", (3, 7, 7), nodes, "y", {**tensors, "l.b": torch.randn(5, generator=NOISE)})
 
 
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 @pytest.mark.usefixtures("all_in_blocks")
 def test_every_other_layer(variant: str):
     graph = other_layers()
@@ -116,7 +116,7 @@ def border(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
 
 
 @pytest.mark.parametrize("place", range(10))
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 def test_every_border_between_single_images_and_blocks(variant: str, place: int, monkeypatch: pytest.MonkeyPatch):
     """Values cross it that one side reads, that both read, and that leave."""
     border(monkeypatch, place)
@@ -126,7 +126,7 @@ def test_every_border_between_single_images_and_blocks(variant: str, place: int,
     assert mine <= max(1e-6, 3 * torchs)
 
 
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 @settings(max_examples=60)
 @given(graph=graphs(), place=st.integers(0, 4), width=st.sampled_from([1, 4]))
 def test_any_graph_with_any_border(variant: str, graph: Graph, place: int, width: int):
@@ -138,7 +138,7 @@ def test_any_graph_with_any_border(variant: str, graph: Graph, place: int, width
     assert mine <= max(1e-5, 3 * torchs)
 
 
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 def test_blocks_begin_where_maps_are_small_and_are_made_when_a_batch_comes(
     variant: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -6,12 +6,13 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from harp.graph import Graph, Node, Ref
 from harp.runtime import compile, convolutions
 from harp.runtime.convolutions import Reading, Task, reading
-from harp.runtime.layers import Window
+from harp.runtime.layers import Shape, Window
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine
-from tests.runtime.graphs import HERE, error, one
+from tests.runtime.graphs import BUILT, error, one
 
 MACHINE = Machine(8, 16)
 WAYS = ("_direct", "_phases", "_columns")
@@ -29,18 +30,21 @@ def cases(draw: st.DrawFn) -> tuple[tuple[int, int, int], tuple[int, int, int], 
     return (2, *size), (3, *made), Window(kernel, (stride, stride), padding, dilation)
 
 
-def ways(given_, made, window: Window) -> list[Reading]:
-    taps = Taps.of(torch.ones(3, 2, *window.kernel), window)
-    task = Task(taps, given_, made, window, MACHINE)
-    made_ = [getattr(convolutions, way)(task) for way in WAYS]
-    return [way for way in made_ if way]
+def full(given_: Shape, made: Shape, window: Window) -> Task:
+    """The convolution with all its weights."""
+    return Task(Taps.of(torch.ones(made[0], given_[0], *window.kernel), None, window), given_, made, window, MACHINE)
+
+
+def ways(task: Task) -> list[Reading]:
+    found = [getattr(convolutions, way)(task) for way in WAYS]
+    return [way for way in found if way]
 
 
 @given(cases())
 def test_view_row_and_shift_lead_to_the_element_under_the_tap(case):
     """Element (r, c) of the view (v, h) is (r S + v, c S + h) of the plane: so for output (0, 0), hence for all."""
-    given_, made, window = case
-    for way in ways(given_, made, window):
+    window = case[2]
+    for way in ways(full(*case)):
         stride, views = max(1, way.stride), np.array(way.views or [(0, 0)])
         below, beside = np.indices(window.kernel)
         row = way.row * stride + views[way.view][..., 0]
@@ -52,9 +56,9 @@ def test_view_row_and_shift_lead_to_the_element_under_the_tap(case):
 @given(cases())
 def test_lists_run_from_the_outermost_columns_to_the_centre(case):
     """A sum is shifted once for every list that still comes, so a tap's list tells how far it has to go."""
-    given_, made, window = case
-    taps = Taps.of(torch.ones(3, 2, *window.kernel), window)
-    for way in ways(given_, made, window):
+    task = full(*case)
+    taps = task.taps
+    for way in ways(task):
         shift, column = way.shift[taps.y, taps.x], way.column(taps)
         assert column.min() >= 0
         assert column.max() < way.columns
@@ -65,10 +69,10 @@ def test_lists_run_from_the_outermost_columns_to_the_centre(case):
 
 @given(cases())
 def test_there_is_always_a_way(case):
-    given_, made, window = case
-    taps = Taps.of(torch.ones(3, 2, *window.kernel), window)
-    chosen = reading(Task(taps, given_, made, window, MACHINE))
-    assert (chosen.stride, chosen.tiling) in [(way.stride, way.tiling) for way in ways(given_, made, window)]
+    task = full(*case)
+    chosen = reading(task)
+    assert chosen is not None
+    assert (chosen.stride, chosen.tiling) in [(way.stride, way.tiling) for way in ways(task)]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +87,9 @@ def test_there_is_always_a_way(case):
 )
 def test_what_real_networks_ask_for(window: Window, size: int, made: int, stride: int):
     """Planes are read as they are where that is possible, with a stride as its phases, else as shifted columns."""
-    taps = Taps.of(torch.ones(16, 16, *window.kernel), window)
-    assert reading(Task(taps, (16, size, size), (16, made, made), window, MACHINE)).stride == stride
+    chosen = reading(full((16, size, size), (16, made, made), window))
+    assert chosen is not None
+    assert chosen.stride == stride
 
 
 # Strides, and sizes with kernels and dilations, where a way is possible.
@@ -93,7 +98,7 @@ SIZES = ((8, 3, 1), (9, 3, 1), (4, 3, 1), (12, 5, 1), (16, 3, 2), (32, 7, 1))
 
 
 @pytest.mark.parametrize(("way", "stride"), [(way, stride) for way in WAYS for stride in STRIDES[way]])
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 def test_each_way_gives_what_pytorch_gives(variant: str, way: str, stride: int, monkeypatch: pytest.MonkeyPatch):
     for other in set(WAYS) - {way}:
         monkeypatch.setattr(convolutions, other, lambda *_: None)
@@ -106,3 +111,21 @@ def test_each_way_gives_what_pytorch_gives(variant: str, way: str, stride: int, 
         x = torch.randn(1, 5, size, size, generator=noise)
         mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
         assert mine <= max(1e-6, 3 * torchs), (size, kernel)
+
+
+@pytest.mark.parametrize("variant", BUILT)
+def test_convolutions_share_their_views_only_if_their_rows_are_as_long(variant: str):
+    """Four columns each, but sixteen elements lie together where twenty-four do not."""
+    pairs = {"a": ((3, 3), (1, 1)), "b": ((1, 3), (2, 1))}
+    nodes = [
+        Node(name, "conv2d", (Ref("x"), Ref(f"{name}.w"), None, (2, 2), padding, (1, 1), 1))
+        for name, (_, padding) in pairs.items()
+    ]
+    nodes += [Node(f"{name}.y", "flatten.using_ints", (Ref(name), 1, -1)) for name in pairs]
+    nodes.append(Node("y", "cat", ((Ref("a.y"), Ref("b.y")), 1)))
+    noise = torch.Generator().manual_seed(0)
+    tensors = {f"{name}.w": torch.randn(5, 5, *kernel, generator=noise) for name, (kernel, _) in pairs.items()}
+    graph = Graph("x", (5, 8, 8), tuple(nodes), "y", tensors)
+    x = torch.randn(1, 5, 8, 8, generator=noise)
+    mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
+    assert mine <= max(1e-6, 3 * torchs)

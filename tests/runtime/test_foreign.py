@@ -12,7 +12,7 @@ from harp.graph import Graph
 from harp.runtime import Engine, compile
 from harp.runtime.segments import density
 from tests.foreign import FOREIGN, FURTHER, images, pruned
-from tests.runtime.graphs import HERE
+from tests.runtime.graphs import BUILT
 
 # Of the others one kind is here already; they take torch.export 3 to 7 seconds each.
 LEFT_OUT = {"levit", "mobilenet_v2", "mobilevit", "swin", "PvtV2"}
@@ -47,7 +47,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.mark.parametrize("count", [1, 19])
-@pytest.mark.parametrize("variant", [*HERE, "torch"])
+@pytest.mark.parametrize("variant", [*BUILT, "torch"])
 def test_it_gives_what_the_model_gives(case: Case, variant: str, count: int):
     x = images(count)
     torchs, truth = case.logits(x)
@@ -57,7 +57,7 @@ def test_it_gives_what_the_model_gives(case: Case, variant: str, count: int):
     assert off <= max(1e-5, 3 * (torchs - truth).abs().max() / scale)
 
 
-@pytest.mark.skipif(not HERE, reason="the sparse engine is not built here")
+@pytest.mark.skipif(not BUILT, reason="the sparse engine is not built here")
 def test_every_weighted_layer_runs_in_the_engine(case: Case):
     engine = compile(case.graph)
     assert isinstance(engine, Engine)

@@ -7,7 +7,7 @@ from harp.graph import Graph, Node, Ref
 from harp.runtime import Engine, compile
 from harp.runtime.layers import Act
 from harp.runtime.lowering import Lowering, Spec
-from tests.runtime.graphs import HERE, conv, error
+from tests.runtime.graphs import BUILT, conv, error
 
 NOISE = torch.Generator().manual_seed(0)
 MAP, VECTOR, TOKENS = (4, 6, 6), (4,), (5, 4)
@@ -24,7 +24,7 @@ def after(*nodes: Node, shape: tuple[int, ...] = MAP, **tensors: torch.Tensor) -
 def agrees(graph: Graph, segments: int = 1, nodes: int = 0) -> None:
     """The engine gives what PyTorch gives, in so many segments and with so many nodes left to PyTorch."""
     x = torch.rand(3, *graph.shape, generator=NOISE) * 2 - 1
-    for variant in HERE:
+    for variant in BUILT:
         engine = compile(graph, variant=variant)
         assert isinstance(engine, Engine)
         assert (len(engine.segments), len(engine._parts) - len(engine.segments)) == (segments, nodes)

@@ -8,7 +8,7 @@ from harp.runtime import Engine, compile
 from harp.runtime.layers import Layer
 from harp.runtime.lowering import Lowering
 from harp.runtime.segments import Segment, cut, fused
-from tests.runtime.graphs import HERE, conv, error
+from tests.runtime.graphs import BUILT, conv, error
 
 NOISE = torch.Generator().manual_seed(0)
 X = Ref("x")
@@ -47,7 +47,7 @@ def layers(graph: Graph) -> list[Layer]:
 
 
 def agrees(graph: Graph) -> None:
-    for variant in HERE:
+    for variant in BUILT:
         for images in (1, 19):
             x = torch.rand(images, *graph.shape, generator=NOISE) * 2 - 1
             engine = compile(graph, variant=variant)

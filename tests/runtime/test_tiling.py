@@ -1,5 +1,6 @@
 """Every way to walk along a plane has a kernel, and that kernel is right."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,23 +11,22 @@ from hypothesis import strategies as st
 from harp.runtime import Engine, compile, convolutions
 from harp.runtime.native import native
 from harp.runtime.tiling import Machine, Tiling, Work, best, block_cost, linear_cost, pitch_of, tilings
-from tests.runtime.graphs import HERE, error, one
+from tests.runtime.graphs import BUILT, error, one
 
 MACHINES = [Machine(16, 32), Machine(8, 16), Machine(4, 16), Machine(4, 32)]
 WORK = Work(filters=8, columns=3, entries=50, quads=40, beside=30, aside=1, channels=8, reach=2)
-STILL = replace(WORK, columns=1, beside=0, aside=0)  # nothing beside the centre, so nothing is shifted
 
 
-@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(MACHINES), st.booleans())
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(MACHINES), st.sampled_from([1, 3]))
 def test_tiles_cover_the_plane_and_hold_whole_rows_where_sums_are_shifted(
-    height: int, width: int, machine: Machine, shifts: bool
+    height: int, width: int, machine: Machine, columns: int
 ):
     pitch = pitch_of(height, width, machine)
     size = height * pitch
-    for tiling in tilings(height, pitch, WORK if shifts else STILL, machine):
+    for tiling in tilings(height, pitch, replace(WORK, columns=columns), machine):
         assert size <= tiling.span < size + tiling.lanes * tiling.tile
         assert tiling.cost > 0
-        if shifts:
+        if columns > 1:
             assert tiling.tiles == 1 or tiling.lanes * tiling.tile % pitch == 0
 
 
@@ -42,7 +42,17 @@ def test_no_tile_holds_a_row_that_is_longer_than_all_registers():
     machine = Machine(4, 16)
     assert best(8, 64, WORK, machine)
     assert best(8, 68, WORK, machine) is None
-    assert best(8, 68, STILL, machine)
+    assert best(8, 68, replace(WORK, columns=1, aside=0), machine)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_where_results_are_halved_a_tile_holds_pairs_of_rows(machine: Machine):
+    for height, pitch in itertools.product((2, 4, 8, 16, 32), (4, 8, 16, 32)):
+        for tiling in tilings(height, pitch, replace(WORK, halved=True), machine):
+            assert tiling.tile % 4 == 0
+            assert tiling.lanes * tiling.tile % (2 * pitch) == 0
+            assert tiling.span == height * pitch
+            assert pitch in (tiling.lanes, 2 * tiling.lanes)
 
 
 def test_more_entries_and_more_filters_cost_more():
@@ -55,7 +65,7 @@ SHAPES = [(8, 8), (16, 16), (4, 4), (3, 3), (5, 7), (2, 13), (7, 20), (1, 9)]
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("variant", BUILT)
 def test_every_tiling_gives_what_pytorch_gives(variant: str, kernel: int, monkeypatch: pytest.MonkeyPatch):
     """Six filters, so that kernels for four have a remainder; a residual and an activation go with each."""
     build = native(variant)

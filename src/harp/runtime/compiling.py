@@ -107,7 +107,7 @@ class CompiledSegment:
 
 def _taps(layer: Layer, constants: Mapping[str, Tensor | Sparse]) -> Taps:
     bias = constants[layer.bias] if layer.bias else None
-    return Taps.of(constants[layer.weight], layer.window, layer.groups, bias)
+    return Taps.of(constants[layer.weight], bias, layer.window, layer.groups)
 
 
 def _pixels(shape: Shape) -> int:

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from ctypes import addressof
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ class Views:
     of: str
     stride: int
     width: int
+    pitch: int
     taps: tuple[tuple[int, int], ...]
 
     def serves(self, wanted: "Views") -> bool:
         """Whether the views that are wanted are among these."""
-        alike = (self.of, self.stride, self.width) == (wanted.of, wanted.stride, wanted.width)
-        return alike and set(wanted.taps) <= set(self.taps)
+        return replace(self, name=wanted.name, taps=wanted.taps) == wanted and set(wanted.taps) <= set(self.taps)
 
 
 class Steps:

@@ -104,8 +104,7 @@ class Single:
         if read.name not in steps.planes:
             given = self.shapes[layer.inputs[0]]
             shape = (given[0] * len(way.views), -(-given[1] // way.stride), layer.swept[2])
-            pitch = pitch_of(*layer.swept[1:], self.machine)
-            steps.planes[read.name] = Planes(*shape, pitch, tag=(way.stride, way.views, given))
+            steps.planes[read.name] = Planes(*shape, read.pitch, tag=(way.stride, way.views, given))
             steps.views.append(read)
         source = steps.planes[read.name]
         below = layer.swept[1] - source.height + int(way.row.max())
@@ -118,8 +117,9 @@ class Single:
         """What the layer reads: planes as they are, or views of them, which another layer may have asked for."""
         name = layer.inputs[0]
         if not way.stride:
-            return Views(name, name, 0, 0, ())
-        wanted = Views(f"{layer.name}#views", name, way.stride, layer.swept[2], way.views)
+            return Views(name, name, 0, 0, 0, ())
+        pitch = pitch_of(*layer.swept[1:], self.machine)
+        wanted = Views(f"{layer.name}#views", name, way.stride, layer.swept[2], pitch, way.views)
         return next((views for views in steps.views if views.serves(wanted)), wanted)
 
     def _emit(self, steps: Steps, layer: Layer) -> None:

@@ -33,7 +33,7 @@ class Taps:
     bias: NDArray[np.float32]
 
     @staticmethod
-    def of(weight: Tensor | Sparse, window: Window, groups: int = 1, bias: Tensor | Sparse | None = None) -> "Taps":
+    def of(weight: Tensor | Sparse, bias: Tensor | Sparse | None, window: Window, groups: int = 1) -> "Taps":
         """Of a weight [out, in / groups, kh, kw] (or [out, in]), in the order they are stored."""
         sparse = weight if isinstance(weight, Sparse) else _nonzero(weight)
         filters, width = sparse.shape[:2]
