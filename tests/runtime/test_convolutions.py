@@ -113,6 +113,22 @@ def test_each_way_gives_what_pytorch_gives(variant: str, way: str, stride: int, 
         assert mine <= max(1e-6, 3 * torchs), (size, kernel)
 
 
+@pytest.mark.parametrize("way", ["_phases", "_columns"])
+@pytest.mark.parametrize("variant", BUILT)
+def test_four_views_that_are_not_the_quarters_of_the_plane(variant: str, way: str, monkeypatch: pytest.MonkeyPatch):
+    """Rows taken apart into even and odd elements are the commonest views, and have a way of their own."""
+    for other in set(WAYS) - {way}:
+        monkeypatch.setattr(convolutions, other, lambda *_: None)
+    noise = torch.Generator().manual_seed(0)
+    for size, kernel, padding, dilation in (((12, 8), (3, 2), 1, 3), ((5, 5), (3, 3), 6, 1)):
+        graph = one(
+            torch.randn(5, 5, *kernel, generator=noise), (5, *size), stride=2, padding=padding, dilation=dilation
+        )
+        x = torch.randn(1, 5, *size, generator=noise)
+        mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
+        assert mine <= max(1e-6, 3 * torchs), size
+
+
 @pytest.mark.parametrize("variant", BUILT)
 def test_convolutions_share_their_views_only_if_their_rows_are_as_long(variant: str):
     """Four columns each, but sixteen elements lie together where twenty-four do not."""

@@ -132,6 +132,14 @@ def test_pooling(op: str, arguments: tuple, nodes: int):
     agrees(after(Node("y", op, (C, *arguments))), nodes=nodes)
 
 
+@pytest.mark.parametrize("shape", [(4, 7, 9), (4, 8, 7), (4, 5, 8)])
+@pytest.mark.parametrize(("dilation", "ceil"), [((1, 1), True), ((1, 1), False), ((2, 2), False), ((1, 2), True)])
+def test_a_maximum_of_2_x_2_where_the_map_is_odd(shape: tuple[int, ...], dilation: tuple[int, int], ceil: bool):
+    """Of numbers below zero, so that what lies beside the map would show."""
+    low = Node("l", "add.Tensor", (C, -9.0, 1))
+    agrees(after(low, Node("y", "max_pool2d", (Ref("l"), (2, 2), (2, 2), (0, 0), dilation, ceil)), shape=shape))
+
+
 @pytest.mark.parametrize(("dim", "nodes"), [(1, 0), (-3, 0), (2, 1)])
 def test_values_side_by_side(dim: int, nodes: int):
     agrees(after(Node("y", "cat", ((C, X, C), dim))), nodes=nodes)

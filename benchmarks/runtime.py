@@ -1,0 +1,270 @@
+"""How fast pruned networks run: harp's engine beside OpenVINO, ONNX Runtime and PyTorch, in turns, on this machine.
+
+    OMP_NUM_THREADS=1 taskset -c 0 .venv/bin/python benchmarks/runtime.py speed [--nets resnet18] [--keeps 0.01]
+    .venv/bin/python benchmarks/runtime.py threads builds load --keeps 0.01
+    .venv/bin/python benchmarks/runtime.py speed --run runs/NAME
+
+Every part writes into --out (docs/results/runtime.json) and leaves what other calls wrote there, so that a long
+measurement can be made piece by piece; the last thing printed are tables of all that is in the file.
+
+Networks have random weights, of which ERK masks leave a share (--keeps, the largest of each layer), and batch norms
+whose statistics are those of noise. Dense runtimes run them as they are, in float32: the engine is the only one that
+takes notice of zeros. A sample is at least 15 ms of calls, a round one sample of everybody; times are processor time,
+except of `threads`, ratios are taken within a round, and the interval is the 95 % interval of their median.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from harp.config import make_recipe
+from harp.export import load
+from harp.models import build
+from harp.package import read
+from harp.pipeline.bench import Subject, subjects
+from harp.pipeline.bench.runners import RUNNERS, Answer
+from harp.pipeline.bench.timing import faster, interleaved, summarised
+from harp.pipeline.networks import find_network
+from harp.runs import environment
+from harp.runtime import built, compile, variants
+from harp.sparsity import ALLOCATIONS, Budget, Weights, allot, find_sites, top_mask
+
+NETS = ("vgg16_bn", "resnet18")
+KEEPS = (1.0, 0.5, 0.3, 0.1, 0.05, 0.01, 0.001)
+DENSE = ("OpenVINO f32", "ONNX Runtime", "torch eager", "torch frozen")
+LEAST = 0.015  # seconds
+LIBRARIES = ("torch", "onnxruntime", "openvino", "numpy")
+FRESH = """
+import json, sys, time
+began = time.perf_counter()
+import torch, harp
+imported = time.perf_counter()
+network = harp.load(sys.argv[1])
+loaded = time.perf_counter()
+network(torch.zeros(1, *network.graph.shape))
+print(json.dumps({"import": imported - began, "load": loaded - imported, "first image": time.perf_counter() - loaded}))
+"""
+
+
+@dataclass(frozen=True)
+class Drawn(Subject):
+    """A network with random weights, of which a share is kept, where `Subject` has one of a recipe."""
+
+    net: str = ""
+    keep: float = 1.0
+
+    @cached_property
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        model = build(self.net, classes=10, channels=3, size=32)
+        prune(model, self.keep)
+        settle(model)
+        return model.eval().to(memory_format=torch.channels_last)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        return (3, 32, 32)
+
+
+@torch.no_grad()
+def prune(model: nn.Module, keep: float) -> None:
+    units = Weights(find_sites(model))
+    counts = allot(units, Budget(keep, floor=0.0), ALLOCATIONS["erk"](units))
+    for site in units.sites:
+        site.param.masked_fill_(~top_mask(site.param.abs(), counts[site.name]), 0)
+
+
+@torch.no_grad()
+def settle(model: nn.Module) -> None:
+    """Means and variances of batch norms as they are over 128 images of noise."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    model.train()
+    model(torch.rand(128, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+
+
+def dense(subject: Subject, name: str, x: Tensor) -> Answer:
+    """A stock runtime, one thread; eager PyTorch with its batch norms folded, as every other runtime folds them."""
+    if name != "torch eager":
+        return RUNNERS[name].make(subject, x, 1)
+    model = fuse(subject.model).to(memory_format=torch.channels_last)
+    return lambda x: model(x.contiguous(memory_format=torch.channels_last))
+
+
+def timed(calls: Mapping[str, Answer], x: Tensor, rounds: int) -> dict[str, Any]:
+    """Samples of each, after it was seen that all give the same logits."""
+    with torch.inference_mode():
+        logits = {name: call(x).clone() for name, call in calls.items()}
+        first = next(iter(logits.values()))
+        for name, found in logits.items():
+            off = ((found - first).abs().max() / first.abs().max()).item()
+            if off > 1e-3:
+                raise SystemExit(f"{name} gives other logits, by {off:.1e} of the largest")
+        return interleaved({name: partial(call, x) for name, call in calls.items()}, rounds, LEAST)
+
+
+def compared(samples: Mapping[str, Any], first: str, clock: str) -> dict[str, Any]:
+    """Milliseconds of each, and how many times faster `first` is than each other."""
+    times = {name: getattr(taken, clock) for name, taken in samples.items()}
+    summaries = {name: {k: 1000 * v for k, v in summarised(taken).items()} for name, taken in times.items()}
+    ratios = {name: asdict(faster(taken, times[first])) for name, taken in times.items() if name != first}
+    return {"ms": summaries, "times_faster": ratios}
+
+
+def speed(subject: Subject, label: str, keep: float | None, options: argparse.Namespace) -> dict[str, Any]:
+    found = {}
+    for batch in options.batches:
+        x = subject.images(batch)
+        calls = {"harp": load(subject.package, 1), **{name: dense(subject, name, x) for name in DENSE}}
+        row = compared(timed(calls, x, options.rounds), "harp", "cpu")
+        best = min(DENSE, key=lambda name: row["ms"][name]["median"])
+        about = {"part": "speed", "network": label, "keep": keep, "batch": batch, "rounds": options.rounds}
+        sizes = {"best_dense": best, "bytes": subject.package.stat().st_size}
+        found[f"speed {label} {keep} {batch}"] = {**about, **sizes, **row}
+    return found
+
+
+def threads(subject: Subject, label: str, keep: float | None, options: argparse.Namespace) -> dict[str, Any]:
+    """Two threads against one on 64 images, by the clock."""
+    graph, x = read(subject.package).graph, subject.images(64)
+    calls = {"two": compile(graph, threads=2), "one": compile(graph, threads=1)}
+    row = compared(timed(calls, x, options.rounds), "two", "wall")
+    return {f"threads {label} {keep}": {"part": "threads", "network": label, "keep": keep, "batch": 64, **row}}
+
+
+def builds(subject: Subject, label: str, keep: float | None, options: argparse.Namespace) -> dict[str, Any]:
+    """Each build of the engine against the quickest."""
+    graph, found = read(subject.package).graph, {}
+    names = [name for name in variants() if name in built()]
+    for batch in options.batches:
+        calls = {name: compile(graph, variant=name) for name in names}
+        row = compared(timed(calls, subject.images(batch), options.rounds), names[0], "cpu")
+        about = {"part": "builds", "network": label, "keep": keep, "batch": batch}
+        found[f"builds {label} {keep} {batch}"] = {
+            **about,
+            "bytes": {n: built()[n].stat().st_size for n in names},
+            **row,
+        }
+    return found
+
+
+def loading(subject: Subject, label: str, keep: float | None, options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds to get ready, in a process that has done nothing and in one that has loaded before."""
+    path, x = subject.package, subject.images(1)
+    runs = []
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", FRESH, str(path)], capture_output=True, text=True, check=True)
+        runs.append(json.loads(done.stdout))
+    fresh = {name: 1000 * statistics.median(run[name] for run in runs) for name in runs[0]}
+    warm = [_seconds(lambda: load(path, 1)(x)) for _ in range(15)]
+    about = {"part": "load", "network": label, "keep": keep, "bytes": path.stat().st_size}
+    return {f"load {label} {keep}": {**about, "fresh": fresh, "warm": 1000 * statistics.median(warm)}}
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+PARTS = {"speed": speed, "threads": threads, "builds": builds, "load": loading}
+
+
+def table(rows: list[dict[str, Any]], part: str) -> list[str]:
+    rows = [row for row in rows if row["part"] == part]
+    if not rows:
+        return []
+    lines = [f"\n{part}\n"]
+    if part == "load":
+        lines += [
+            "| network | kept | bytes | import, ms | load | first image | again, with an image |",
+            "|---" * 7 + "|",
+        ]
+        for row in rows:
+            times = " | ".join(f"{ms:.1f}" for ms in (*row["fresh"].values(), row["warm"]))
+            lines.append(f"| {row['network']} | {_kept(row)} | {row['bytes']:,} | {times} |")
+        return lines
+    names = list(dict.fromkeys(name for row in rows for name in row["times_faster"]))
+    mine = next(name for name in rows[0]["ms"] if name not in names)
+    lines += [f"| network | kept | batch | {mine}, ms | p10 | {' | '.join(f'times {n}' for n in names)} |"]
+    lines += ["|---" * (5 + len(names)) + "|"]
+    for row in rows:
+        cells = [row["times_faster"].get(name) for name in names]
+        ratios = " | ".join(f"{c['ratio']:.2f} ({c['low']:.2f}-{c['high']:.2f})" if c else "-" for c in cells)
+        times = row["ms"][mine]
+        start = f"| {row['network']} | {_kept(row)} | {row['batch']} | {times['median']:.3f} | {times['p10']:.3f} "
+        lines.append(f"{start}| {ratios} |")
+    return lines
+
+
+def _kept(row: Mapping[str, Any]) -> str:
+    return "-" if row["keep"] is None else f"{100 * row['keep']:g} %"
+
+
+def written(path: Path, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """What is in the file with these rows in place of older ones of the same name, each with how it was made."""
+    about = {
+        "command": " ".join(["benchmarks/runtime.py", *sys.argv[1:]]),
+        "environment": environment(torch.device("cpu")),
+    }
+    about["versions"] = {name: version(name) for name in LIBRARIES}
+    before = json.loads(path.read_text()) if path.exists() else {}
+    before |= {name: {**row, **about} for name, row in rows.items()}
+    path.write_text(json.dumps(before, indent=1) + "\n")
+    return before
+
+
+def chosen(options: argparse.Namespace, folder: Path) -> list[tuple[Subject, str, float | None]]:
+    """The networks to measure: that of a run, or of every name and share."""
+    if options.run:
+        network = find_network(str(options.run))
+        recipe = make_recipe({**network.settings, "device": "cpu", "threads": 1})
+        return [(subjects(network, recipe, folder)[0], network.label, None)]
+    found: list[tuple[Subject, str, float | None]] = []
+    for net in options.nets:
+        for keep in options.keeps:
+            own = folder / f"{net}-{keep}"
+            own.mkdir()
+            found.append((Drawn({}, None, own, net, keep), net, keep))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=list(PARTS))
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=NETS)
+    parser.add_argument("--keeps", nargs="+", type=float, default=KEEPS)
+    parser.add_argument("--batches", nargs="+", type=int, default=(1, 64))
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--run", type=Path, metavar="RUN", help="a run's folder or file, in place of drawn networks")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/runtime.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: dict[str, Any] = {}
+    with TemporaryDirectory() as folder:
+        for subject, label, keep in chosen(options, Path(folder)):
+            for part in options.parts:
+                made = PARTS[part](subject, label, keep, options)
+                rows = written(options.out, made)
+                print("\n".join(table(list(made.values()), part)), flush=True)
+    print("\n".join(line for part in PARTS for line in table(list(rows.values()), part)))
+
+
+if __name__ == "__main__":
+    main()
