@@ -163,3 +163,16 @@ def test_blocks_begin_where_maps_are_small_and_are_made_when_a_batch_comes(
     mine, torchs = error(graph, engine(x), x)
     assert compiled.bounds == ["p"]
     assert mine <= max(1e-6, 3 * torchs)
+
+
+@pytest.mark.parametrize("variant", BUILT)
+@pytest.mark.usefixtures("all_in_blocks")
+def test_threads_share_out_whole_blocks(variant: str):
+    """So that an image is computed in the same way, and to the same bit, by however many."""
+    weight = torch.randn(16, 16, 3, 3, generator=NOISE)
+    graph = one(weight, (16, 4, 4))
+    for blocks in (1, 3, 5):
+        x = torch.randn(blocks * native(variant).lanes + 1, 16, 4, 4, generator=NOISE)
+        whole = compile(graph, variant=variant)(x)
+        for threads in (2, 3, 4):
+            assert torch.equal(compile(graph, threads=threads, variant=variant)(x), whole)

@@ -211,3 +211,19 @@ def test_logits_that_are_read_again_as_an_alias():
     graph = graph_of(*nodes, output="f")
     assert parts(graph) == [["a"]]
     agrees(graph)
+
+
+def test_a_pool_with_an_activation():
+    nodes = (plain("a", "x"), Node("p", "max_pool2d", (Ref("a"), (2, 2), (2, 2), (0, 0), (1, 1), False)))
+    for shape in ((4, 8, 8), (4, 5, 7)):
+        graph = graph_of(*nodes, Node("y", "tanh", (Ref("p"),)), shape=shape)
+        assert [(layer.name, layer.act.name) for layer in layers(graph)] == [("a", "none"), ("y", "tanh")]
+        agrees(graph)
+
+
+def test_a_residual_of_single_numbers_that_another_layer_pads():
+    """Numbers that follow one another, and others with zeros around them, are added."""
+    graph = graph_of(conv("c", "x", 1, 1, 1, 1, bias=False), add("s", "c", "x"), conv("y", "x", 1, 2, 1, 1, bias=False))
+    flat = [Node(f"f{name}", "flatten.using_ints", (Ref(name), 1, -1)) for name in ("s", "y")]
+    both = Node("b", "cat", ((Ref("fs"), Ref("fy")), 1))
+    agrees(Graph("x", (4, 1, 1), (*graph.nodes, *flat, both), "b", graph.tensors))
