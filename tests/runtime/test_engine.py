@@ -92,6 +92,25 @@ def test_nan_and_infinity_pass_through():
     assert made[0, 1:].tolist() == [float("inf"), 0.0, 1.0]
 
 
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize(("size", "stride"), [(4, 2), (16, 2), (5, 1)])
+def test_nan_is_the_largest(variant: str, size: int, stride: int):
+    """In every place of the window, on one image and on a block, after a convolution that leaves images as they are."""
+    nodes = (
+        conv("c", "x", 1, 0, 1, 1, bias=False),
+        Node("p", "max_pool2d", (Ref("c"), (2, 2), (stride, stride), (0, 0), (1, 1), False)),
+        Node("y", "flatten.using_ints", (Ref("p"), 1, -1)),
+    )
+    graph = Graph("x", (1, size, size), nodes, "y", {"c.w": torch.ones(1, 1, 1, 1)})
+    x = torch.rand(20, 1, size, size, generator=torch.Generator().manual_seed(0))
+    for image in range(20):
+        x[image, 0, image % 2, image // 2 % 2] = float("nan")
+    expected = torch.nn.functional.max_pool2d(x, 2, stride).flatten(1)
+    engine = compile(graph, variant=variant)
+    for made in (engine(x), torch.cat([engine(part) for part in x.split(1)])):
+        assert torch.equal(made.nan_to_num(nan=2), expected.nan_to_num(nan=2))
+
+
 def test_what_the_engine_does_not_know_runs_in_torch():
     noise = torch.Generator().manual_seed(0)
     weight = torch.randn(6, 3, 3, 3, generator=noise)

@@ -9,8 +9,8 @@
 // are accumulated where they lie and shifted afterwards, once per tap column and not once per weight, so that every load
 // is aligned. For a block of images a vector is one element and nothing needs shifting.
 //
-// Plain C interface, no dependence on Python or PyTorch. Everything here trusts its caller, plan.py, which derives all
-// offsets from checked shapes.
+// Plain C interface, no dependence on Python or PyTorch. Everything here trusts its caller, program.py, which
+// derives all offsets from checked shapes.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -117,6 +117,8 @@ struct Entry4 {
 // Both keep a NaN that is their first argument.
 template <class V> INLINE V lowest(V a, V b) { return b < a ? b : a; }
 template <class V> INLINE V highest(V a, V b) { return b > a ? b : a; }
+// The larger, and NaN where either is.
+template <class V> INLINE V largest(V a, V b) { return (b > a) | (b != b) ? b : a; }
 
 // exp to about one unit in the last place: 2^n times a polynomial of the rest.
 template <int L> INLINE vec<L> exponential(vec<L> x) {
@@ -217,12 +219,12 @@ template <int L, int T> INLINE void accumulate(vec<L> (&acc)[4][T], const float 
 // 2 x 2 maximum with stride 2 of a tile whose rows are R vectors each: pairs of rows, then neighbours.
 template <int L, int... I> INLINE vec<L> neighbours(vec<L> a, vec<L> b, std::integer_sequence<int, I...>) {
     const vec<L> even = __builtin_shufflevector(a, b, (2 * I)...);
-    return highest(even, __builtin_shufflevector(a, b, (2 * I + 1)...));
+    return largest(even, __builtin_shufflevector(a, b, (2 * I + 1)...));
 }
 template <int L, int T, int R> INLINE void store_halved(const vec<L> (&acc)[T], float *out) {
     const auto lanes = std::make_integer_sequence<int, L>();
     vec<L> rows[T / 2];
-    UNROLL for (int t = 0; t < T / 2; t++) rows[t] = highest(acc[t / R * 2 * R + t % R], acc[t / R * 2 * R + t % R + R]);
+    UNROLL for (int t = 0; t < T / 2; t++) rows[t] = largest(acc[t / R * 2 * R + t % R], acc[t / R * 2 * R + t % R + R]);
     UNROLL for (int t = 0; t < T / 4; t++) store<L>(out + t * L, neighbours<L>(rows[2 * t], rows[2 * t + 1], lanes));
 }
 
@@ -564,7 +566,7 @@ template <class E> void views(const Step &s, const Buffer *b, E *arena) {
 // 2 x 2 maximum with stride 2, the commonest pooling, on rows of `in` at a and below; W > 0 fixes the width.
 template <class E, int W> INLINE void halve_row(const E *a, const E *below, E *target, int width) {
     for (int x = 0; x < (W ? W : width); x++)
-        target[x] = highest<E>(highest<E>(a[2 * x], below[2 * x]), highest<E>(a[2 * x + 1], below[2 * x + 1]));
+        target[x] = largest<E>(largest<E>(a[2 * x], below[2 * x]), largest<E>(a[2 * x + 1], below[2 * x + 1]));
 }
 template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *arena) {
     for (int c = 0; c < out.channels; c++)
@@ -575,7 +577,7 @@ template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *are
             if constexpr (std::is_same_v<E, float> && !W)
                 for (; x + 8 <= out.width; x += 8) {
                     const float *p = a + 2 * x, *q = below + 2 * x;
-                    store<8>(target + x, neighbours<8>(highest(load<8>(p), load<8>(q)), highest(load<8>(p + 8), load<8>(q + 8)),
+                    store<8>(target + x, neighbours<8>(largest(load<8>(p), load<8>(q)), largest(load<8>(p + 8), load<8>(q + 8)),
                                                        std::make_integer_sequence<int, 8>()));
                 }
             halve_row<E, W>(a + 2 * x, below + 2 * x, target + x, out.width - x);
@@ -608,7 +610,7 @@ template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
                         if (sy < 0 || sx < 0 || sy >= in.height || sx >= in.width) continue;
                         const E here = plane[int64_t(sy) * in.pitch + sx];
                         if (s.average) value += here;
-                        else value = here > value ? here : value;
+                        else value = largest<E>(value, here);
                         seen += !s.count_pad;
                     }
                 if (s.average) value = value / float(seen);

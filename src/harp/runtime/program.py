@@ -13,8 +13,6 @@ from harp.runtime.layers import Layer
 from harp.runtime.memory import Arena, Planes
 from harp.runtime.native import ACTS, KINDS, Buffer, Program, Step
 
-FLOAT_MAX = float(np.finfo(np.float32).max)
-
 
 @dataclass(frozen=True)
 class Views:
@@ -104,5 +102,5 @@ class Compiled:
 
 
 def act_fields(layer: Layer) -> dict[str, Any]:
-    """A layer's activation as fields of a step; an infinite bound is the largest number, which is as good."""
+    """A layer's activation as fields of a step."""
     return {"act": ACTS.index(layer.act.name), "low": layer.act.low, "high": layer.act.high}
