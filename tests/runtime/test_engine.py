@@ -130,6 +130,43 @@ def test_what_the_engine_does_not_know_runs_in_torch():
         assert len(engine.segments) == 2
 
 
+def tokens(*nodes: Node, axis: int) -> Graph:
+    """An image of 5 rows and 6 columns as 5 tokens, the images along `axis`; `w` maps 6 to 7 channels."""
+    noise = torch.Generator().manual_seed(0)
+    turned = (0, 1, 2) if axis == 0 else (1, 0, 2)
+    first = (
+        Node("n", "sym_size.int", (Ref("x"), 0)),
+        Node("s", "view", (Ref("x"), (Ref("n"), 5, 6))),
+        Node("t", "permute", (Ref("s"), turned)),
+        Node("l", "linear", (Ref("t"), Ref("w"), None)),
+    )
+    tensors = {"w": torch.randn(7, 6, generator=noise), "v": torch.randn(4, 35, generator=noise)}
+    return Graph("x", (1, 5, 6), (*first, *nodes), "y", tensors).pruned()
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7])
+def test_tokens_are_flattened_token_by_token(images: int):
+    nodes = (Node("f", "flatten.using_ints", (Ref("l"), 1, -1)), Node("y", "linear", (Ref("f"), Ref("v"), None)))
+    graph = tokens(*nodes, axis=0)
+    x = torch.rand(images, 1, 5, 6, generator=torch.Generator().manual_seed(images))
+    mine, torchs = error(graph, compile(graph)(x), x)
+    assert mine <= max(1e-6, 3 * torchs)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7])
+def test_images_may_lie_along_another_axis(images: int):
+    """Five tokens first, then the images, as in attention that puts the sequence first."""
+    nodes = (
+        Node("r", "relu", (Ref("l"),)),
+        Node("b", "permute", (Ref("r"), (1, 0, 2))),
+        Node("y", "reshape", (Ref("b"), (Ref("n"), 35))),
+    )
+    graph = tokens(*nodes, axis=1)
+    x = torch.rand(images, 1, 5, 6, generator=torch.Generator().manual_seed(images))
+    mine, torchs = error(graph, compile(graph)(x), x)
+    assert mine <= max(1e-6, 3 * torchs)
+
+
 def test_errors():
     graph = one(torch.ones(1, 1, 1, 1), (1, 2, 2), padding=0)
     for images in (torch.rand(1, 1, 2, 3), torch.rand(1, 1, 2, 2).double(), torch.rand(0, 1, 2, 2)):

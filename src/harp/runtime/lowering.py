@@ -34,10 +34,11 @@ class Lowering:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.batch = 2 if graph.batch is None else graph.batch
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        for name, value in propagated(graph, self.batch):
-            if isinstance(value, Tensor) and value.dtype == torch.float32:
-                self.shapes[name] = tuple(value.shape)
+        self.shapes = _shapes(graph, self.batch)
+        if graph.batch is None:
+            more = _shapes(graph, self.batch + 1)
+            alike = graph.tensors.keys()
+            self.shapes = {n: s for n, s in self.shapes.items() if n in alike or _led(s, more.get(n), self.batch)}
         self.constants: dict[str, Tensor | Sparse] = dict(graph.tensors)
 
     def spec(self, name: str, form: str | None = None) -> Spec | None:
@@ -228,6 +229,19 @@ class Lowering:
         if given is None or made is None or name in self.graph.tensors or given[0] != made[0] != 0:
             return None
         return name if made in (given, (given[0], math.prod(given[1:]))) else None
+
+
+def _shapes(graph: Graph, batch: int) -> dict[str, tuple[int, ...]]:
+    """Of every float32 tensor in the graph its shape for so many images."""
+    found = ((name, value) for name, value in propagated(graph, batch) if isinstance(value, Tensor))
+    return {name: tuple(value.shape) for name, value in found if value.dtype == torch.float32}
+
+
+def _led(shape: tuple[int, ...], more: tuple[int, ...] | None, batch: int) -> bool:
+    """Whether the images lie along the first axis and along no other: `more` is the shape for one image more."""
+    if not shape or not more or shape[0] % batch:
+        return False
+    return more == (shape[0] // batch * (batch + 1), *shape[1:])
 
 
 def _pair(value: Any) -> tuple[int, int]:

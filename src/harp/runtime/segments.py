@@ -94,8 +94,10 @@ def _fits(segment: Segment, layer: Layer, name: str, wanted: Spec | None) -> boo
     held = segment.specs.get(segment.base(name))
     if held is None or held == wanted or wanted is None:
         return held is None or held == wanted
-    # A linear layer reads a map as the vector it is; so does everything where a channel is one number.
-    return wanted.form == "vector" and (layer.kind == "linear" or held.shape == wanted.shape)
+    # A linear layer reads a map as the vector it is; so does everything where a channel is one number. Tokens are no
+    # such vector: there channels lie innermost.
+    flat = layer.kind == "linear" and held.form == "map"
+    return wanted.form == "vector" and (flat or held.shape == wanted.shape)
 
 
 def _worth(layer: Layer, weight: Tensor | Sparse) -> bool:
