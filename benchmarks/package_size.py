@@ -22,32 +22,16 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
 
 from harp.export.fold import fold
 from harp.graph import Graph, capture, check
-from harp.models import build
 from harp.package import PRECISIONS, Manifest, Sizes, read, sizes, write
 from harp.sparsity import ALLOCATIONS, Budget, Weights, allot, find_sites, top_mask
+from networks import shaken
 
 NETWORKS = ("vgg16_bn", "resnet18")
 KEPT = (0.1, 0.05, 0.01, 0.001)
 READS = 15
-
-
-def shaken(name: str) -> nn.Module:
-    """The network with norms that are no identity, so that folding makes other numbers of the weights."""
-    torch.manual_seed(0)
-    model = build(name, classes=10, channels=3, size=32)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            for tensor in (module.weight.data, module.running_var):
-                tensor.uniform_(0.5, 1.5)
-            for tensor in (module.bias.data, module.running_mean):
-                tensor.uniform_(-0.5, 0.5)
-    return model
 
 
 @torch.no_grad()

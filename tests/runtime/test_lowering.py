@@ -6,7 +6,8 @@ import torch
 from harp.graph import Graph, Node, Ref
 from harp.runtime import Engine, compile
 from harp.runtime.layers import Act
-from harp.runtime.lowering import Lowering, Spec
+from harp.runtime.lowering import Lowering
+from harp.runtime.values import Spec
 from tests.runtime.graphs import BUILT, conv, error
 
 NOISE = torch.Generator().manual_seed(0)
@@ -183,3 +184,16 @@ def test_bounds_of_a_clamp():
     lowered = Lowering(after(node)).lower(node, {"c": "map"})
     assert lowered is not None
     assert lowered[0].act == Act("clamp", -float("inf"), 2.0)
+
+
+def test_what_only_a_file_would_ask_for_is_left_to_pytorch():
+    """A bound that is the number of images; a window of ten thousand million, all but 36 of its numbers padding."""
+    count = Node("n", "sym_size.int", (X, 0))
+    agrees(
+        after(count, Node("r", "clamp", (C, Ref("n"), None)), Node("y", "flatten.using_ints", (Ref("r"), 1, -1))),
+        nodes=3,
+    )
+    flat = Node("y", "flatten.using_ints", (Ref("p"), 1, -1))
+    for size, nodes in ((100, 0), (100000, 2)):
+        wide = (size, 7), (size, 7), (size // 2, 3)
+        agrees(after(Node("p", "avg_pool2d", (C, *wide, False, False, None)), flat), nodes=nodes)

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from harp.runtime.emitting import Ends, emit, is_linear
 from harp.runtime.layers import Layer, Shape
 from harp.runtime.memory import Planes
 from harp.runtime.program import Compiled, Steps, act_fields
-from harp.runtime.single import Ends, emit_linear, emit_other, is_linear
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine, block_cost
 
@@ -56,18 +56,10 @@ class Blocks:
         for name, number in ends.inputs.items():
             steps.add("input", name, channel=number)
         for layer in layers:
-            self._emit(steps, layer)
+            emit(steps, layer, self.taps, self.shapes, self._conv)
         for name, number in ends.outputs:
             steps.add("output", "", (name,), channel=number)
         return steps.done()
-
-    def _emit(self, steps: Steps, layer: Layer) -> None:
-        if is_linear(layer):
-            emit_linear(steps, layer, self.taps[layer.name], self.shapes[layer.inputs[0]])
-        elif layer.kind == "conv":
-            self._conv(steps, layer)
-        else:
-            emit_other(steps, layer)
 
     def _conv(self, steps: Steps, layer: Layer) -> None:
         taps, window, source = self.taps[layer.name], layer.window, steps.planes[layer.inputs[0]]

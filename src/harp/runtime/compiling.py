@@ -9,11 +9,12 @@ from torch import Tensor
 
 from harp.graph import Sparse
 from harp.runtime.blocks import Blocks
+from harp.runtime.emitting import Ends
 from harp.runtime.layers import Layer, Shape
 from harp.runtime.native import Network
 from harp.runtime.program import Compiled
 from harp.runtime.segments import Segment, fused
-from harp.runtime.single import Ends, Single
+from harp.runtime.single import Single
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine
 

@@ -584,6 +584,17 @@ template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *are
         }
 }
 
+// A window along one axis: the place of its first tap, which of its taps are in the image, and how many in the padded
+// border (a window may hang over that, with ceil_mode).
+struct Span {
+    int at, first, last, bordered;
+};
+INLINE Span span(int at, int kernel, int dilate, int size, int pad) {
+    const int first = std::min(kernel, at < 0 ? (dilate - 1 - at) / dilate : 0);
+    const auto until = [=](int end) { return std::min(kernel, (end - at + dilate - 1) / dilate); };
+    return {at, first, std::max(first, until(size)), until(size + pad)};
+}
+
 template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
     const Buffer &in = b[s.in], &out = b[s.out];
     if (!s.average && s.kernel_h == 2 && s.kernel_w == 2 && s.stride_h == 2 && s.stride_w == 2 && !s.pad_h && !s.pad_w &&
@@ -595,27 +606,25 @@ template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
             default: return halve<E, 0>(in, out, arena);
         }
     const float least = -std::numeric_limits<float>::infinity();
-    for (int c = 0; c < out.channels; c++)
-        for (int y = 0; y < out.height; y++)
-            for (int x = 0; x < out.width; x++) {
+    for (int y = 0; y < out.height; y++)
+        for (int x = 0; x < out.width; x++) {
+            const Span down = span(y * s.stride_h - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
+            const Span along = span(x * s.stride_w - s.pad_w, s.kernel_w, s.dilate_w, in.width, s.pad_w);
+            const float seen = s.count_pad ? float(down.bordered) * float(along.bordered)
+                                           : float(down.last - down.first) * float(along.last - along.first);
+            for (int c = 0; c < out.channels; c++) {
                 const E *plane = arena + in.at + c * in.plane;
                 E value = E{} + (s.average ? 0.0f : least);
-                int seen = 0;
-                for (int ky = 0; ky < s.kernel_h; ky++)
-                    for (int kx = 0; kx < s.kernel_w; kx++) {
-                        const int sy = y * s.stride_h - s.pad_h + ky * s.dilate_h;
-                        const int sx = x * s.stride_w - s.pad_w + kx * s.dilate_w;
-                        // A window that hangs over the padded border (ceil_mode) counts only what is in it.
-                        if (sy < in.height + s.pad_h && sx < in.width + s.pad_w) seen += s.count_pad;
-                        if (sy < 0 || sx < 0 || sy >= in.height || sx >= in.width) continue;
-                        const E here = plane[int64_t(sy) * in.pitch + sx];
+                for (int sy = down.first; sy < down.last; sy++)
+                    for (int sx = along.first; sx < along.last; sx++) {
+                        const E here = plane[int64_t(down.at + sy * s.dilate_h) * in.pitch + along.at + sx * s.dilate_w];
                         if (s.average) value += here;
                         else value = largest<E>(value, here);
-                        seen += !s.count_pad;
                     }
-                if (s.average) value = value / float(seen);
+                if (s.average) value = value / seen;
                 arena[out.at + c * out.plane + int64_t(y) * out.pitch + x] = active<E>(s, value);
             }
+        }
 }
 
 // out = act(in [+ other]); with SCALE, in times a factor per channel; COPY puts in's channels behind others.

@@ -111,8 +111,7 @@ class _Native:
         self.run(self._pointer, self._into, self._outof, images, self.threads, self._places)
 
     @staticmethod
-    def _dense(shape: tuple[int, ...] | None, batch: int) -> tuple[int, ...]:
-        assert shape is not None
+    def _dense(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
         return (shape[0] // batch, *shape[1:])
 
     def alone(self, x: Tensor) -> Tensor:

@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harp.graph import Graph, Node, Ref, Sparse
-from harp.graph.shapes import propagated
 from harp.runtime.acts import ACTS
-from harp.runtime.layers import Kind, Layer, Shape, Window
+from harp.runtime.layers import Kind, Layer, Window
+from harp.runtime.values import Spec, led_by_images
 
 # A layer, and the form in which it takes and makes each value; None where the engine knows none.
 Lowered = tuple[Layer, dict[str, str]] | None
@@ -20,25 +20,12 @@ Lowered = tuple[Layer, dict[str, str]] | None
 PLAIN = {"clone", "alias", "contiguous", "detach"}
 
 
-@dataclass(frozen=True)
-class Spec:
-    """How the engine holds a value: `map` [n, c, h, w], `vector` [n, c] or `tokens` [..., c], c planes each."""
-
-    form: str
-    shape: Shape
-
-
 class Lowering:
     """Answers, node by node, which layer of the engine does the same; None where there is none."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.batch = 2 if graph.batch is None else graph.batch
-        self.shapes = _shapes(graph, self.batch)
-        if graph.batch is None:
-            more = _shapes(graph, self.batch + 1)
-            alike = graph.tensors.keys()
-            self.shapes = {n: s for n, s in self.shapes.items() if n in alike or _led(s, more.get(n), self.batch)}
+        self.batch, self.shapes = led_by_images(graph)
         self.constants: dict[str, Tensor | Sparse] = dict(graph.tensors)
 
     def spec(self, name: str, form: str | None = None) -> Spec | None:
@@ -56,6 +43,8 @@ class Lowering:
 
     def lower(self, node: Node, forms: Mapping[str, str]) -> Lowered:
         """The layer, and the form in which it takes and makes each value; `forms` holds those that are settled."""
+        if any(name not in self.shapes for name in (node.name, *node.refs())):
+            return None  # a number, a tensor of another kind, or one that does not lie image by image
         if node.op in ACTS or node.op in ("add.Tensor", "mul.Tensor", "sub.Tensor", "div.Tensor"):
             known = [forms[name] for name in node.refs() if name in forms]
             return self._pointwise(node, known[0] if known else None)
@@ -101,13 +90,13 @@ class Lowering:
         x, weight, bias = node.args
         if not self._weighted(weight) or not (bias is None or self._weighted(bias)):
             return None
-        form = "vector" if len(self.shapes.get(x.name) or ()) == 2 else "tokens"
+        form = "vector" if len(self.shapes[x.name]) == 2 else "tokens"
         names = {"weight": weight.name, "bias": bias.name if bias else ""}
         return self._made("linear" if form == "vector" else "conv", node, (x.name,), form, **names)
 
     def _batch_norm(self, node: Node) -> Lowered:
         x, gamma, beta, mean, var, _, _, eps, _ = node.args
-        if len(self.shapes.get(x.name) or ()) != 4 or not all(t is None or self._weighted(t) for t in node.args[1:5]):
+        if len(self.shapes[x.name]) != 4 or not all(t is None or self._weighted(t) for t in node.args[1:5]):
             return None
         scale = torch.rsqrt(self.graph.tensor(var.name).double() + eps)
         scale = scale * self.graph.tensor(gamma.name).double() if gamma else scale
@@ -155,8 +144,8 @@ class Lowering:
         x, c = node.args[:2]
         swapped = isinstance(x, Ref) and x.name in self.graph.tensors
         x, c = (c, x) if swapped else (x, c)
-        out, given = self.shapes[node.name], self.shapes.get(x.name)
-        if out is None or out != given or (node.op == "div.Tensor" and swapped):
+        out = self.shapes[node.name]
+        if out != self.shapes[x.name] or (node.op == "div.Tensor" and swapped):
             return None
         constant = self._constant(c, len(out), form)
         if constant is None:
@@ -184,14 +173,20 @@ class Lowering:
     def _max_pool2d(self, node: Node) -> Lowered:
         x, kernel, stride, padding, dilation, _ = node.args
         window = Window(_pair(kernel), _pair(stride or kernel), _pair(padding), _pair(dilation))
-        return self._made("pool", node, (x.name,), "map", window=window)
+        return self._pool(node, x.name, window)
+
+    def _pool(self, node: Node, x: str, window: Window, **fields: Any) -> Lowered:
+        """A window larger than any image, which a file may ask for, is PyTorch's: the engine counts in 32 bits."""
+        if max(*window.kernel, *window.stride, *window.dilation) >= 1 << 15:
+            return None
+        return self._made("pool", node, (x,), "map", window=window, **fields)
 
     def _avg_pool2d(self, node: Node) -> Lowered:
         x, kernel, stride, padding, _, count_pad, divisor = node.args
         window = Window(_pair(kernel), _pair(stride or kernel), _pair(padding))
         if divisor is not None:
             return None
-        return self._made("pool", node, (x.name,), "map", window=window, average=True, count_pad=count_pad)
+        return self._pool(node, x.name, window, average=True, count_pad=count_pad)
 
     def _adaptive_avg_pool2d(self, node: Node) -> Lowered:
         x = node.args[0]
@@ -209,7 +204,7 @@ class Lowering:
         if node.args[3] is not None or not node.args[1]:
             return None
         x, dims, keep, _ = node.args
-        if {dim % 4 for dim in dims} != {2, 3} or len(self.shapes.get(x.name) or ()) != 4:
+        if {dim % 4 for dim in dims} != {2, 3} or len(self.shapes[x.name]) != 4:
             return None
         return self._made("mean", node, (x.name,), "map", out="map" if keep else "vector")
 
@@ -229,19 +224,6 @@ class Lowering:
         if given is None or made is None or name in self.graph.tensors or given[0] != made[0] != 0:
             return None
         return name if made in (given, (given[0], math.prod(given[1:]))) else None
-
-
-def _shapes(graph: Graph, batch: int) -> dict[str, tuple[int, ...]]:
-    """Of every float32 tensor in the graph its shape for so many images."""
-    found = ((name, value) for name, value in propagated(graph, batch) if isinstance(value, Tensor))
-    return {name: tuple(value.shape) for name, value in found if value.dtype == torch.float32}
-
-
-def _led(shape: tuple[int, ...], more: tuple[int, ...] | None, batch: int) -> bool:
-    """Whether the images lie along the first axis and along no other: `more` is the shape for one image more."""
-    if not shape or not more or shape[0] % batch:
-        return False
-    return more == (shape[0] // batch * (batch + 1), *shape[1:])
 
 
 def _pair(value: Any) -> tuple[int, int]:

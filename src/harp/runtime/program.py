@@ -1,6 +1,5 @@
 """A list of steps with everything they point to kept alive."""
 
-import ctypes
 from collections.abc import Sequence
 from ctypes import addressof
 from dataclasses import dataclass, replace
@@ -98,7 +97,6 @@ class Compiled:
         self._kept = (buffers, steps, kept)
         self.size = size  # elements of its arena
         self.program = Program(addressof(buffers), addressof(steps), len(steps), images)
-        self.bytes = ctypes.sizeof(steps) + sum(array.nbytes for row in kept for array in row)
 
 
 def act_fields(layer: Layer) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from harp.graph import Graph, Node, Ref, Sparse
 from harp.runtime.layers import Layer
-from harp.runtime.lowering import Lowering, Spec
+from harp.runtime.lowering import Lowering
+from harp.runtime.values import Spec
 
 SIZES = {"sym_size.int", "int_add", "int_sub", "int_mul", "int_floordiv", "int_mod", "int_neg"}
 # A matrix product denser and larger than this is PyTorch's: the engine would read twice the bytes.

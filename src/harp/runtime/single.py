@@ -8,30 +8,19 @@ from typing import Any
 import numpy as np
 
 from harp.runtime.convolutions import Reading, Task, reading
+from harp.runtime.emitting import Ends, emit, is_linear
 from harp.runtime.layers import Layer, Shape, Window
-from harp.runtime.lowering import Spec
 from harp.runtime.memory import Planes
 from harp.runtime.program import Compiled, Steps, Views, act_fields
 from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine, linear_cost, pitch_of
 
 
-class Ends:
-    """Values that enter and leave a program, by name, and the number each has there."""
-
-    def __init__(self, inputs: Mapping[str, int], outputs: Sequence[tuple[str, int]], specs: Mapping[str, Spec]):
-        self.inputs, self.outputs, self.specs = inputs, outputs, specs
-
-    def tokens(self, name: str) -> bool:
-        """Whether its dense form is [..., channels]."""
-        return self.specs[name].form == "tokens"
-
-
 class Single:
     """What each layer does on one image: how it reads, and what that costs."""
 
     def __init__(self, layers: Sequence[Layer], taps: Mapping[str, Taps], given: Mapping[str, Shape], machine: Machine):
-        self.layers, self.taps, self.machine = layers, dict(taps), machine
+        self.taps, self.machine = dict(taps), machine
         self.shapes: dict[str, Shape] = {**given, **{layer.name: layer.shape for layer in layers}}
         self.ways: dict[str, Reading] = {}
         self.costs = {layer.name: self._cost(layer) for layer in layers}
@@ -91,7 +80,7 @@ class Single:
         for name, number in ends.inputs.items():
             steps.add("input", name, channel=number, tokens=ends.tokens(name))
         for layer in layers:
-            self._emit(steps, layer)
+            emit(steps, layer, self.taps, self.shapes, self._conv)
         for name, number in ends.outputs:
             steps.add("output", "", (name,), channel=number, tokens=ends.tokens(name))
         return steps.done()
@@ -121,14 +110,6 @@ class Single:
         pitch = pitch_of(*layer.swept[1:], self.machine)
         wanted = Views(f"{layer.name}#views", name, way.stride, layer.swept[2], pitch, way.views)
         return next((views for views in steps.views if views.serves(wanted)), wanted)
-
-    def _emit(self, steps: Steps, layer: Layer) -> None:
-        if is_linear(layer):
-            emit_linear(steps, layer, self.taps[layer.name], self.shapes[layer.inputs[0]])
-        elif layer.kind == "conv":
-            self._conv(steps, layer)
-        else:
-            emit_other(steps, layer)
 
     def _conv(self, steps: Steps, layer: Layer) -> None:
         taps, way = self.taps[layer.name], self.ways[layer.name]
@@ -166,46 +147,3 @@ def halves(layer: Layer) -> bool:
 
 def _mask(which: Any) -> Any:
     return np.where(which, np.int32(-1), np.int32(0)).astype(np.int32)
-
-
-def is_linear(layer: Layer) -> bool:
-    """Whether each output is one number, a sum over numbers whose places are known."""
-    return layer.kind == "linear" or (layer.kind == "conv" and layer.shape[1:] == (1, 1))
-
-
-def emit_linear(steps: Steps, layer: Layer, taps: Taps, given: Shape) -> None:
-    """One list of entries per output, taps outside of the image left out."""
-    source = steps.planes[layer.inputs[0]]
-    if layer.kind == "linear":
-        channel, rest = np.divmod(taps.channel, given[1] * given[2])
-        y, x = np.divmod(rest, given[2])
-    else:
-        window = layer.window
-        channel = taps.channel
-        y = taps.y * window.dilation[0] - window.padding[0]
-        x = taps.x * window.dilation[1] - window.padding[1]
-    inside = (y >= 0) & (y < given[1]) & (x >= 0) & (x < given[2])
-    offset = channel * source.plane + y * source.pitch + x
-    none = np.zeros(1, np.int64)
-    kept = replace(taps, filter=taps.filter[inside], channel=channel[inside], value=taps.value[inside])
-    starts, entries = kept.entries(offset[inside], none, 1)
-    arrays = {"starts": starts, "entries": entries, "bias": taps.bias}
-    steps.add("linear", layer.name, layer.inputs, filters=taps.filters, **arrays, **act_fields(layer))
-
-
-def emit_other(steps: Steps, layer: Layer) -> None:
-    """Everything without weights."""
-    act = act_fields(layer)
-    if layer.kind == "pool":
-        w = layer.window
-        numbers = {"kernel_h": w.kernel[0], "kernel_w": w.kernel[1], "pad_h": w.padding[0], "pad_w": w.padding[1]}
-        more = {"stride_h": w.stride[0], "stride_w": w.stride[1], "dilate_h": w.dilation[0], "dilate_w": w.dilation[1]}
-        how = {"average": int(layer.average), "count_pad": int(layer.count_pad)}
-        steps.add("pool", layer.name, layer.inputs, **numbers, **more, **how, **act)
-    elif layer.kind == "cat":
-        channel = 0
-        for name in layer.inputs:
-            steps.add("copy", layer.name, (name,), channel=channel, **act)
-            channel += steps.planes[name].channels
-    else:
-        steps.add(layer.kind, layer.name, layer.inputs, **act)
