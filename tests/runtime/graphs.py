@@ -11,6 +11,7 @@ from harp.runtime import built, variants
 
 BUILT = [name for name in variants() if name in built()]
 HERE = BUILT or ["torch"]  # without a compiler there is no other
+NOISE = torch.Generator()  # conftest.py makes it the same for each test
 
 ACTS = {
     "relu": (),

@@ -13,9 +13,8 @@ from harp.runtime.blocks import Blocks, piece_of
 from harp.runtime.compiling import CompiledSegment
 from harp.runtime.native import native
 from harp.runtime.tiling import Machine
-from tests.runtime.graphs import BUILT, conv, error, graphs, one
+from tests.runtime.graphs import BUILT, NOISE, conv, error, graphs, one
 
-NOISE = torch.Generator().manual_seed(0)
 SMALL, LARGE = Machine(8, 16), Machine(16, 32)
 
 

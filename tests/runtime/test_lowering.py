@@ -8,9 +8,8 @@ from harp.runtime import Engine, compile
 from harp.runtime.layers import Act
 from harp.runtime.lowering import Lowering
 from harp.runtime.values import Spec
-from tests.runtime.graphs import BUILT, conv, error
+from tests.runtime.graphs import BUILT, NOISE, conv, error
 
-NOISE = torch.Generator().manual_seed(0)
 MAP, VECTOR, TOKENS = (4, 6, 6), (4,), (5, 4)
 C, X = Ref("c"), Ref("x")
 
@@ -46,9 +45,10 @@ PER_CHANNEL = {MAP: CONSTANT.view(4, 1, 1), VECTOR: CONSTANT, TOKENS: CONSTANT}
 def test_arithmetic_with_a_constant(shape: tuple[int, ...], swapped: bool, op: str, more: tuple[int, ...]):
     """With one number per channel, or one for all; a constant divided by a value is left to PyTorch."""
     left = swapped and op == "div.Tensor"
-    pair = (Ref("k"), C) if swapped else (C, Ref("k"))
-    agrees(after(Node("y", op, (*pair, *more)), shape=shape, k=PER_CHANNEL[shape]), nodes=int(left))
-    agrees(after(Node("y", op, (*pair, *more)), shape=shape, k=torch.tensor([2.0])), nodes=int(left))
+    far = Node("far", "add.Tensor", (C, 100.0, 1))  # from 0, by which nobody divides
+    pair = (Ref("k"), Ref("far")) if swapped else (Ref("far"), Ref("k"))
+    agrees(after(far, Node("y", op, (*pair, *more)), shape=shape, k=PER_CHANNEL[shape]), nodes=int(left))
+    agrees(after(far, Node("y", op, (*pair, *more)), shape=shape, k=torch.tensor([2.0])), nodes=int(left))
     if not swapped:
         agrees(after(Node("y", op, (C, 0.75, *more)), shape=shape))
 

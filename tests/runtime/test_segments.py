@@ -8,9 +8,8 @@ from harp.runtime import Engine, compile
 from harp.runtime.layers import Layer
 from harp.runtime.lowering import Lowering
 from harp.runtime.segments import Segment, cut, fused
-from tests.runtime.graphs import BUILT, conv, error
+from tests.runtime.graphs import BUILT, NOISE, conv, error
 
-NOISE = torch.Generator().manual_seed(0)
 X = Ref("x")
 
 

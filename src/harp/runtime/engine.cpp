@@ -117,8 +117,11 @@ struct Entry4 {
 // Both keep a NaN that is their first argument.
 template <class V> INLINE V lowest(V a, V b) { return b < a ? b : a; }
 template <class V> INLINE V highest(V a, V b) { return b > a ? b : a; }
-// The larger, and NaN where either is.
-template <class V> INLINE V largest(V a, V b) { return (b > a) | (b != b) ? b : a; }
+// The larger, and NaN where either is: what the instruction gives where one is NaN is the second.
+template <class V> INLINE V largest(V a, V b) {
+    const V larger = a > b ? a : b;
+    return a != a ? a : larger;
+}
 
 // exp to about one unit in the last place: 2^n times a polynomial of the rest.
 template <int L> INLINE vec<L> exponential(vec<L> x) {
@@ -163,6 +166,24 @@ template <int L> INLINE vec<L> activated(const Step &s, vec<L> x) {
         case ELU: return x > zero ? x : s.low * each<L>(x, expm1_);
     }
     return x;
+}
+
+// Outside of the kernels, each of which would else hold a copy of all activations.
+template <int L> __attribute__((noinline)) void activate(const Step &s, vec<L> *x, int count) {
+    for (int i = 0; i < count; i++) x[i] = activated<L>(s, x[i]);
+}
+
+template <int L, int T> INLINE void activate_tile(const Step &s, vec<L> (&acc)[T]) {
+    if (s.act == CLAMP) {
+        UNROLL for (int t = 0; t < T; t++) acc[t] = highest(acc[t], vec<L>{} + s.low);
+        if (s.high < std::numeric_limits<float>::infinity())
+            UNROLL for (int t = 0; t < T; t++) acc[t] = lowest(acc[t], vec<L>{} + s.high);
+    } else if (s.act != NONE) {
+        vec<L> copy[T];  // so that `acc` itself can stay in registers
+        UNROLL for (int t = 0; t < T; t++) copy[t] = acc[t];
+        activate<L>(s, copy, T);
+        UNROLL for (int t = 0; t < T; t++) acc[t] = copy[t];
+    }
 }
 
 // ---- convolution of one image --------------------------------------------------------------------------------------
@@ -232,13 +253,7 @@ template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], floa
                                            const int32_t *valid) {
     UNROLL for (int t = 0; t < T; t++) acc[t] += bias;
     if (other) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(other + t * L);
-    if (s.act == CLAMP) {
-        UNROLL for (int t = 0; t < T; t++) acc[t] = highest(acc[t], vec<L>{} + s.low);
-        if (s.high < std::numeric_limits<float>::infinity())
-            UNROLL for (int t = 0; t < T; t++) acc[t] = lowest(acc[t], vec<L>{} + s.high);
-    } else if (s.act != NONE) {
-        for (int t = 0; t < T; t++) acc[t] = activated<L>(s, acc[t]);
-    }
+    activate_tile<L, T>(s, acc);
     if constexpr (T % 4 == 0) {
         if (s.halved == 1) return store_halved<L, T, 1>(acc, out);
         if (s.halved == 2) return store_halved<L, T, 2>(acc, out);
@@ -393,30 +408,31 @@ void conv(const Step &s, const Buffer *b, float *arena) {
 template <int R, int C> INLINE void conv_piece(const Step &s, const float *in, const Entry *e, const Entry *end, float *out,
                                                const float *other, float bias, int64_t in_row, int64_t out_row,
                                                int64_t other_row) {
-    block acc[R][C];
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) acc[r][c] = block{} + bias;
+    block acc[R * C];
+    UNROLL for (int i = 0; i < R * C; i++) acc[i] = block{} + bias;
     const int64_t along = int64_t(s.stride) * LANES, down = s.stride * in_row * LANES;
     if constexpr (R * C < 4) {
         block more[R][C] = {};
         for (; end - e >= 2; e += 2) {
             const float *p = in + int64_t(e[0].offset) * LANES, *q = in + int64_t(e[1].offset) * LANES;
             UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) {
-                acc[r][c] += e[0].weight * load<LANES>(p + r * down + c * along);
+                acc[r * C + c] += e[0].weight * load<LANES>(p + r * down + c * along);
                 more[r][c] += e[1].weight * load<LANES>(q + r * down + c * along);
             }
         }
-        UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) acc[r][c] += more[r][c];
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) acc[r * C + c] += more[r][c];
     }
     for (; e != end; e++) {
         const float *p = in + int64_t(e->offset) * LANES;
         UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int c = 0; c < C; c++) acc[r][c] += e->weight * load<LANES>(p + r * down + c * along);
+            UNROLL for (int c = 0; c < C; c++) acc[r * C + c] += e->weight * load<LANES>(p + r * down + c * along);
     }
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) {
-            if (other) acc[r][c] += load<LANES>(other + (r * other_row + c) * LANES);
-            store<LANES>(out + (r * out_row + c) * LANES, activated<LANES>(s, acc[r][c]));
-        }
+    if (other)
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int c = 0; c < C; c++) acc[r * C + c] += load<LANES>(other + (r * other_row + c) * LANES);
+    activate_tile<LANES, R * C>(s, acc);
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int c = 0; c < C; c++) store<LANES>(out + (r * out_row + c) * LANES, acc[r * C + c]);
 }
 
 // The same for four filters, each input loaded once.
@@ -424,22 +440,24 @@ template <int R, int C> INLINE void conv_piece4(const Step &s, const float *in, 
                                                 float *out, const float *other, const float *bias, int filters,
                                                 int64_t in_row, int64_t out_row, int64_t other_row, int64_t out_plane,
                                                 int64_t other_plane) {
-    block acc[4][R][C] = {};
+    block acc[4][R * C] = {};
     const int64_t along = int64_t(s.stride) * LANES, down = s.stride * in_row * LANES;
     for (; e != end; e++) {
         const float *p = in + int64_t(e->offset) * LANES;
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) {
             const block x = load<LANES>(p + r * down + c * along);
-            UNROLL for (int f = 0; f < 4; f++) acc[f][r][c] += e->weight[f] * x;
+            UNROLL for (int f = 0; f < 4; f++) acc[f][r * C + c] += e->weight[f] * x;
         }
     }
-    for (int f = 0; f < filters; f++)
-        for (int r = 0; r < R; r++)
-            for (int c = 0; c < C; c++) {
-                block sum = acc[f][r][c] + bias[f];
-                if (other) sum += load<LANES>(other + (f * other_plane + r * other_row + c) * LANES);
-                store<LANES>(out + (f * out_plane + r * out_row + c) * LANES, activated<LANES>(s, sum));
-            }
+    for (int f = 0; f < filters; f++) {
+        UNROLL for (int i = 0; i < R * C; i++) acc[f][i] += bias[f];
+        if (other)
+            UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
+                acc[f][r * C + c] += load<LANES>(other + (f * other_plane + r * other_row + c) * LANES);
+        activate_tile<LANES, R * C>(s, acc[f]);
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
+            store<LANES>(out + (f * out_plane + r * out_row + c) * LANES, acc[f][r * C + c]);
+    }
 }
 
 // A piece of the map: R rows and C columns from here on.
