@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harp.graph import Graph, Node, Ref
-from harp.runtime import compile, convolutions
+from harp.runtime import Engine, compile, convolutions
 from harp.runtime.convolutions import Reading, Task, reading
 from harp.runtime.layers import Shape, Window
 from harp.runtime.taps import Taps
@@ -111,6 +111,26 @@ def test_each_way_gives_what_pytorch_gives(variant: str, way: str, stride: int, 
         x = torch.randn(1, 5, size, size, generator=noise)
         mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
         assert mine <= max(1e-6, 3 * torchs), (size, kernel)
+
+
+@pytest.mark.parametrize("variant", BUILT)
+def test_offsets_are_short_as_long_as_they_fit(variant: str):
+    """Planes of 32 x 32 lie 1,088 apart or a little more: the last of 55 is in reach, of 65 it is not."""
+    noise = torch.Generator().manual_seed(0)
+    brief = []
+    for channels in range(55, 66):
+        weight = torch.randn(8, channels, 3, 3, generator=noise)
+        weight *= torch.rand(weight.shape, generator=noise) < 0.1
+        weight[:, [0, -1]] = 1.0
+        graph = one(weight, (channels, 32, 32))
+        x = torch.randn(1, channels, 32, 32, generator=noise)
+        engine = compile(graph, variant=variant)
+        mine, torchs = error(graph, engine(x), x)
+        assert mine <= max(1e-6, 3 * torchs), channels
+        assert isinstance(engine, Engine)
+        brief += [step.brief for step in engine.segments[0].compiled.whole.steps if step.filters]
+    assert brief == sorted(brief, reverse=True)
+    assert {*brief} == {0, 1}
 
 
 @pytest.mark.parametrize("way", ["_phases", "_columns"])

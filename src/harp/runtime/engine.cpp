@@ -58,6 +58,10 @@ struct Entry {
     int32_t offset;
     float weight;
 };
+struct __attribute__((packed)) ShortEntry {
+    uint16_t offset;
+    float weight;
+};
 
 struct Buffer {
     int64_t at;  // first element of channel 0's rows, in elements from the arena's beginning
@@ -75,6 +79,7 @@ struct Step {
     int32_t filters, width;          // CONV, LINEAR: filters, and how many of them share a list (1, 4; 0: few entries)
     int32_t lanes, tile, tiles;      // CONV, one image: vectors of `lanes`, `tile` of them at a time
     int32_t before, after;           // CONV, one image: how far the leftmost and rightmost taps are from the centre
+    int32_t brief, base;             // CONV, one image: entries are short, and `base` is part of every offset
     int32_t stride, rows, columns;   // CONV, block: stride and tile; POOL: stride; VIEWS: stride
     int32_t kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilate_h, dilate_w;  // POOL
     int32_t average, count_pad;      // POOL: average instead of maximum, divided by the whole kernel
@@ -82,7 +87,7 @@ struct Step {
     int32_t tokens;                  // INPUT, OUTPUT: the dense side is [column][channel], as tokens are
     int32_t halved;                  // CONV, one image: 2 x 2 maximum of the result; so many vectors are a row (0: none)
     const int32_t *starts;           // CONV, LINEAR: where each list of entries begins
-    const void *entries;             // Entry, or offset and four weights
+    const void *entries;             // Entry, ShortEntry, or offset and four weights
     const float *bias;
     const int32_t *up, *down, *valid;  // masks along a tile (up, down) and along the plane (valid; null: all valid)
     const int32_t *taps;             // VIEWS: (dy, dx) of each; a tap outside the image is zero
@@ -209,7 +214,7 @@ template <int L, int T> INLINE void shift_down(vec<L> (&a)[T], const int32_t *m)
 
 // F filters, T vectors each: acc[f] += weight[f] * input under the tap. Short tiles take several chains of additions,
 // because one addition waits four cycles for the one before it.
-template <int L, int T> INLINE void accumulate(vec<L> (&acc)[T], const float *in, const Entry *e, const Entry *end) {
+template <int L, int T, class E> INLINE void accumulate(vec<L> (&acc)[T], const float *in, const E *e, const E *end) {
     constexpr int CHAINS = T >= 4 ? 1 : T >= 2 ? 2 : 4;
     if constexpr (CHAINS > 1) {
         if (end - e >= CHAINS) {
@@ -268,35 +273,35 @@ struct Place {
     int64_t plane, other_plane;
 };
 
-template <int L, int T> void conv_tile(const Step &s, const Place &at, const int32_t *valid) {
-    const Entry *entries = static_cast<const Entry *>(s.entries), *begin = entries + s.starts[0];
+template <int L, int T, class E> void conv_tile(const Step &s, const Place &at, const int32_t *valid) {
+    const E *entries = static_cast<const E *>(s.entries), *begin = entries + s.starts[0];
     const int32_t *ends = s.starts + 1;
     for (int f = 0; f < s.filters; f++) {
         vec<L> acc[T] = {};
-        const Entry *first = begin;
+        const E *first = begin;
         for (int left = s.before; left > 0; left--) {
-            const Entry *end = entries + *ends++;
-            accumulate<L, T>(acc, at.in, begin, end);
+            const E *end = entries + *ends++;
+            accumulate<L, T, E>(acc, at.in, begin, end);
             if (end != first) shift_up<L, T>(acc, s.up);  // nothing to shift before the first entry
             begin = end;
         }
-        const Entry *centre = entries + *ends++, *last = s.after ? entries + ends[s.after - 1] : centre;
+        const E *centre = entries + *ends++, *last = s.after ? entries + ends[s.after - 1] : centre;
         if (last == centre) {
-            accumulate<L, T>(acc, at.in, begin, centre);
+            accumulate<L, T, E>(acc, at.in, begin, centre);
         } else {
             alignas(64) float saved[T * L];
             const bool left = first != begin;
             UNROLL for (int t = 0; t < T; t++) store<L>(saved + t * L, acc[t]);
             if (left) UNROLL for (int t = 0; t < T; t++) acc[t] = vec<L>{};
-            const Entry *from = centre;
+            const E *from = centre;
             for (int right = 0; right < s.after; right++) {
-                const Entry *end = entries + ends[right];
-                accumulate<L, T>(acc, at.in, from, end);
+                const E *end = entries + ends[right];
+                accumulate<L, T, E>(acc, at.in, from, end);
                 if (end != centre) shift_down<L, T>(acc, s.down);
                 from = end;
             }
             if (left) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(saved + t * L);
-            accumulate<L, T>(acc, at.in, begin, centre);
+            accumulate<L, T, E>(acc, at.in, begin, centre);
         }
         begin = last;
         ends += s.after;
@@ -325,7 +330,7 @@ template <int L, int T> void conv_tile_few(const Step &s, const Place &at, const
             begin = end;
         }
         const Entry *end = entries + *ends++;
-        accumulate<L, T>(acc, at.in, begin, end);
+        accumulate<L, T, Entry>(acc, at.in, begin, end);
         begin = end;
         if (s.after) {
             end = entries + *ends++;
@@ -371,23 +376,23 @@ template <int L, int T> void conv_tile4(const Step &s, const Place &at, const in
 typedef void (*Tile)(const Step &, const Place &, const int32_t *);
 constexpr int WIDEST = 16, WIDEST4 = REGISTERS == 32 ? 6 : 2;
 
-template <int L, int T> Tile find_tile(int tile, int width) {
+template <int L, int T> Tile find_tile(int tile, int width, bool brief) {
     if constexpr (T == 0) {
         return nullptr;
     } else {
-        if (tile != T) return find_tile<L, T - 1>(tile, width);
+        if (tile != T) return find_tile<L, T - 1>(tile, width, brief);
         if (width == 0) return conv_tile_few<L, T>;
-        if (width == 1) return conv_tile<L, T>;
+        if (width == 1) return brief ? conv_tile<L, T, ShortEntry> : conv_tile<L, T, Entry>;
         if constexpr (T <= WIDEST4) return conv_tile4<L, T>;
         return nullptr;
     }
 }
 Tile find_tile(const Step &s) {
-    if (s.lanes == LANES) return find_tile<LANES, WIDEST>(s.tile, s.width);
+    if (s.lanes == LANES) return find_tile<LANES, WIDEST>(s.tile, s.width, s.brief);
     if constexpr (LANES > 8)
-        if (s.lanes == 8) return find_tile<8, WIDEST>(s.tile, s.width);
+        if (s.lanes == 8) return find_tile<8, WIDEST>(s.tile, s.width, s.brief);
     if constexpr (LANES > 4)
-        if (s.lanes == 4) return find_tile<4, 4>(s.tile, s.width);
+        if (s.lanes == 4) return find_tile<4, 4>(s.tile, s.width, s.brief);
     return nullptr;
 }
 
@@ -397,7 +402,7 @@ void conv(const Step &s, const Buffer *b, float *arena) {
     const int step = s.lanes * s.tile;
     for (int t = 0; t < s.tiles; t++) {
         const int64_t p = int64_t(t) * step;
-        Place at{arena + in.at + p, s.other < 0 ? nullptr : arena + b[s.other].at + p, arena + out.at + (s.halved ? p / 4 : p), out.plane,
+        Place at{arena + in.at + p + s.base, s.other < 0 ? nullptr : arena + b[s.other].at + p, arena + out.at + (s.halved ? p / 4 : p), out.plane,
                  s.other < 0 ? 0 : b[s.other].plane};
         run(s, at, s.valid ? s.valid + p : nullptr);
     }

@@ -17,7 +17,7 @@ ACTS = (
     *("hardswish", "sigmoid", "hardsigmoid", "tanh", "elu"),
 )
 _NUMBERS = (
-    *("filters", "width", "lanes", "tile", "tiles", "before", "after", "stride", "rows", "columns"),
+    *("filters", "width", "lanes", "tile", "tiles", "before", "after", "brief", "base", "stride", "rows", "columns"),
     *("kernel_h", "kernel_w", "pad_h", "pad_w", "stride_h", "stride_w", "dilate_h", "dilate_w"),
     *("average", "count_pad", "views", "channel", "tokens", "halved"),
 )

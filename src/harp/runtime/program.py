@@ -94,7 +94,8 @@ class Compiled:
     """A program and the arrays it points to."""
 
     def __init__(self, buffers: Any, steps: Any, images: int, size: int, kept: list[Any]):
-        self._kept = (buffers, steps, kept)
+        self.steps = steps
+        self._kept = (buffers, kept)
         self.size = size  # elements of its arena
         self.program = Program(addressof(buffers), addressof(steps), len(steps), images)
 

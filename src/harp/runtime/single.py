@@ -12,7 +12,7 @@ from harp.runtime.emitting import Ends, emit, is_linear
 from harp.runtime.layers import Layer, Shape, Window
 from harp.runtime.memory import Planes
 from harp.runtime.program import Compiled, Steps, Views, act_fields
-from harp.runtime.taps import Taps
+from harp.runtime.taps import FARTHEST, SHORT, Ints, Taps
 from harp.runtime.tiling import Machine, linear_cost, pitch_of
 
 
@@ -124,8 +124,7 @@ class Single:
             places = np.array([read.taps.index(tap) for tap in way.views])
             view = view * len(read.taps) + places[way.view[taps.y, taps.x]]
         offset = view * source.plane + way.row[taps.y, taps.x] * source.pitch
-        lists = taps.quads if tiling.width == 4 else taps.entries
-        starts, entries = lists(offset, way.column(taps), way.columns)
+        lists = _lists(taps, offset, way)
         column = np.arange(tiling.lanes * tiling.tile) % pitch
         masks = {"up": _mask(column != 0), "down": _mask(column != pitch - 1)}
         place = np.arange(tiling.span)
@@ -135,8 +134,19 @@ class Single:
         numbers = {"filters": taps.filters, "width": tiling.width, "lanes": tiling.lanes, "tile": tiling.tile}
         reach = {"tiles": tiling.tiles, "before": way.before, "after": way.after}
         reach["halved"] = pitch // tiling.lanes if layer.halved else 0
-        arrays = {"starts": starts, "entries": entries, "bias": taps.bias, **masks}
-        steps.add("conv", layer.name, (read.name, *layer.inputs[1:]), **numbers, **reach, **arrays, **act_fields(layer))
+        fields = {**numbers, **reach, **lists, "bias": taps.bias, **masks, **act_fields(layer)}
+        steps.add("conv", layer.name, (read.name, *layer.inputs[1:]), **fields)
+
+
+def _lists(taps: Taps, offset: Ints, way: Reading) -> dict[str, Any]:
+    """The entries that fit the tiling's kernel, as fields of a step: short ones wherever offsets allow for that."""
+    column, width = way.column(taps), way.tiling.width
+    base = int(offset.min(initial=0))
+    if width == 1 and int(offset.max(initial=0)) - base <= FARTHEST:
+        starts, entries = taps.entries(offset - base, column, way.columns, SHORT)
+        return {"brief": 1, "base": base, "starts": starts, "entries": entries}
+    starts, entries = (taps.quads if width == 4 else taps.entries)(offset, column, way.columns)
+    return {"starts": starts, "entries": entries}
 
 
 def halves(layer: Layer) -> bool:

@@ -13,6 +13,9 @@ from harp.runtime.layers import Window
 
 Ints = NDArray[np.int64]
 ONE = np.dtype([("offset", np.int32), ("weight", np.float32)])
+# Lists that are read for one image come from the third cache or from memory: every byte counts.
+SHORT = np.dtype([("offset", np.uint16), ("weight", np.float32)])
+FARTHEST = 2**16 - 1
 FOUR = np.dtype([("offset", np.int32), ("weight", np.float32, (4,))])
 
 
@@ -48,15 +51,18 @@ class Taps:
             filters, filter_, channel, y, x, sparse.values.numpy(), math.prod(sparse.shape), _padded(bias, filters)
         )
 
-    def entries(self, offset: Ints, column: Ints, columns: int) -> tuple[NDArray[np.int32], NDArray[np.void]]:
+    def entries(
+        self, offset: Ints, column: Ints, columns: int, kind: np.dtype[np.void] = ONE
+    ) -> tuple[NDArray[np.int32], NDArray[np.void]]:
         """Where each list begins, and the entries: one list for each filter and each of its `columns`.
 
-        Odd filters are walked backwards, so that what the last filter has read is still in the first cache.
+        Odd filters are walked backwards, so that what the last filter has read is still in the first cache. `kind` is
+        ONE, or SHORT where offsets lie between 0 and FARTHEST.
         """
         group = self.filter * columns + column
         order = np.arange(len(group))
         order = np.argsort((group << 32) + np.where(self.filter % 2, len(group) - order, order))
-        entries = np.empty(len(order), ONE)
+        entries = np.empty(len(order), kind)
         entries["offset"], entries["weight"] = offset[order], self.value[order]
         return _starts(group, self.filters * columns), entries
 
