@@ -15,7 +15,7 @@ from harp.runtime.tiling import Machine
 from tests.runtime.graphs import BUILT, error, one
 
 MACHINE = Machine(8, 16)
-WAYS = ("_direct", "_phases", "_columns")
+WAYS = ("_direct", "_phases", "_columns", "_patches")
 
 
 @st.composite
@@ -93,8 +93,9 @@ def test_what_real_networks_ask_for(window: Window, size: int, made: int, stride
 
 
 # Strides, and sizes with kernels and dilations, where a way is possible.
-STRIDES = {"_direct": (1,), "_phases": (2, 3), "_columns": (1, 2, 3)}
+STRIDES = {"_direct": (1,), "_phases": (2, 3), "_columns": (1, 2, 3), "_patches": (1, 2, 3)}
 SIZES = ((8, 3, 1), (9, 3, 1), (4, 3, 1), (12, 5, 1), (16, 3, 2), (32, 7, 1))
+SMALL = ((4, 3, 1), (4, 5, 1), (4, 3, 2), (3, 3, 1), (2, 3, 1), (2, 1, 1))
 
 
 @pytest.mark.parametrize(("way", "stride"), [(way, stride) for way in WAYS for stride in STRIDES[way]])
@@ -103,7 +104,7 @@ def test_each_way_gives_what_pytorch_gives(variant: str, way: str, stride: int, 
     for other in set(WAYS) - {way}:
         monkeypatch.setattr(convolutions, other, lambda *_: None)
     noise = torch.Generator().manual_seed(0)
-    for size, kernel, dilation in SIZES:
+    for size, kernel, dilation in SMALL if way == "_patches" else SIZES:
         weight = torch.randn(5, 5, kernel, kernel, generator=noise)
         weight *= torch.rand(weight.shape, generator=noise) < 0.3
         how = {"stride": stride, "padding": dilation * (kernel // 2), "dilation": dilation}
@@ -111,6 +112,24 @@ def test_each_way_gives_what_pytorch_gives(variant: str, way: str, stride: int, 
         x = torch.randn(1, 5, size, size, generator=noise)
         mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
         assert mine <= max(1e-6, 3 * torchs), (size, kernel)
+
+
+@pytest.mark.parametrize("variant", BUILT)
+def test_small_dense_maps_larger_or_smaller_than_what_they_are_made_of(variant: str, monkeypatch: pytest.MonkeyPatch):
+    for other in set(WAYS) - {"_patches"}:
+        monkeypatch.setattr(convolutions, other, lambda *_: None)
+    noise = torch.Generator().manual_seed(0)
+    for size, kernel, padding, stride in ((1, 1, 1, 1), (1, 3, 2, 1), (2, 2, 1, 1), (5, 3, 0, 1), (9, 3, 0, 2)):
+        for filters in (3, 40):
+            graph = one(
+                torch.randn(filters, 5, kernel, kernel, generator=noise),
+                (5, size, size),
+                padding=padding,
+                stride=stride,
+            )
+            x = torch.randn(1, 5, size, size, generator=noise)
+            mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
+            assert mine <= max(1e-6, 3 * torchs), (size, kernel, filters)
 
 
 @pytest.mark.parametrize("variant", BUILT)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harp.graph import Sparse
 from harp.runtime.layers import Window
-from harp.runtime.taps import Taps
+from harp.runtime.taps import FARTHEST, SHORT, Taps
 
 SQUARE = Window((3, 3))
 
@@ -74,6 +74,27 @@ def test_entries_lie_in_the_list_of_their_filter_and_column(weight: torch.Tensor
                 if weight[f, c, y, column]
             ]
             assert listed(starts, entries, 3 * f + column) == (expected[::-1] if f % 2 else expected)
+
+
+@given(weights())
+def test_short_entries_are_the_same(weight: torch.Tensor):
+    taps = Taps.of(weight, None, SQUARE)
+    offset = FARTHEST - 100 * taps.channel - 10 * taps.y - taps.x
+    starts, entries = taps.entries(offset, taps.x, 3, SHORT)
+    assert entries.nbytes == 6 * len(taps.value)
+    assert entries.tolist() == taps.entries(offset, taps.x, 3)[1].tolist()
+    assert starts[-1] == len(entries)
+
+
+@given(weights(), st.sampled_from([4, 16]))
+def test_dense_weights_stand_beside_their_offset(weight: torch.Tensor, together: int):
+    taps = Taps.of(weight, None, SQUARE)
+    places, weights = taps.dense(9 * taps.channel + 3 * taps.y + taps.x, together)
+    assert places[0] == len(places) - 1 == taps.places
+    whole = torch.zeros(weights.shape[0] * together, weight[0].numel())
+    whole[:, places[1:].astype(int)] = torch.from_numpy(weights).mT.reshape(len(whole), -1)
+    assert torch.equal(whole[: len(weight)], weight.flatten(1))
+    assert not whole[len(weight) :].any()
 
 
 @given(weights())

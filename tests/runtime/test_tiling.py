@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from harp.runtime import Engine, compile, convolutions
 from harp.runtime.native import native
-from harp.runtime.tiling import Machine, Tiling, Work, best, block_cost, linear_cost, pitch_of, tilings
+from harp.runtime.tiling import (
+    Machine,
+    Tiling,
+    Work,
+    best,
+    block_cost,
+    ceil_to,
+    linear_cost,
+    pitch_of,
+    small_dense,
+    tilings,
+)
 from tests.runtime.graphs import BUILT, error, one
 
 MACHINES = [Machine(16, 32), Machine(8, 16), Machine(4, 16), Machine(4, 32)]
@@ -53,6 +64,17 @@ def test_where_results_are_halved_a_tile_holds_pairs_of_rows(machine: Machine):
             assert tiling.lanes * tiling.tile % (2 * pitch) == 0
             assert tiling.span == height * pitch
             assert pitch in (tiling.lanes, 2 * tiling.lanes)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("size", range(1, 17))
+def test_small_dense_maps_are_covered_and_fit_into_registers(machine: Machine, size: int):
+    """One register is left at least, for weights; a plane of so many elements has room for a multiple of four."""
+    tiling = small_dense(size, taps=90, filters=40, machine=machine)
+    assert size <= tiling.span <= ceil_to(size, 4)
+    assert tiling.tile % 4 == 0
+    assert tiling.tile * machine.together(tiling.tile) < machine.registers
+    assert tiling.cost < small_dense(size, taps=90, filters=400, machine=machine).cost
 
 
 def test_more_entries_and_more_filters_cost_more():

@@ -3,6 +3,7 @@
 *direct*: taps left and right of the centre read the plane as it is, and their sums are shifted. *phases*: with a stride
 of S every S-th row and column becomes a plane of its own (S x S views of each channel), on which the stride is 1.
 *columns*: a view for every horizontal tap, already shifted, which works for any convolution and costs the copies.
+*patches*: a view for every tap, for small maps with dense weights.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from harp.runtime.layers import Shape, Window
 from harp.runtime.taps import Ints, Taps
-from harp.runtime.tiling import Machine, Tiling, Work, best, pitch_of
+from harp.runtime.tiling import ROW, SMALL, Machine, Tiling, Work, best, pitch_of, small_dense
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,12 @@ class Task:
     def copying(self, way: Reading) -> float:
         """Cycles for making the views, row by row."""
         rows = self.given[0] * len(way.views) * -(-self.given[1] // max(1, way.stride))
-        return rows * (8 + self.made[2] / 4) if way.stride else 0.0
+        return rows * ROW if way.stride else 0.0
 
 
 def reading(task: Task) -> Reading | None:
     """The cheapest way to read; None where nothing is halved that way. Else there always is one."""
-    found = [way for make in (_direct, _phases, _columns) if (way := make(task))]
+    found = [way for make in (_direct, _phases, _columns, _patches) if (way := make(task))]
     return min(found, key=lambda way: way.tiling.cost + task.copying(way), default=None)
 
 
@@ -121,6 +122,17 @@ def _columns(task: Task) -> Reading | None:
     row, rest = np.divmod(task.places(0), task.window.stride[0])
     views = _views(rest, task.places(1))
     return task.way(task.window.stride[0], *views, row[:, None], np.zeros((1, 1), np.int64))
+
+
+def _patches(task: Task) -> Reading | None:
+    _, height, width = task.made
+    size = height * pitch_of(height, width, task.machine)
+    if size > SMALL or task.halved:
+        return None
+    views, view = _views(task.places(0), task.places(1))
+    tiling = small_dense(size, task.taps.places, task.taps.filters, task.machine)
+    none = np.zeros(view.shape, np.int64)
+    return Reading(task.window.stride[0], tuple(views), view, none, none, tiling)
 
 
 def _views(rows: Ints, columns: Ints) -> tuple[list[tuple[int, int]], Ints]:

@@ -31,6 +31,9 @@ constexpr int LANES = 4, REGISTERS = 32;
 constexpr int LANES = 4, REGISTERS = 16;
 #endif
 
+// Bytes of a list that are asked for before they are needed. Caches look ahead by themselves, but not into another page.
+constexpr int AHEAD = 3072;
+
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
@@ -72,11 +75,15 @@ struct Buffer {
 enum Kind : int32_t { INPUT, OUTPUT, CONV, LINEAR, VIEWS, POOL, ADD, ACTIVATE, MEAN, COPY, SCALE };
 enum Act : int32_t { NONE, CLAMP, LEAKY, SILU, GELU, GELU_TANH, HARDSWISH, SIGMOID, HARDSIGMOID, TANH, ELU };
 
+// Width of a CONV: so many filters share a list; or there are few entries, or as many filters as a vector holds share all
+// taps.
+enum Width : int32_t { FEW = 0, ONE = 1, FOUR = 4, DENSE = 16 };
+
 struct Step {
     int32_t kind, in, other, out;    // buffers; `other` is a second input (residual, scale) or -1
     int32_t act;
     float low, high;                 // of CLAMP; of LEAKY and ELU `low` is the slope
-    int32_t filters, width;          // CONV, LINEAR: filters, and how many of them share a list (1, 4; 0: few entries)
+    int32_t filters, width;          // CONV, LINEAR: filters, and which kernel: see below
     int32_t lanes, tile, tiles;      // CONV, one image: vectors of `lanes`, `tile` of them at a time
     int32_t before, after;           // CONV, one image: how far the leftmost and rightmost taps are from the centre
     int32_t brief, base;             // CONV, one image: entries are short, and `base` is part of every offset
@@ -86,8 +93,8 @@ struct Step {
     int32_t views, channel;          // VIEWS: how many; COPY: first channel to write; INPUT, OUTPUT: number of it
     int32_t tokens;                  // INPUT, OUTPUT: the dense side is [column][channel], as tokens are
     int32_t halved;                  // CONV, one image: 2 x 2 maximum of the result; so many vectors are a row (0: none)
-    const int32_t *starts;           // CONV, LINEAR: where each list of entries begins
-    const void *entries;             // Entry, ShortEntry, or offset and four weights
+    const int32_t *starts;           // CONV, LINEAR: where each list of entries begins; DENSE: how many taps, and offsets
+    const void *entries;             // Entry, ShortEntry, or offset and four weights; DENSE: weights
     const float *bias;
     const int32_t *up, *down, *valid;  // masks along a tile (up, down) and along the plane (valid; null: all valid)
     const int32_t *taps;             // VIEWS: (dy, dx) of each; a tap outside the image is zero
@@ -220,6 +227,7 @@ template <int L, int T, class E> INLINE void accumulate(vec<L> (&acc)[T], const 
         if (end - e >= CHAINS) {
             vec<L> more[CHAINS - 1][T] = {};
             for (; end - e >= CHAINS; e += CHAINS) {
+                __builtin_prefetch(e + AHEAD / sizeof *e);
                 UNROLL for (int t = 0; t < T; t++) acc[t] += e[0].weight * load<L>(in + e[0].offset + t * L);
                 UNROLL for (int c = 1; c < CHAINS; c++)
                     UNROLL for (int t = 0; t < T; t++) more[c - 1][t] += e[c].weight * load<L>(in + e[c].offset + t * L);
@@ -229,12 +237,14 @@ template <int L, int T, class E> INLINE void accumulate(vec<L> (&acc)[T], const 
     }
     for (; e != end; e++) {
         const float *p = in + e->offset;
+        if (CHAINS == 1) __builtin_prefetch(e + AHEAD / sizeof *e);
         UNROLL for (int t = 0; t < T; t++) acc[t] += e->weight * load<L>(p + t * L);
     }
 }
 template <int L, int T> INLINE void accumulate(vec<L> (&acc)[4][T], const float *in, const Entry4 *e, const Entry4 *end) {
     for (; e != end; e++) {
         const float *p = in + e->offset;
+        __builtin_prefetch(e + AHEAD / sizeof *e);
         UNROLL for (int t = 0; t < T; t++) {
             const vec<L> x = load<L>(p + t * L);
             UNROLL for (int f = 0; f < 4; f++) acc[f][t] += e->weight[f] * x;
@@ -373,6 +383,35 @@ template <int L, int T> void conv_tile4(const Step &s, const Place &at, const in
     }
 }
 
+// Small dense maps, whose pixels would not fill vectors: G vectors of filters, P pixels. All taps of a pixel lie at the
+// same place of planes of their own.
+constexpr int together(int pixels) { return std::max(1, REGISTERS / 2 / pixels); }
+template <int P, int G> void conv_dense(const Step &s, const Place &at, const int32_t *valid) {
+    const float *weight = static_cast<const float *>(s.entries);
+    const int32_t *offset = s.starts + 1;
+    for (int f = 0; f < s.filters; f += G * LANES) {
+        block acc[G][P] = {};
+        for (int k = 0; k < s.starts[0]; k++, weight += G * LANES) {
+            const float *x = at.in + offset[k];
+            UNROLL for (int g = 0; g < G; g++) {
+                __builtin_prefetch(weight + g * LANES + AHEAD / sizeof *weight);
+                const block w = load<LANES>(weight + g * LANES);
+                UNROLL for (int p = 0; p < P; p++) acc[g][p] += w * x[p];
+            }
+        }
+        float turned[G * LANES][P];
+        UNROLL for (int g = 0; g < G; g++)
+            for (int p = 0; p < P; p++)
+                for (int i = 0; i < LANES; i++) turned[g * LANES + i][p] = acc[g][p][i];
+        for (int i = 0; i < std::min(G * LANES, s.filters - f); i++) {
+            vec<4> row[P / 4];
+            UNROLL for (int p = 0; p < P / 4; p++) row[p] = load<4>(turned[i] + 4 * p);
+            finish<4, P / 4>(s, row, s.bias[f + i], at.out + (f + i) * at.plane,
+                             at.other ? at.other + (f + i) * at.other_plane : nullptr, valid);
+        }
+    }
+}
+
 typedef void (*Tile)(const Step &, const Place &, const int32_t *);
 constexpr int WIDEST = 16, WIDEST4 = REGISTERS == 32 ? 6 : 2;
 
@@ -381,13 +420,19 @@ template <int L, int T> Tile find_tile(int tile, int width, bool brief) {
         return nullptr;
     } else {
         if (tile != T) return find_tile<L, T - 1>(tile, width, brief);
-        if (width == 0) return conv_tile_few<L, T>;
-        if (width == 1) return brief ? conv_tile<L, T, ShortEntry> : conv_tile<L, T, Entry>;
+        if (width == FEW) return conv_tile_few<L, T>;
+        if (width == ONE) return brief ? conv_tile<L, T, ShortEntry> : conv_tile<L, T, Entry>;
         if constexpr (T <= WIDEST4) return conv_tile4<L, T>;
         return nullptr;
     }
 }
 Tile find_tile(const Step &s) {
+    if (s.width == DENSE) switch (s.tile) {
+        case 4: return conv_dense<4, together(4)>;
+        case 8: return conv_dense<8, together(8)>;
+        case 12: return conv_dense<12, together(12)>;
+        case 16: return conv_dense<16, together(16)>;
+    }
     if (s.lanes == LANES) return find_tile<LANES, WIDEST>(s.tile, s.width, s.brief);
     if constexpr (LANES > 8)
         if (s.lanes == 8) return find_tile<8, WIDEST>(s.tile, s.width, s.brief);

@@ -12,6 +12,8 @@ from harp.runtime.layers import Layer
 from harp.runtime.memory import Arena, Planes
 from harp.runtime.native import ACTS, KINDS, Buffer, Program, Step
 
+LINE = 64  # bytes
+
 
 @dataclass(frozen=True)
 class Views:
@@ -20,6 +22,7 @@ class Views:
     name: str
     of: str
     stride: int
+    height: int
     width: int
     pitch: int
     taps: tuple[tuple[int, int], ...]
@@ -71,8 +74,12 @@ class Steps:
         buffers = (Buffer * len(numbers))(
             *(Buffer(p.at, p.channels, p.height, p.width, p.pitch, p.plane) for p in self.planes.values())
         )
-        steps = (Step * len(self._rows))(*(self._step(row, arrays, numbers) for row, arrays in self._rows))
-        return Compiled(buffers, steps, self.images, size, [list(arrays.values()) for _, arrays in self._rows])
+        data = _together([array for _, arrays in self._rows for array in arrays.values()])
+        places = iter(data)
+        steps = (Step * len(self._rows))(
+            *(self._step(row, {name: next(places) for name in arrays}, numbers) for row, arrays in self._rows)
+        )
+        return Compiled(buffers, steps, self.images, size, data)
 
     def _take(self, arena: Arena, name: str, place: int, row: dict[str, Any]) -> None:
         """A place for what a step makes: that of what it adds, where nobody reads that again."""
@@ -88,6 +95,17 @@ class Steps:
         plain = {name: value for name, value in row.items() if not name.startswith("_")}
         output = numbers.get(row["_out"], -1)
         return Step(**plain, **ends, output=output, **{name: array.ctypes.data for name, array in arrays.items()})
+
+
+def _together(arrays: Sequence[NDArray[Any]]) -> list[NDArray[np.uint8]]:
+    """The arrays' bytes one after the other, each from a cache line on: of much memory numpy asks for large pages."""
+    ends = np.cumsum([0, *(-(-array.nbytes // LINE) * LINE for array in arrays)])
+    whole = np.empty(int(ends[-1]) + LINE, np.uint8)
+    skip = -whole.ctypes.data % LINE
+    parts = [whole[skip + end : skip + end + array.nbytes] for end, array in zip(ends, arrays, strict=False)]
+    for part, array in zip(parts, arrays, strict=True):
+        part[:] = array.reshape(-1).view(np.uint8)
+    return parts
 
 
 class Compiled:

@@ -13,7 +13,7 @@ from harp.runtime.layers import Layer, Shape, Window
 from harp.runtime.memory import Planes
 from harp.runtime.program import Compiled, Steps, Views, act_fields
 from harp.runtime.taps import FARTHEST, SHORT, Ints, Taps
-from harp.runtime.tiling import Machine, linear_cost, pitch_of
+from harp.runtime.tiling import DENSE, Machine, linear_cost, pitch_of
 
 
 class Single:
@@ -92,7 +92,7 @@ class Single:
         read = self._read(steps, layer, way)
         if read.name not in steps.planes:
             given = self.shapes[layer.inputs[0]]
-            shape = (given[0] * len(way.views), -(-given[1] // way.stride), layer.swept[2])
+            shape = (given[0] * len(way.views), read.height, read.width)
             steps.planes[read.name] = Planes(*shape, read.pitch, tag=(way.stride, way.views, given))
             steps.views.append(read)
         source = steps.planes[read.name]
@@ -106,9 +106,12 @@ class Single:
         """What the layer reads: planes as they are, or views of them, which another layer may have asked for."""
         name = layer.inputs[0]
         if not way.stride:
-            return Views(name, name, 0, 0, 0, ())
-        pitch = pitch_of(*layer.swept[1:], self.machine)
-        wanted = Views(f"{layer.name}#views", name, way.stride, layer.swept[2], pitch, way.views)
+            return Views(name, name, 0, 0, 0, 0, ())
+        _, height, width = layer.swept
+        pitch = pitch_of(height, width, self.machine)
+        if way.tiling.width != DENSE:  # rows of the source, which taps read from wherever they lie
+            height = -(-self.shapes[name][1] // way.stride)
+        wanted = Views(f"{layer.name}#views", name, way.stride, height, width, pitch, way.views)
         return next((views for views in steps.views if views.serves(wanted)), wanted)
 
     def _conv(self, steps: Steps, layer: Layer) -> None:
@@ -124,7 +127,7 @@ class Single:
             places = np.array([read.taps.index(tap) for tap in way.views])
             view = view * len(read.taps) + places[way.view[taps.y, taps.x]]
         offset = view * source.plane + way.row[taps.y, taps.x] * source.pitch
-        lists = _lists(taps, offset, way)
+        lists = self._lists(taps, offset, way)
         column = np.arange(tiling.lanes * tiling.tile) % pitch
         masks = {"up": _mask(column != 0), "down": _mask(column != pitch - 1)}
         place = np.arange(tiling.span)
@@ -137,16 +140,18 @@ class Single:
         fields = {**numbers, **reach, **lists, "bias": taps.bias, **masks, **act_fields(layer)}
         steps.add("conv", layer.name, (read.name, *layer.inputs[1:]), **fields)
 
-
-def _lists(taps: Taps, offset: Ints, way: Reading) -> dict[str, Any]:
-    """The entries that fit the tiling's kernel, as fields of a step: short ones wherever offsets allow for that."""
-    column, width = way.column(taps), way.tiling.width
-    base = int(offset.min(initial=0))
-    if width == 1 and int(offset.max(initial=0)) - base <= FARTHEST:
-        starts, entries = taps.entries(offset - base, column, way.columns, SHORT)
-        return {"brief": 1, "base": base, "starts": starts, "entries": entries}
-    starts, entries = (taps.quads if width == 4 else taps.entries)(offset, column, way.columns)
-    return {"starts": starts, "entries": entries}
+    def _lists(self, taps: Taps, offset: Ints, way: Reading) -> dict[str, Any]:
+        """What the tiling's kernel reads, as fields of a step: short entries wherever offsets allow for that."""
+        column, width = way.column(taps), way.tiling.width
+        base = int(offset.min(initial=0))
+        if width == DENSE:
+            starts, weights = taps.dense(offset, self.machine.lanes * self.machine.together(way.tiling.tile))
+            return {"starts": starts, "entries": weights}
+        if width == 1 and int(offset.max(initial=0)) - base <= FARTHEST:
+            starts, entries = taps.entries(offset - base, column, way.columns, SHORT)
+            return {"brief": 1, "base": base, "starts": starts, "entries": entries}
+        starts, entries = (taps.quads if width == 4 else taps.entries)(offset, column, way.columns)
+        return {"starts": starts, "entries": entries}
 
 
 def halves(layer: Layer) -> bool:

@@ -76,6 +76,18 @@ class Taps:
         entries["weight"][place, self.filter % 4] = self.value
         return _starts(key >> 32, -(-self.filters // 4) * columns), entries
 
+    def dense(self, offset: Ints, together: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """How many places the taps have and their offsets; and the weights [filters / together, places, together]."""
+        places, place = np.unique(offset, return_inverse=True)
+        weights = np.zeros((-(-self.filters // together), len(places), together), np.float32)
+        weights[self.filter // together, place, self.filter % together] = self.value
+        return np.concatenate([[len(places)], places]).astype(np.int32), weights
+
+    @cached_property
+    def places(self) -> int:
+        """At how many places, of all channels and taps, any filter has a weight."""
+        return len(np.unique((self.channel * 64 + self.y) * 64 + self.x))
+
     @cached_property
     def quad_count(self) -> int:
         """How many entries `quads` would have, counted only where they may be worth it."""

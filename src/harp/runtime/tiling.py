@@ -7,10 +7,14 @@ only rank plans, so a machine on which they are off runs a slower plan, never a 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Per list of entries; per entry; per vector (of 64 bytes) and entry where the first cache serves, and what it costs
-# more where the second does; per vector and filter, to finish it; to shift a sum; to load beside the centre and mask.
-LIST, ENTRY, NEAR, FAR, FINISH, SHIFT, BESIDE = 9.0, 1.2, 1.0, 0.7, 5.2, 2.2, 0.63
+# Per list of entries, and per further column of one; per entry; per vector (of 64 bytes) and entry where the first
+# cache serves, what it costs more where the second does, and what it costs where four filters share what is loaded; per
+# vector and filter, to finish it; to shift a sum; to load it beside the centre and mask it.
+LIST, COLUMN, ENTRY, NEAR, FAR, SHARED, FINISH, SHIFT, BESIDE = 13.5, 3.4, 1.8, 1.5, 1.0, 1.05, 7.0, 3.0, 0.95
+# Of small dense maps, per vector of weights, and per pixel it meets; per row of a view that is copied.
+STREAM, PIXEL, ROW = 2.6, 0.9, 20.0
 CACHE = 32 * 1024
+DENSE = 16  # the width that stands for the kernel for small dense maps
 SMALL = 16  # elements of a plane that is walked along in one go
 
 
@@ -31,6 +35,10 @@ class Machine:
             return 4 if width < 4 else min(4, self.quads)
         return 16 if width < 4 else self.quads
 
+    def together(self, pixels: int) -> int:
+        """Vectors of filters that the kernel for small dense maps of so many pixels takes at a time."""
+        return max(1, self.registers // 2 // pixels)
+
     @property
     def quads(self) -> int:
         """The longest tile of the kernels for four filters."""
@@ -39,7 +47,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Tiling:
-    """`tiles` tiles of `tile` vectors of `lanes`, for `width` filters at a time."""
+    """`tiles` tiles of `tile` vectors of `lanes`, for `width` filters at a time; if that is DENSE, of `tile` pixels."""
 
     lanes: int
     tile: int
@@ -108,11 +116,11 @@ def _cost(lanes: int, tile: int, tiles: int, width: int, pitch: int, work: Work)
     lists = work.filters * (LIST + FINISH * vector)
     if width == 4:
         shifts = work.filters * (work.columns - 1)
-        return tiles * (lists + shifts * SHIFT * vector + work.quads * (ENTRY + 4 * NEAR * vector))
+        return tiles * (lists + shifts * SHIFT * vector + work.quads * (ENTRY + 4 * SHARED * vector))
     if width == 0:
         return tiles * (lists + work.entries * (ENTRY + load * vector) + work.beside * BESIDE * vector)
     shifts = min(work.filters * (work.columns - 1), work.beside)
-    return tiles * (lists + shifts * (LIST / 4 + SHIFT * vector) + work.entries * (ENTRY + load * vector))
+    return tiles * (lists + shifts * (COLUMN + SHIFT * vector) + work.entries * (ENTRY + load * vector))
 
 
 def best(height: int, pitch: int, work: Work, machine: Machine) -> Tiling | None:
@@ -120,9 +128,19 @@ def best(height: int, pitch: int, work: Work, machine: Machine) -> Tiling | None
     return min(tilings(height, pitch, work, machine), key=lambda tiling: tiling.cost, default=None)
 
 
+def small_dense(size: int, taps: int, filters: int, machine: Machine) -> Tiling:
+    """How the kernel for small dense maps walks along a plane of so many elements."""
+    tile = min(ceil_to(size, 4), 16 if machine.registers == 32 else 12)
+    tile = ceil_to(-(-size // -(-size // tile)), 4)
+    tiles, vectors = -(-size // tile), ceil_to(filters, machine.together(tile) * machine.lanes) // machine.lanes
+    share = machine.lanes * 4 / 64
+    cost = tiles * (vectors * taps * (STREAM * share + PIXEL * tile) + filters * (LIST + FINISH * tile / 16))
+    return Tiling(1, tile, tiles, DENSE, cost)
+
+
 def block_cost(pixels: int, piece: int, entries: int, filters: int, lanes: int, width: int = 1) -> float:
     """Cycles per image of a convolution on a block of images, `piece` pixels and `width` filters at a time."""
-    load = NEAR + FAR if width == 1 else 4 * NEAR
+    load = NEAR + FAR if width == 1 else 4 * SHARED
     return -(-pixels // piece) * (filters * (LIST + FINISH * piece) + entries * (ENTRY + piece * load)) / lanes
 
 
