@@ -1,6 +1,7 @@
 """Blocks of images, one in each lane: the same numbers, whatever the size of the map and the number of images."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 
 from harp.graph import Graph, Node, Ref
 from harp.runtime import compile
-from harp.runtime.blocks import Blocks, piece_of
+from harp.runtime.blocks import Blocks, met, pieces
 from harp.runtime.compiling import CompiledSegment
+from harp.runtime.layers import Layer, Window
 from harp.runtime.native import native
+from harp.runtime.taps import Taps
 from harp.runtime.tiling import Machine
 from tests.runtime.graphs import BUILT, NOISE, conv, error, graphs, one
 
@@ -24,27 +27,61 @@ def all_in_blocks(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(CompiledSegment, "_late", lambda self: self.layers)
 
 
-@pytest.fixture(params=[1, 4])
-def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """For how many filters at a time convolutions run, whatever it would cost."""
-    monkeypatch.setattr(Blocks, "_width", lambda self, layer: request.param)
-    return request.param
+def only(patched: pytest.MonkeyPatch, width: int, row_by_row: bool) -> None:
+    """Convolutions run for so many filters at a time, in large pieces or in single rows, whatever it would cost."""
+    patched.setattr(
+        Blocks, "_pieces", lambda self, layer: pieces(layer, self.machine, width)[-1 if row_by_row else 0 :][:1]
+    )
+
+
+@pytest.fixture(params=[(1, False), (4, False), (1, True), (4, True)])
+def piece(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions run in one kind of pieces only."""
+    only(monkeypatch, *request.param)
+
+
+SAME = Window((3, 3), padding=(1, 1))
+
+
+def layer(height: int, width: int, window: Window = SAME) -> Layer:
+    return Layer("conv", "y", ("x",), (1, height, width), window=window)
 
 
 @pytest.mark.parametrize("machine", [SMALL, LARGE])
 @pytest.mark.parametrize("width", [1, 4])
 def test_the_sums_of_a_piece_leave_registers_for_inputs(machine: Machine, width: int):
     for height, columns in itertools.product(range(1, 9), repeat=2):
-        piece = piece_of((1, height, columns), machine, width)
-        assert 1 <= piece[0] <= height
-        assert 1 <= piece[1] <= columns
-        assert piece[0] * piece[1] * width <= machine.registers // 2
+        for piece in pieces(layer(height, columns), machine, width):
+            assert 1 <= piece.rows <= height
+            assert 1 <= piece.columns <= columns
+            assert piece.rows * piece.columns * width <= machine.registers // 2
+            assert piece.rows == 1 or piece.lists == 1
+
+
+def test_rows_of_the_kernel_meet_fewer_rows_of_the_image_at_its_border():
+    assert met(layer(4, 4), 4).tolist() == [3, 4, 3]
+    assert met(layer(2, 2), 2).tolist() == [1, 2, 1]
+    assert met(layer(2, 2, Window((3, 3), (2, 2), (1, 1))), 4).tolist() == [1, 2, 2]
+    assert met(layer(4, 4, Window((3, 3), padding=(2, 2), dilation=(2, 2))), 4).tolist() == [2, 4, 2]
+    assert met(layer(2, 2, Window((3, 3))), 4).tolist() == [2, 2, 2]
+
+
+def test_single_rows_are_cheaper_where_they_meet_much_padding():
+    """On maps of 2 x 2 a third of all rows; but not where lists have a single entry."""
+    shape = (64, 2, 2)
+    full = Taps.of(torch.ones(64, 64, 3, 3), None, Window((3, 3)))
+    centre = torch.zeros(64, 64, 3, 3)
+    centre[:, :, 1, 1] = torch.eye(64)
+    few = Taps.of(centre, None, Window((3, 3)))
+    for taps, lists in ((full, 3), (few, 1)):
+        found = Blocks({"y": taps}, {"x": shape}, LARGE)._piece(replace(layer(2, 2), shape=shape))
+        assert found.lists == lists
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("variant", BUILT)
-@pytest.mark.usefixtures("all_in_blocks")
-def test_every_remainder_of_a_map(variant: str, width: int, stride: int):
+@pytest.mark.usefixtures("all_in_blocks", "piece")
+def test_every_remainder_of_a_map(variant: str, stride: int):
     """Maps of 1 x 1 to 6 x 6, which pieces of up to 4 x 4 cover; seven filters, of which a last four has three."""
     lanes = native(variant).lanes
     for height, columns in itertools.product(range(1, 7), repeat=2):
@@ -56,7 +93,7 @@ def test_every_remainder_of_a_map(variant: str, width: int, stride: int):
 
 
 @pytest.mark.parametrize("variant", BUILT)
-@pytest.mark.usefixtures("all_in_blocks", "width")
+@pytest.mark.usefixtures("all_in_blocks", "piece")
 def test_every_number_of_images(variant: str):
     weight = torch.randn(6, 4, 3, 3, generator=NOISE)
     graph = one(weight, (4, 5, 5))
@@ -68,7 +105,7 @@ def test_every_number_of_images(variant: str):
 
 
 @pytest.mark.parametrize("variant", BUILT)
-@pytest.mark.usefixtures("all_in_blocks", "width")
+@pytest.mark.usefixtures("all_in_blocks", "piece")
 def test_rows_share_the_zeros_between_them(variant: str):
     """Windows that reach further to one side than to the other, and beyond the plane they were padded for."""
     for kernel, padding, dilation, stride in ((2, 1, 1, 1), (5, 2, 1, 1), (3, 2, 2, 1), (3, 3, 1, 1), (4, 1, 1, 3)):
@@ -127,12 +164,12 @@ def test_every_border_between_single_images_and_blocks(variant: str, place: int,
 
 @pytest.mark.parametrize("variant", BUILT)
 @settings(max_examples=60)
-@given(graph=graphs(), place=st.integers(0, 4), width=st.sampled_from([1, 4]))
-def test_any_graph_with_any_border(variant: str, graph: Graph, place: int, width: int):
+@given(graph=graphs(), place=st.integers(0, 4), width=st.sampled_from([1, 4]), row_by_row=st.booleans())
+def test_any_graph_with_any_border(variant: str, graph: Graph, place: int, width: int, row_by_row: bool):
     x = torch.rand(18, *graph.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with pytest.MonkeyPatch.context() as patched:
         border(patched, place)
-        patched.setattr(Blocks, "_width", lambda *_: width)
+        only(patched, width, row_by_row)
         mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
     assert mine <= max(1e-5, 3 * torchs)
 

@@ -1,7 +1,7 @@
 """Layers as steps for a block of images at a time, one image in each lane: quicker where maps are small."""
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,15 +9,39 @@ from harp.runtime.emitting import Ends, emit, is_linear
 from harp.runtime.layers import Layer, Shape
 from harp.runtime.memory import Planes
 from harp.runtime.program import Compiled, Steps, act_fields
-from harp.runtime.taps import Taps
+from harp.runtime.taps import Ints, Taps
 from harp.runtime.tiling import Machine, block_cost
 
 
-def piece_of(shape: Shape, machine: Machine, width: int) -> tuple[int, int]:
-    """Rows and columns of a map whose sums, for `width` filters, are kept in registers at once."""
+@dataclass(frozen=True)
+class Piece:
+    """Rows and columns of a map whose sums, for `width` filters, are kept in registers at once.
+
+    `lists` of entries per filter: one for each row of the kernel where rows of it that meet only padding are left out.
+    """
+
+    rows: int
+    columns: int
+    width: int = 1
+    lists: int = 1
+
+
+def pieces(layer: Layer, machine: Machine, width: int) -> list[Piece]:
+    """As large as registers allow; and single rows, most of which meet less padding, where a map has several."""
     most = (16 if machine.registers == 32 else 8) // width
-    columns = min(shape[2], 4, most)
-    return max(1, min(shape[1], 4, most // columns)), columns
+    columns = min(layer.shape[2], 4, most)
+    rows = max(1, min(layer.shape[1], 4, most // columns))
+    kernel = layer.window.kernel[0]
+    split = [Piece(1, columns, width, kernel)] if kernel > 1 and layer.shape[1] > 1 else []
+    return [Piece(rows, columns, width), *split]
+
+
+def met(layer: Layer, given: int) -> Ints:
+    """Of how many of the map's rows each row of the kernel meets one of the `given` rows."""
+    w = layer.window
+    row = np.arange(layer.shape[1])[:, None] * w.stride[0] - w.padding[0] + np.arange(w.kernel[0]) * w.dilation[0]
+    rows: Ints = ((row >= 0) & (row < given)).sum(0)
+    return rows
 
 
 class Blocks:
@@ -29,21 +53,28 @@ class Blocks:
     def cost(self, layer: Layer) -> float:
         """Cycles per image."""
         taps = self.taps.get(layer.name)
-        return 0.0 if taps is None else self._costs(layer, taps)[self._width(layer)]
+        if taps is None:
+            return 0.0
+        if is_linear(layer):
+            return block_cost(1, 1, len(taps.value), taps.filters, self.machine.lanes)
+        return self._cost(layer, self._piece(layer))
 
-    def _width(self, layer: Layer) -> int:
-        """For how many filters at a time the layer is cheaper."""
-        costs = self._costs(layer, self.taps[layer.name])
-        return min(costs, key=lambda width: costs[width])
+    def _piece(self, layer: Layer) -> Piece:
+        """The cheapest."""
+        return min(self._pieces(layer), key=lambda piece: self._cost(layer, piece))
 
-    def _costs(self, layer: Layer, taps: Taps) -> dict[int, float]:
-        def cost(width: int, entries: int) -> float:
-            piece = math.prod(piece_of(layer.shape, self.machine, width))
-            pixels = layer.shape[1] * layer.shape[2]
-            return block_cost(pixels, piece, entries, taps.filters, self.machine.lanes, width)
+    def _pieces(self, layer: Layer) -> list[Piece]:
+        return pieces(layer, self.machine, 1) + pieces(layer, self.machine, 4)
 
-        alone = cost(1, len(taps.value))
-        return {1: alone} if is_linear(layer) else {1: alone, 4: cost(4, taps.quad_count)}
+    def _cost(self, layer: Layer, piece: Piece) -> float:
+        taps, (_, height, width) = self.taps[layer.name], layer.shape
+        entries = float(len(taps.value) if piece.width == 1 else taps.quad_count)
+        times = -(-height // piece.rows) * -(-width // piece.columns)
+        if piece.lists > 1:
+            share = np.bincount(taps.y, minlength=piece.lists) / max(1, len(taps.value))
+            entries *= float(share @ met(layer, self.shapes[layer.inputs[0]][1])) / height
+        size = piece.rows * piece.columns
+        return block_cost(times, size, entries, taps.filters, self.machine.lanes, piece.width)
 
     def program(self, layers: Sequence[Layer], ends: Ends) -> Compiled:
         """These layers, between values that enter and leave."""
@@ -66,17 +97,12 @@ class Blocks:
         y = taps.y * window.dilation[0] - window.padding[0]
         x = taps.x * window.dilation[1] - window.padding[1]
         offset = taps.channel * source.plane + y * source.pitch + x
-        width = self._width(layer)
-        lists = taps.entries if width == 1 else taps.quads
-        starts, entries = lists(offset, np.zeros(1, np.int64), 1)
-        rows, columns = piece_of(layer.shape, self.machine, width)
-        numbers = {
-            "filters": taps.filters,
-            "width": width,
-            "stride": window.stride[0],
-            "rows": rows,
-            "columns": columns,
-        }
+        piece = self._piece(layer)
+        lists = taps.entries if piece.width == 1 else taps.quads
+        starts, entries = lists(offset, taps.y if piece.lists > 1 else np.zeros(1, np.int64), piece.lists)
+        numbers = {"filters": taps.filters, "width": piece.width, "rows": piece.rows, "columns": piece.columns}
+        numbers |= {"stride": window.stride[0], "kernel_h": piece.lists}
+        numbers |= {"pad_h": window.padding[0], "dilate_h": window.dilation[0]}
         arrays = {"starts": starts, "entries": entries, "bias": taps.bias}
         steps.add("conv", layer.name, layer.inputs, **numbers, **arrays, **act_fields(layer))
 

@@ -87,8 +87,8 @@ struct Step {
     int32_t lanes, tile, tiles;      // CONV, one image: vectors of `lanes`, `tile` of them at a time
     int32_t before, after;           // CONV, one image: how far the leftmost and rightmost taps are from the centre
     int32_t brief, base;             // CONV, one image: entries are short, and `base` is part of every offset
-    int32_t stride, rows, columns;   // CONV, block: stride and tile; POOL: stride; VIEWS: stride
-    int32_t kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilate_h, dilate_w;  // POOL
+    int32_t stride, rows, columns;   // CONV, block: stride and tile, `kernel_h` lists a filter; VIEWS: stride
+    int32_t kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilate_h, dilate_w;  // POOL; some of CONV, block
     int32_t average, count_pad;      // POOL: average instead of maximum, divided by the whole kernel
     int32_t views, channel;          // VIEWS: how many; COPY: first channel to write; INPUT, OUTPUT: number of it
     int32_t tokens;                  // INPUT, OUTPUT: the dense side is [column][channel], as tokens are
@@ -453,6 +453,17 @@ void conv(const Step &s, const Buffer *b, float *arena) {
     }
 }
 
+// A window along one axis: the place of its first tap, which of its taps are in the image, and how many in the padded
+// border (a window may hang over that, with ceil_mode).
+struct Span {
+    int at, first, last, bordered;
+};
+INLINE Span span(int at, int kernel, int dilate, int size, int pad) {
+    const int first = std::min(kernel, at < 0 ? (dilate - 1 - at) / dilate : 0);
+    const auto until = [=](int end) { return std::min(kernel, (end - at + dilate - 1) / dilate); };
+    return {at, first, std::max(first, until(size)), until(size + pad)};
+}
+
 // ---- convolution of a block of images ------------------------------------------------------------------------------
 
 template <int R, int C> INLINE void conv_piece(const Step &s, const float *in, const Entry *e, const Entry *end, float *out,
@@ -515,20 +526,21 @@ struct Here {
     const float *in, *other;
     float *out;
     int64_t in_row, out_row, other_row, out_plane, other_plane;
+    int32_t from, until;  // the kernel's rows that meet the image, where each has a list of its own
 };
 typedef void (*Piece)(const Step &, const Here &);
 template <int R, int C> void piece(const Step &s, const Here &at) {
     for (int f = 0; f < s.filters; f += s.width) {
-        const int32_t *range = s.starts + f / s.width;
+        const int32_t *lists = s.starts + f / s.width * s.kernel_h, begin = lists[at.from], end = lists[at.until];
         float *out = at.out + f * at.out_plane * LANES;
         const float *other = at.other ? at.other + f * at.other_plane * LANES : nullptr;
         if (s.width == 1) {
             const Entry *e = static_cast<const Entry *>(s.entries);
-            conv_piece<R, C>(s, at.in, e + range[0], e + range[1], out, other, s.bias[f], at.in_row, at.out_row,
+            conv_piece<R, C>(s, at.in, e + begin, e + end, out, other, s.bias[f], at.in_row, at.out_row,
                              at.other_row);
         } else if constexpr (R * C * 4 <= REGISTERS - 8) {
             const Entry4 *e = static_cast<const Entry4 *>(s.entries);
-            conv_piece4<R, C>(s, at.in, e + range[0], e + range[1], out, other, s.bias + f, std::min(4, s.filters - f),
+            conv_piece4<R, C>(s, at.in, e + begin, e + end, out, other, s.bias + f, std::min(4, s.filters - f),
                               at.in_row, at.out_row, at.other_row, at.out_plane, at.other_plane);
         }
     }
@@ -551,14 +563,20 @@ Piece find_piece(int r, int c) {
 
 void conv_block(const Step &s, const Buffer *b, float *arena) {
     const Buffer &in = b[s.in], &out = b[s.out], &other = b[s.other < 0 ? s.out : s.other];
-    for (int y = 0; y < out.height; y += s.rows)
+    for (int y = 0; y < out.height; y += s.rows) {
+        int from = 0, until = s.kernel_h;
+        if (s.kernel_h > 1) {
+            const Span met = span(y * s.stride - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
+            from = met.first, until = met.last;
+        }
         for (int x = 0; x < out.width; x += s.columns) {
             const Here at{arena + (in.at + int64_t(y) * s.stride * in.pitch + x * s.stride) * LANES,
                           s.other < 0 ? nullptr : arena + (other.at + int64_t(y) * other.pitch + x) * LANES,
                           arena + (out.at + int64_t(y) * out.pitch + x) * LANES, in.pitch, out.pitch, other.pitch,
-                          out.plane, other.plane};
+                          out.plane, other.plane, from, until};
             find_piece(std::min(s.rows, out.height - y), std::min(s.columns, out.width - x))(s, at);
         }
+    }
 }
 
 // ---- everything else, on elements of either kind -------------------------------------------------------------------
@@ -650,17 +668,6 @@ template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *are
                 }
             halve_row<E, W>(a + 2 * x, below + 2 * x, target + x, out.width - x);
         }
-}
-
-// A window along one axis: the place of its first tap, which of its taps are in the image, and how many in the padded
-// border (a window may hang over that, with ceil_mode).
-struct Span {
-    int at, first, last, bordered;
-};
-INLINE Span span(int at, int kernel, int dilate, int size, int pad) {
-    const int first = std::min(kernel, at < 0 ? (dilate - 1 - at) / dilate : 0);
-    const auto until = [=](int end) { return std::min(kernel, (end - at + dilate - 1) / dilate); };
-    return {at, first, std::max(first, until(size)), until(size + pad)};
 }
 
 template <class E> void pool(const Step &s, const Buffer *b, E *arena) {

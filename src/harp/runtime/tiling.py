@@ -138,10 +138,10 @@ def small_dense(size: int, taps: int, filters: int, machine: Machine) -> Tiling:
     return Tiling(1, tile, tiles, DENSE, cost)
 
 
-def block_cost(pixels: int, piece: int, entries: int, filters: int, lanes: int, width: int = 1) -> float:
+def block_cost(times: int, piece: int, entries: float, filters: int, lanes: int, width: int = 1) -> float:
     """Cycles per image of a convolution on a block of images, `piece` pixels and `width` filters at a time."""
     load = NEAR + FAR if width == 1 else 4 * SHARED
-    return -(-pixels // piece) * (filters * (LIST + FINISH * piece) + entries * (ENTRY + piece * load)) / lanes
+    return times * (filters * (LIST + FINISH * piece) + entries * (ENTRY + piece * load)) / lanes
 
 
 def linear_cost(entries: int, filters: int) -> float:
