@@ -14,6 +14,9 @@ from harp.runtime.layers import Shape, Window
 from harp.runtime.taps import Ints, Taps
 from harp.runtime.tiling import ROW, SMALL, Machine, Tiling, Work, best, pitch_of, small_dense
 
+# A view for every tap costs memory for each, and is never worth it where a tenth of the weights is left.
+MOST, DENSEST = 64, 10
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -126,11 +129,11 @@ def _columns(task: Task) -> Reading | None:
 
 def _patches(task: Task) -> Reading | None:
     _, height, width = task.made
-    size = height * pitch_of(height, width, task.machine)
-    if size > SMALL or task.halved:
+    size, kernel, taps = height * pitch_of(height, width, task.machine), task.window.kernel, task.taps
+    if size > SMALL or task.halved or kernel[0] * kernel[1] > MOST or DENSEST * len(taps.value) < taps.size:
         return None
     views, view = _views(task.places(0), task.places(1))
-    tiling = small_dense(size, task.taps.places, task.taps.filters, task.machine)
+    tiling = small_dense(size, taps.places, taps.filters, task.machine)
     none = np.zeros(view.shape, np.int64)
     return Reading(task.window.stride[0], tuple(views), view, none, none, tiling)
 
