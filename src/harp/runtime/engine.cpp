@@ -83,7 +83,7 @@ struct Step {
     int32_t kind, in, other, out;    // buffers; `other` is a second input (residual, scale) or -1
     int32_t act;
     float low, high;                 // of CLAMP; of LEAKY and ELU `low` is the slope
-    int32_t filters, width;          // CONV, LINEAR: filters, and which kernel: see below
+    int32_t filters, width;          // CONV, LINEAR: filters, and which kernel (Width)
     int32_t lanes, tile, tiles;      // CONV, one image: vectors of `lanes`, `tile` of them at a time
     int32_t before, after;           // CONV, one image: how far the leftmost and rightmost taps are from the centre
     int32_t brief, base;             // CONV, one image: entries are short, and `base` is part of every offset
