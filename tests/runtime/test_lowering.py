@@ -187,7 +187,7 @@ def test_bounds_of_a_clamp():
 
 
 def test_what_only_a_file_would_ask_for_is_left_to_pytorch():
-    """A bound that is the number of images; a window of ten thousand million, all but 36 of its numbers padding."""
+    """A bound that is the number of images; windows and padding of thousands around 36 numbers."""
     count = Node("n", "sym_size.int", (X, 0))
     agrees(
         after(count, Node("r", "clamp", (C, Ref("n"), None)), Node("y", "flatten.using_ints", (Ref("r"), 1, -1))),
@@ -197,3 +197,7 @@ def test_what_only_a_file_would_ask_for_is_left_to_pytorch():
     for size, nodes in ((100, 0), (100000, 2)):
         wide = (size, 7), (size, 7), (size // 2, 3)
         agrees(after(Node("p", "avg_pool2d", (C, *wide, False, False, None)), flat), nodes=nodes)
+    for far, nodes in ((60, 0), (2**16, 2)):  # rows of zeros, for which planes would have to have room
+        pair = (far, far)
+        wide = Node("p", "conv2d", (C, Ref("c.w"), None, pair, pair, (1, 1), 1))
+        agrees(after(wide, flat), nodes=nodes)

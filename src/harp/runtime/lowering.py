@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harp.graph import Graph, Node, Ref, Sparse
 from harp.runtime.acts import ACTS
-from harp.runtime.layers import Kind, Layer, Window
+from harp.runtime.layers import Kind, Layer, Shape, Window
 from harp.runtime.values import Spec, led_by_images
 
 # A layer, and the form in which it takes and makes each value; None where the engine knows none.
@@ -81,7 +81,8 @@ class Lowering:
             return None
         kernel = tuple(self.graph.tensors[weight.name].shape)[2:]
         window = Window(*(_pair(v) for v in (kernel, stride, padding, dilation)))
-        if window.stride[0] != window.stride[1]:
+        given = self.spec(x.name, "map")
+        if given is None or window.stride[0] != window.stride[1] or not _near(window, given.shape):
             return None
         names = {"weight": weight.name, "bias": bias.name if bias else ""}
         return self._made("conv", node, (x.name,), "map", window=window, groups=groups, **names)
@@ -224,6 +225,13 @@ class Lowering:
         if given is None or made is None or name in self.graph.tensors or given[0] != made[0] != 0:
             return None
         return name if made in (given, (given[0], math.prod(given[1:]))) else None
+
+
+def _near(window: Window, given: Shape) -> bool:
+    """Whether a window stays near the image, which only a harmful file's does not: planes hold the zeros it reads."""
+    farthest = 4 * max(*given[1:], 16)
+    reach = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
+    return max(*reach, *window.padding) <= farthest and max(window.stride) < 1 << 15
 
 
 def _pair(value: Any) -> tuple[int, int]:
