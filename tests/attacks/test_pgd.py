@@ -247,3 +247,24 @@ def test_an_attack_is_a_value():
     assert ATTACKS["fgsm"]() == PGD(steps=1, step=1.0, start="image")
     with pytest.raises(FrozenInstanceError):
         PGD().steps = 3
+
+
+@pytest.mark.parametrize("start", ["random", "gaussian"])
+@pytest.mark.parametrize("norm", [math.inf, 2])
+def test_a_start_may_leave_the_box_until_the_first_step(start, norm):
+    threat, seen = Threat(norm, 0.5), []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    model.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    x, y = torch.ones(64, 1, 2, 2), torch.zeros(64, dtype=torch.int64)
+    for inside in (True, False):
+        seen.clear()
+        adv = PGD(steps=2, start=start, start_in_box=inside)(model, x, y, threat, generator(0, "start"))
+        assert (seen[0].max() <= 1) == inside
+        assert max(float(images.max()) for images in (*seen[1:], adv)) <= 1
+
+
+def test_without_a_step_the_start_stays_in_the_box():
+    x, y = torch.ones(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    adv = PGD(steps=0, start_in_box=False)(model, x, y, Threat(eps=0.5), generator(0, "start"))
+    assert float(adv.max()) <= 1

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.evaluation.inputs import check_images, check_labels, classes_of, mode_note
+from harp.evaluation.inputs import check_images, check_labels, mode_note
 from harp.threats import Threat
 
 BOX = Threat(low=-1.0, high=2.0)
@@ -46,25 +46,6 @@ def test_labels_beyond_the_classes_are_named_by_their_place():
 def test_labels_of_another_form_are_refused(y):
     with pytest.raises(HarpError, match=r"expected int64 \[3\]"):
         check_labels(y, 3, 3)
-
-
-def test_the_classes_are_the_logits_columns():
-    assert classes_of(torch.zeros(3, 7), 3) == 7
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        ({"logits": torch.zeros(3, 7)}, "answers with dict"),
-        (torch.zeros(3, 1), r"float32 \[3, 1\]"),
-        (torch.zeros(3, 7, 2), r"float32 \[3, 7, 2\]"),
-        (torch.zeros(1, 7), r"float32 \[1, 7\]"),
-        (torch.zeros(3, 7, dtype=torch.int64), r"int64 \[3, 7\]"),
-    ],
-)
-def test_answers_that_are_no_logits_are_refused(answer, said):
-    with pytest.raises(HarpError, match=said):
-        classes_of(answer, 3)
 
 
 def test_train_mode_is_noted_and_eval_mode_is_not():

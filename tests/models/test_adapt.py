@@ -1,4 +1,5 @@
 import math
+from collections import namedtuple
 from types import SimpleNamespace
 
 import pytest
@@ -6,7 +7,9 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.models import Logits, Normalised
+from harp.models import Logits, Normalised, opened
+
+Named = namedtuple("Named", "features logits")
 
 
 def test_each_channel_is_shifted_and_scaled_by_its_own_values():
@@ -65,11 +68,45 @@ class Wrapping(nn.Module):
         lambda logits: {"loss": None, "logits": logits},
         lambda logits: (logits, "hidden"),
         lambda logits: [logits],
+        lambda logits: (None, logits),
+        lambda logits: (logits[:, :, None, None], logits),
+        lambda logits: {"scores": logits, "classes": logits.argmax(1)},
+        lambda logits: Named(features=2 * logits, logits=logits),
+        lambda logits: SimpleNamespace(hidden=logits.sum(1), scores=logits),
     ],
 )
 def test_logits_are_found_in_what_wraps_them(wrap):
     model, images = Wrapping(wrap), torch.rand(4, 2)
     assert torch.equal(Logits(model)(images), model.layer(images))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "output", "named"),
+    [
+        (lambda logits: (2 * logits, logits), "1", r"0 \[4, 3\], 1 \[4, 3\]"),
+        (lambda logits: {"aux": 2 * logits, "out": logits}, "out", r"aux \[4, 3\], out \[4, 3\]"),
+        (lambda logits: SimpleNamespace(scores=logits, other=2 * logits), "scores", r"scores \[4, 3\], other"),
+    ],
+)
+def test_of_several_that_may_be_logits_one_must_be_named(wrap, output, named):
+    model, images = Wrapping(wrap), torch.rand(4, 2)
+    with pytest.raises(HarpError, match=f"2 tensors could be the logits .*{named}.*model.output"):
+        Logits(model)(images)
+    assert torch.equal(Logits(model, output)(images), model.layer(images))
+    assert torch.equal(Normalised(Logits(model, output), [0.0], [1.0])(images)[0], model.layer(images))
+    with pytest.raises(HarpError, match=r"has no 'score'; .*there are"):
+        Logits(model, "score")(images)
+
+
+def test_opened_networks_answer_with_logits_and_are_as_before_afterwards():
+    model, images = Wrapping(lambda logits: (logits,)), torch.rand(4, 2)
+    with opened(model):
+        assert torch.equal(model(images), model.layer(images))
+        assert list(model.state_dict()) == ["layer.weight", "layer.bias"]
+    assert isinstance(model(images), tuple)
+    with pytest.raises(ZeroDivisionError), opened(model):
+        1 / 0  # noqa: B018
+    assert not model._forward_hooks
 
 
 @pytest.mark.parametrize("output", [None, (), ("a", torch.zeros(1)), {"scores": torch.zeros(1)}, {"logits": None}])

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.models import Logits, check_logits
+from harp.models import Logits, check_logits, classes_of
 from harp.models.check import adapted
 
 
@@ -80,3 +80,22 @@ def test_a_network_is_wrapped_only_where_it_returns_no_tensor():
 def test_an_output_without_logits_is_named():
     with pytest.raises(HarpError, match=r"^the network returns an object of type dict without"):
         check_logits(adapted(Answers({}), 3, 8), 10, 3, 8)
+
+
+def test_the_classes_are_the_logits_columns():
+    assert classes_of(torch.zeros(3, 7), 3) == 7
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"logits": torch.zeros(3, 7)}, "answers with dict"),
+        (torch.zeros(3, 1), r"float32 \[3, 1\]"),
+        (torch.zeros(3, 7, 2), r"float32 \[3, 7, 2\]"),
+        (torch.zeros(1, 7), r"float32 \[1, 7\]"),
+        (torch.zeros(3, 7, dtype=torch.int64), r"int64 \[3, 7\]"),
+    ],
+)
+def test_answers_that_are_no_logits_are_refused(answer, said):
+    with pytest.raises(HarpError, match=said):
+        classes_of(answer, 3)

@@ -58,12 +58,25 @@ def test_pgd_at_of_a_linear_model_in_closed_form():
 
 def test_mixed_statistics_are_those_of_the_clean_and_then_the_adversarial_batch():
     model, x = network(), images(8)
-    adv = ATTACK(model, x, labels(8), THREAT, noise())
+    network_after_clean = network()
+    network_after_clean(x)
+    adv = ATTACK(network_after_clean, x, labels(8), THREAT, noise())
     (evaluate,) = closures(PGDAT(ATTACK, THREAT, "mixed"), model)
     evaluate()
     # Momentum 0.1, from a mean of 0.
     expected = 0.9 * 0.1 * x.flatten(1).mean(0) + 0.1 * adv.flatten(1).mean(0)
     assert torch.allclose(model[1].running_mean, expected, atol=1e-6)
+
+
+def test_the_attack_sees_the_statistics_that_the_clean_forward_left():
+    model, seen = network(), []
+
+    def attack(model, x, y, threat, noise):
+        seen.append(model[1].running_mean.clone())
+        return x
+
+    list(PGDAT(attack, THREAT, "mixed")(model, images(8), labels(8), noise()))
+    assert torch.allclose(seen[0], 0.1 * images(8).flatten(1).mean(0))
 
 
 @pytest.mark.parametrize("batch_norm", ["adversarial", "mixed"])

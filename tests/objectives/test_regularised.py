@@ -100,3 +100,23 @@ def test_both_answers_are_trained(kind):
 def test_loss_and_start_of_the_attack_are_the_methods_own(kind):
     plain, other = (kind(attack, Threat(eps=0.1)) for attack in (ATTACK, PGD(steps=20, loss="margin", start="image")))
     assert value(plain, linear()).item() == value(other, linear()).item()
+
+
+@pytest.mark.parametrize(
+    ("factory", "batch_norm", "order"),
+    [
+        (TRADES, "adversarial", "ca"),
+        (TRADES, "mixed", "ccac"),
+        (MART, "adversarial", "ca"),
+        (MART, "mixed", "cca"),
+    ],
+)
+def test_the_batches_that_running_statistics_see_are_those_published(factory, batch_norm, order):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(4), linear()[-1]).train()
+    clean, seen = images(8), []
+    model.register_forward_pre_hook(
+        lambda module, args: seen.append("c" if torch.equal(args[0], clean) else "a") if module.training else None
+    )
+    (evaluate,) = factory(ATTACK, Threat(math.inf, 0.1), batch_norm=batch_norm)(model, clean, labels(8), noise())
+    evaluate()
+    assert "".join(seen) == order

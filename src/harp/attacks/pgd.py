@@ -1,7 +1,8 @@
 """Projected gradient ascent, and the attacks that are settings of it: FGSM and C&W-inf."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,7 +29,9 @@ class PGD:
     answer beats one that does not; among equals the higher loss wins. `loss` "kl" is the divergence from the model's
     own answer to the image, no label needed. `start`: a random point of the ball, the image itself, or ("gaussian")
     the image with N(0, 0.001^2) on each pixel, as TRADES and MART begin: the gradient of "kl" is 0 at the image.
-    Each example's result depends on its own gradient and noise alone.
+    `start_in_box` False leaves the start where it was drawn, pixels outside the box included, as all published training
+    code does; from the first step on every point is inside. Each example's result depends on its own gradient and noise
+    alone.
     """
 
     steps: int = 10
@@ -36,6 +39,7 @@ class PGD:
     restarts: int = 1
     loss: Literal["crossentropy", "dlr", "margin", "kl"] = "crossentropy"
     start: Literal["random", "image", "gaussian"] = "random"
+    start_in_box: bool = True
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         with evaluating(model):
@@ -69,11 +73,11 @@ class PGD:
         return adv.detach()
 
     def _first(self, x: Tensor, threat: Threat, noise: Noise) -> Tensor:
-        if self.start == "random":
-            return threat.start(x, noise)
         if self.start == "image":
             return x.clone()
-        return threat.project(x + 1e-3 * normal(noise, x), x)
+        # Without steps there is none that would bring the start back into the box.
+        drawn = threat if self.start_in_box or not self.steps else replace(threat, low=-math.inf, high=math.inf)
+        return drawn.start(x, noise) if self.start == "random" else drawn.project(x + 1e-3 * normal(noise, x), x)
 
 
 @torch.no_grad()

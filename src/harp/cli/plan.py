@@ -75,7 +75,9 @@ def make_plan(recipe: Recipe, *, classes: int, channels: int, size: int) -> Plan
     wanted, prune = recipe.model, recipe.prune
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
-        model = models.build(wanted.name, classes=classes, channels=channels, size=size, width=wanted.width)
+        model = models.build(
+            wanted.name, classes=classes, channels=channels, size=size, width=wanted.width, output=wanted.output
+        )
     example = torch.zeros(1, channels, size, size)
     sites = find_sites(model, wanted.include, wanted.exclude)
     units = find_units(model, example, prune.granularity, sites)

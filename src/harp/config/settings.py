@@ -57,6 +57,8 @@ class ModelSettings(Settings):
     """per-channel mean subtracted inside the model; eps stays in pixels"""
     std: tuple[float, ...] | None = None
     """per-channel deviation divided by inside the model"""
+    output: str | None = None
+    """where the logits are in what the network returns, a key or a place such as 0; none: where only one can be"""
     include: tuple[str, ...] = ()
     """to prune: name, module, glob (`layer1.*`), `class:Linear`, `re:PATTERN` (no comma in a flag); none: all"""
     exclude: tuple[str, ...] = ()
@@ -79,6 +81,8 @@ class AttackSettings(Settings):
     """steps of the attack in training and validation"""
     step: Positive = 0.25
     """step size as a share of eps (the paper's 0.0078 at eps 0.031)"""
+    start_in_box: bool = True
+    """random starts inside the box of pixels; false: they may leave it before the first step, as in published code"""
 
 
 class PrecisionSettings(Settings):
@@ -118,7 +122,7 @@ class TrainingSettings(Settings):
     schedule: Literal["cosine", "cosine-epochs", "warm", "constant"] = "cosine"
     """course of the learning rate; cosine-epochs is the published code's, which lags by an epoch"""
     batch_norm: Literal["adversarial", "mixed"] = "adversarial"
-    """statistics from adversarial batches only, or, as the published code, from a clean forward per step, too"""
+    """statistics from the loss's batches only, or, as published, from a clean one before each attack, too"""
     selection: Literal["best", "last"] = "best"
     """keep the epoch of highest robust accuracy on the held-out images, or the last; never the test set"""
     validate_every: Span = "1ep"

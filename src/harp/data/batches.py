@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -62,6 +62,15 @@ class Loader:
         x, y = batch
         check_batch(x, y)
         return unit(x.to(self.device)), y.to(self.device, torch.int64)
+
+
+def batches_of(data: Batches | Iterable[Batch], device: torch.device) -> Batches:
+    """`data` itself where it is `Batches`, else a `Loader` of it; `HarpError` for what cannot be iterated anew."""
+    if hasattr(data, "after"):
+        return cast(Batches, data)
+    if not isinstance(data, Iterable) or isinstance(data, Tensor):
+        raise HarpError(f"the training data is a {type(data).__name__}; expected batches (x, y), as from a DataLoader")
+    return Loader(data, device)
 
 
 def unit(images: Tensor) -> Tensor:

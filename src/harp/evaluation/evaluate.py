@@ -14,11 +14,11 @@ from harp.attacks import Attack, AttackWarning
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
 from harp.evaluation.balanced import balanced_accuracy
-from harp.evaluation.inputs import check_images, check_labels, classes_of, mode_note
+from harp.evaluation.inputs import check_images, check_labels, mode_note
 from harp.evaluation.record import Record, digest
 from harp.evaluation.statistics import wilson
 from harp.evaluation.verdicts import attacked
-from harp.models import Function
+from harp.models import Function, classes_of
 from harp.modes import evaluating
 from harp.randomness import Keyed
 from harp.runs import Tree

@@ -40,15 +40,6 @@ def check_labels(y: Tensor, n: int, classes: int, first: int = 0) -> None:
         raise HarpError(f"image {first + index} has label {int(y[index])}; the network has classes 0 to {classes - 1}")
 
 
-def classes_of(logits: object, n: int) -> int:
-    """The number of classes of `logits`; raises `HarpError` where they are not a float tensor [n, two or more]."""
-    if not isinstance(logits, Tensor):
-        raise HarpError(f"the network answers with {type(logits).__name__}; expected a tensor of logits [n, classes]")
-    if not logits.is_floating_point() or logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
-        raise HarpError(f"the network's answers are {_form(logits)}; expected float logits [{n}, 2 or more classes]")
-    return logits.shape[1]
-
-
 def mode_note(model: nn.Module) -> str | None:
     """A sentence where modules of `model` are in train mode: evaluation puts them in eval mode and back."""
     modules = list(model.named_modules())

@@ -1,10 +1,22 @@
 """Networks sized for small images, everyone else's networks, and what makes them speak plain logits."""
 
 from harp.models import resnet, small, vgg, wide_resnet  # noqa: F401 (importing registers them)
-from harp.models.adapt import Function, Logits, Normalised
+from harp.models.adapt import Function, Logits, Normalised, opened
 from harp.models.base import MODELS, Factory
-from harp.models.check import check_logits
+from harp.models.check import check_logits, classes_of, placed
 from harp.models.sources import build
 from harp.models.weights import load_weights
 
-__all__ = ["MODELS", "Factory", "Function", "Logits", "Normalised", "build", "check_logits", "load_weights"]
+__all__ = [
+    "MODELS",
+    "Factory",
+    "Function",
+    "Logits",
+    "Normalised",
+    "build",
+    "check_logits",
+    "classes_of",
+    "load_weights",
+    "opened",
+    "placed",
+]

@@ -10,14 +10,15 @@ from harp.models.adapt import Logits
 from harp.modes import evaluating
 
 
-def _device(model: nn.Module) -> torch.device:
+def placed(model: nn.Module) -> torch.device:
+    """Where the first of the network's parameters and buffers is; the CPU where it has none."""
     for tensor in chain(model.parameters(), model.buffers()):
         return tensor.device
     return torch.device("cpu")
 
 
 def _answer(model: nn.Module, channels: int, size: int) -> object:
-    images = torch.zeros(2, channels, size, size, device=_device(model))
+    images = torch.zeros(2, channels, size, size, device=placed(model))
     try:
         with evaluating(model), torch.no_grad():
             return model(images)
@@ -28,12 +29,13 @@ def _answer(model: nn.Module, channels: int, size: int) -> object:
         raise HarpError(f"the network fails on images of {channels} x {size} x {size} ({reason})") from error
 
 
-def adapted(model: nn.Module, channels: int, size: int) -> nn.Module:
-    """`model` itself where it returns a tensor in evaluation mode, else `Logits(model)`.
+def adapted(model: nn.Module, channels: int, size: int, output: str | None = None) -> nn.Module:
+    """`model` itself where it returns a tensor in evaluation mode and no `output` is named, else `Logits` of it.
 
     Raises `HarpError` where its forward pass fails on images of `channels` x `size` x `size`.
     """
-    return model if isinstance(_answer(model, channels, size), Tensor) else Logits(model)
+    plain = output is None and isinstance(_answer(model, channels, size), Tensor)
+    return model if plain else Logits(model, output)
 
 
 def check_logits(model: nn.Module, classes: int, channels: int, size: int) -> None:
@@ -54,3 +56,13 @@ def check_logits(model: nn.Module, classes: int, channels: int, size: int) -> No
         raise HarpError(f"the network returns shape {shape} for 2 images; expected logits [2, {classes}]")
     if logits.shape[1] != classes:
         raise HarpError(f"a network of {logits.shape[1]} logits for a data set of {classes} classes")
+
+
+def classes_of(logits: object, n: int) -> int:
+    """The number of classes of `logits`; raises `HarpError` where they are not a float tensor [n, two or more]."""
+    if not isinstance(logits, Tensor):
+        raise HarpError(f"the network answers with {type(logits).__name__}; expected a tensor of logits [n, classes]")
+    if not logits.is_floating_point() or logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
+        form = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+        raise HarpError(f"the network's answers are {form}; expected float logits [{n}, 2 or more classes]")
+    return logits.shape[1]

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,14 @@ from harp.registry import Registry
 from harp.runs import Tree
 
 Closure = Callable[[], Tensor]
+
+BatchNorm = Literal["adversarial", "mixed"]
+"""Which batches move the running statistics of batch norms.
+
+"adversarial": those of the loss alone. "mixed": as the published training code of HARP and HYDRA has it, whatever the
+loss: a clean train-mode forward, there for the log, comes before the attack, which so sees what it changed (METHODS
+1.10, point 1).
+"""
 
 
 class Objective:
@@ -37,6 +46,13 @@ class Objective:
 
     def load_state_dict(self, state: Tree) -> None:
         """Takes up the state that `state_dict` gave."""
+
+
+@torch.no_grad()
+def observe(model: nn.Module, x: Tensor, batch_norm: BatchNorm) -> None:
+    """In "mixed" statistics one train-mode forward of `x` that no gradient and no loss sees; else nothing."""
+    if batch_norm == "mixed":
+        model(x)
 
 
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective")

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from harp.attacks import PGD
 from harp.attacks.losses import crossentropy, divergence
-from harp.objectives.base import OBJECTIVES, Closure, Objective
+from harp.objectives.base import OBJECTIVES, BatchNorm, Closure, Objective, observe
 from harp.threats import Threat
 
 
@@ -19,20 +19,24 @@ class TRADES(Objective):
     """CE(f(x), y) + `beta` KL(p(x) || p(x')), x' where the divergence is largest (TRADES; Zhang et al., ICML 2019).
 
     Of `attack` the steps, their size and the restarts count; loss and start are the method's own. Running statistics
-    see the clean, then the adversarial batch.
+    see the clean, then the adversarial batch; with `batch_norm` "mixed" four, as published: clean before the attack,
+    then clean, adversarial, clean.
     """
 
     attack: PGD
     threat: Threat
     beta: float = 6.0
+    batch_norm: BatchNorm = "adversarial"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
+        observe(model, x, self.batch_norm)
         adv = replace(self.attack, loss="kl", start="gaussian")(model, x, y, self.threat, noise)
 
         def evaluate() -> Tensor:
-            # One clean forward serves both terms; the published code makes a second, equal one.
+            # One clean forward serves both terms. The published code makes a second, which only statistics can tell.
             clean = model(x)
             p, q = clean.log_softmax(1), model(adv).log_softmax(1)
+            observe(model, x, self.batch_norm)
             return cross_entropy(clean, y) + self.beta * kl_div(q, p, reduction="batchmean", log_target=True)
 
         yield evaluate
@@ -45,14 +49,16 @@ class MART(Objective):
 
     BCE is -log p_y(x') - log(1 - max p_j(x') over j other than y); `beta` is the paper's lambda. Of `attack` the
     steps, their size and the restarts count; loss and start are the method's own. Running statistics see the clean,
-    then the adversarial batch.
+    then the adversarial batch; with `batch_norm` "mixed" the clean one before the attack, too.
     """
 
     attack: PGD
     threat: Threat
     beta: float = 5.0
+    batch_norm: BatchNorm = "adversarial"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
+        observe(model, x, self.batch_norm)
         adv = replace(self.attack, loss="crossentropy", start="gaussian")(model, x, y, self.threat, noise)
 
         def evaluate() -> Tensor:

@@ -93,7 +93,8 @@ class Workspace:
 
     @property
     def training_attack(self) -> PGD:
-        return PGD(steps=self.recipe.attack.steps, step=self.recipe.attack.step)
+        attack = self.recipe.attack
+        return PGD(steps=attack.steps, step=attack.step, start_in_box=attack.start_in_box)
 
     def objective(self, settings: TrainingSettings, batches: data.Batches) -> Objective:
         """What the stage of `settings` minimises over `batches`."""
@@ -142,6 +143,7 @@ class Workspace:
                 width=settings.width,
                 mean=settings.mean,
                 std=settings.std,
+                output=settings.output,
             )
         # Here and not in training alone: one layout, so one set of kernels, from the first step to the exported file.
         return self.precision.lay_out(model.to(self.device))

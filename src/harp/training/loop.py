@@ -1,17 +1,19 @@
 """The one training loop."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from harp.data import Batches
+from harp.data import Batch, Batches, batches_of
 from harp.errors import HarpError
+from harp.models import opened, placed
 from harp.objectives import LEVEL, Ascent, Objective
 from harp.pruners import Pruner
 from harp.randomness import generator, seed_of
+from harp.training.batch import BatchCheck, enough_for_norms
 from harp.training.optimisers import set_lr
 from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
@@ -28,7 +30,7 @@ class Moment:
 
 def fit(
     model: nn.Module,
-    data: Batches,
+    data: Batches | Iterable[Batch],
     *,
     objective: Objective,
     optimiser: torch.optim.Optimizer,
@@ -44,42 +46,45 @@ def fit(
 ) -> None:
     """Trains `model` from optimiser step `start` to step `until`; callbacks in `on` see every step.
 
+    `data` are `Batches`, or what `Loader` takes. Answers of `model` that wrap their logits are opened (`logits_of`).
     Attack noise of a batch comes from (seed, stage, its first step), torch's global generator (dropout) from (seed,
     stage, step), so a resumed run repeats an uninterrupted one: also from within the replays of a batch, where
-    `objective` has the state it had. Raises `HarpError` for batches or losses that are not finite; callbacks never
-    see such a step.
+    `objective` has the state it had. Raises `HarpError` for batches or losses that are not finite, for labels that are
+    no class of the model, and for a batch too small for its batch norms; callbacks never see such a step.
     """
+    data = batches_of(data, placed(model))
     precision.lay_out(model).train()
     view = precision.view(model)
     pruner.push(start)
     step, per_epoch, replays = start, steps_per_epoch(data, objective), objective.replays
     if step >= until:
         return
-    for x, y in data.after(step // replays):
-        if not torch.isfinite(x).all():
-            raise HarpError(f"{stage}: the batch of step {step + 1} holds NaN or infinite pixels")
-        done = step % replays
-        closures = objective(view, x, y, generator(seed, stage, "attack", step - done, device=x.device))
-        for _ in range(done):
-            next(closures)
-        for _ in range(min(replays - done, until - step)):
-            with _global_noise(seed_of(seed, stage, "model", step), x.device):
-                evaluate = next(closures)
-                set_lr(optimiser, schedule(step, until, per_epoch))
-                model.zero_grad(set_to_none=True)
-                optimiser.zero_grad(set_to_none=True)
-                with ascent(model, evaluate, step, pruner.kept):
-                    loss = evaluate()
-                    _check_loss(loss, stage, step)
-                    torch.autograd.backward(loss + pruner.penalty())
-                    pruner.pull()
-                optimiser.step()
-                step += 1
-                pruner.push(step)
-                for callback in on:
-                    callback(Moment(step, loss.detach(), optimiser.param_groups[0]["lr"]))
-        if step >= until:
-            return
+    check = BatchCheck(model, stage)
+    with opened(model):
+        for x, y in data.after(step // replays):
+            check(x, y, step)
+            done = step % replays
+            closures = objective(view, x, y, generator(seed, stage, "attack", step - done, device=x.device))
+            for _ in range(done):
+                next(closures)
+            for _ in range(min(replays - done, until - step)):
+                with _global_noise(seed_of(seed, stage, "model", step), x.device), enough_for_norms(x, stage, step):
+                    evaluate = next(closures)
+                    set_lr(optimiser, schedule(step, until, per_epoch))
+                    model.zero_grad(set_to_none=True)
+                    optimiser.zero_grad(set_to_none=True)
+                    with ascent(model, evaluate, step, pruner.kept):
+                        loss = evaluate()
+                        _check_loss(loss, stage, step)
+                        torch.autograd.backward(loss + pruner.penalty())
+                        pruner.pull()
+                    optimiser.step()
+                    step += 1
+                    pruner.push(step)
+                    for callback in on:
+                        callback(Moment(step, loss.detach(), optimiser.param_groups[0]["lr"]))
+            if step >= until:
+                return
 
 
 def steps_per_epoch(data: Batches, objective: Objective) -> int:

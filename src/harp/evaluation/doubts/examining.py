@@ -9,7 +9,8 @@ from harp.attacks import Attack
 from harp.errors import HarpError
 from harp.evaluation.doubts.base import DOUBTS, Doubt
 from harp.evaluation.doubts.sample import Sample
-from harp.evaluation.inputs import check_images, check_labels, classes_of
+from harp.evaluation.inputs import check_images, check_labels
+from harp.models import classes_of
 from harp.modes import evaluating, frozen
 from harp.randomness import Keyed, seed_of
 from harp.threats import Threat
