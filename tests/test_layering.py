@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras"},
+    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras", "sources"},
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
