@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras", "sources"},
+    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras", "sources", "version"},
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
@@ -20,7 +20,7 @@ TOP = {"__init__.py", "__main__.py"}  # the public names and `python -m harp` ma
 GROUND = {
     "config": {"errors", "clock"},
     "registry": {"errors"},
-    "runs": {"errors"},
+    "runs": {"errors", "version"},
     "extras": {"errors"},
     "threats": {"errors", "randomness"},
 }

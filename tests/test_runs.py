@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from harp.errors import HarpError
 from harp.runs import Metrics, Run, environment, load_tree, read_json, save_tree, write_atomic, write_json
+from harp.version import VERSION
 
 keys = st.sampled_from(["a", "b", "conv.weight", "0.bias", "weight"])
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -211,7 +212,7 @@ def test_a_stage_is_done_once_its_marker_is_written(tmp_path):
 def test_the_environment_is_json_and_names_the_versions():
     record = environment(torch.device("cpu"))
     assert json.loads(json.dumps(record)) == record
-    assert record["torch"] == torch.__version__
+    assert (record["harp"], record["torch"]) == (VERSION, torch.__version__)
     assert record["device"] == "cpu"
     assert record["gpu"] is None
 

@@ -38,8 +38,9 @@ from harp.sparsity import (
 )
 from harp.threats import Threat
 from harp.training import Precision, fit, sgd
+from harp.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "ALLOCATIONS",

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from harp.errors import HarpError
+from harp.version import VERSION, commit
 
 Tree = dict[str, Any]  # nested dictionaries with str keys, whose leaves are tensors or JSON values
 
@@ -183,8 +183,10 @@ class Run:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a result depends on beside the recipe: versions, processor, threads, the project's git commit."""
+    """What a result depends on beside the recipe: harp and its commit, versions, processor, threads."""
     return {
+        "harp": VERSION,
+        "commit": commit(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpu": _cpu(),
@@ -195,7 +197,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "safetensors": safetensors.__version__,
-        "commit": _commit(),
     }
 
 
@@ -206,16 +207,3 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor()
-
-
-def _commit() -> str | None:
-    """The commit of the checkout this code runs from, with `+` for uncommitted changes; None outside a checkout."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -21,10 +21,11 @@ _LIBRARIES = ("site-packages", "dist-packages")
 def source_digests(files: Iterable[Path], root: Path) -> dict[str, str]:
     """SHA-256 (64 hex digits) of `files` and of the user's modules they import, by path from the folder `root`.
 
-    Imports of imports count, too. A user's module is one that lies in the tree of an importing file's folder (for a package: of the folder the
-    package lies in) or of the working directory; installed libraries, Python's own and harp's are not. A module that
-    Python has loaded is the file it was loaded from; another is looked for beside the importing file and along
-    `sys.path`, so the answer is surest once the files have run. Comments and blank lines change no digest.
+    Imports of imports count, too. A user's module is one that lies in the tree of an importing file's folder (for a
+    package: of the folder the package lies in) or of the working directory; installed libraries, Python's own and
+    harp's are not. A module that Python has loaded is the file it was loaded from; another is looked for beside the
+    importing file and along `sys.path`, so the answer is surest once the files have run. Comments and blank lines
+    change no digest.
     """
     found: dict[Path, str] = {}
     waiting = [file.resolve() for file in files]

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from harp.config import identity
@@ -17,6 +17,7 @@ from harp.pipeline.assess import RESULT
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.runs import file_digest, read_json
 from harp.sparsity import copied
+from harp.version import VERSION
 
 CHECKED = 64  # test images on which the package's logits are compared with the network's
 TOLD = ("n", "robust", "measures", "attacks", "doubts", "seed")
@@ -122,5 +123,5 @@ def _provenance(work: Workspace, weights: Path | None) -> dict[str, Any]:
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "prune": {name: getattr(recipe.prune, name) for name in ("method", "granularity", "keep", "measure")},
         "source": {"file": weights.name, "sha256": file_digest(weights)} if weights else None,
-        "versions": {name: version(name) for name in ("harp-pruning", "torch")},
+        "versions": {"harp-pruning": VERSION, "torch": torch.__version__},
     }
