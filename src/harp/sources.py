@@ -77,6 +77,8 @@ def _file_of(kind: object) -> Path | None:
 
 def _imported(file: Path) -> list[Path]:
     """The user's files that `file` imports, wherever in it the import stands."""
+    if file.suffix != ".py":
+        return []
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError):
@@ -140,7 +142,7 @@ def _digest(file: Path) -> str:
     data = file.read_bytes()
     # Of what this Python cannot read every byte counts.
     with contextlib.suppress(SyntaxError, tokenize.TokenError, UnicodeError):
-        data = _code(data).encode()
+        data = _code(data).encode() if file.suffix == ".py" else data
     return hashlib.sha256(data).hexdigest()
 
 

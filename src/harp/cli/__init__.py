@@ -12,7 +12,7 @@ from harp.cli.bench import bench_network
 from harp.cli.evaluate import evaluate_network, names_network
 from harp.cli.export import export_network
 from harp.cli.inspect import inspect_model
-from harp.cli.recipes import STAGES, recipe_values
+from harp.cli.recipes import STAGES, asked
 from harp.cli.verify import verify_file
 from harp.config import RECIPES, make_recipe
 from harp.errors import HarpError, choices
@@ -75,14 +75,14 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _run(command: str, arguments: list[str]) -> None:
-    values, folder = recipe_values(command, arguments)
-    recipe = make_recipe(values)
+    wanted = asked(command, arguments)
+    recipe = make_recipe(wanted.values)
     # Imported late: torch takes a second, and --help or a mistyped flag should not wait for it.
     from harp.pipeline import Workspace, run_stages
     from harp.pipeline.measure import table
     from harp.report import REPORT
 
-    work = Workspace(recipe, folder)
+    work = Workspace(recipe, wanted.folder, edited=wanted.edited)
     run_stages(work, tuple(STAGES) if command == "run" else (command,))
     if command in ("run", "evaluate"):
         work.display.console.print(table(work))

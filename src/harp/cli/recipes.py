@@ -1,6 +1,7 @@
 """The commands that take a recipe: its settings as flags, over those of the recipe itself."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,17 @@ class RecipeFlags(BaseSettings, Recipe):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def recipe_values(command: str, arguments: list[str]) -> tuple[dict[str, Any], Path | None]:
-    """A recipe's settings with the flags over them, not yet checked, and the folder asked for."""
+@dataclass(frozen=True)
+class Asked:
+    """A recipe's settings with the flags over them, not yet checked; the folder asked for; sources that may differ."""
+
+    values: dict[str, Any]
+    folder: Path | None
+    edited: tuple[str, ...]
+
+
+def asked(command: str, arguments: list[str]) -> Asked:
+    """What a command that takes a recipe was asked for."""
     about = "all stages in turn" if command == "run" else STAGES[command]
     short = f"In this command --{command}.NAME may be written --NAME. " if command in Recipe.model_fields else ""
     parser = Parser(
@@ -38,8 +48,15 @@ def recipe_values(command: str, arguments: list[str]) -> tuple[dict[str, Any], P
     )
     parser.add_argument("recipe", nargs="?", default="digits", help="a recipe's name or YAML file (default: digits)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run lives (default: runs/NAME-IDENTITY)")
+    parser.add_argument(
+        "--edited",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="go on though this source of your network was edited since the run began; it is noted",
+    )
     own, above = parser.read(lengthened(command, arguments), RecipeFlags)
-    return merged(read_recipe(find_recipe(own.recipe)), above), own.folder
+    return Asked(merged(read_recipe(find_recipe(own.recipe)), above), own.folder, tuple(own.edited))
 
 
 def lengthened(command: str, arguments: list[str]) -> list[str]:

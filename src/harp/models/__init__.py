@@ -4,6 +4,7 @@ from harp.models import resnet, small, vgg, wide_resnet  # noqa: F401 (importing
 from harp.models.adapt import Function, Logits, Normalised, opened
 from harp.models.base import MODELS, Factory
 from harp.models.check import check_logits, classes_of, placed
+from harp.models.own import own_file
 from harp.models.sources import build
 from harp.models.weights import load_weights
 
@@ -18,5 +19,6 @@ __all__ = [
     "classes_of",
     "load_weights",
     "opened",
+    "own_file",
     "placed",
 ]

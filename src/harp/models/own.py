@@ -30,6 +30,19 @@ def _run(path: Path) -> ModuleType:
     return module
 
 
+def own_file(source: str) -> Path | None:
+    """The user's own file that a network of this name is made from; None for any other network.
+
+    That is the Python file of `path/to/file.py:factory`, and of `hf:FOLDER` the folder's configuration.
+    """
+    file = Path(source.rpartition(":")[0]).expanduser()
+    if file.suffix == ".py":
+        return file.resolve()
+    folder = Path(source.removeprefix("hf:")).expanduser()
+    config = folder / "config.json"
+    return config.resolve() if source.startswith("hf:") and config.is_file() else None
+
+
 def load_factory(source: str) -> Factory:
     """The function or class that `path/to/file.py:factory` names, after running that file.
 

@@ -12,6 +12,7 @@ from harp.config import make_recipe, read_recipe
 from harp.errors import HarpError
 from harp.export import is_package, load
 from harp.package import Manifest, read
+from harp.pipeline.edits import check_sources
 from harp.pipeline.workspace import Workspace
 
 # Where a run keeps its networks, the one to ship first.
@@ -60,8 +61,14 @@ def find_network(target: str, weights: Path | None = None) -> Network:
     if folder := run_of(path):
         recipe = read_recipe(folder / "recipe.yaml")
         kept = {name: recipe[name] for name in SECTIONS if name in recipe}
+        _check_sources(folder, recipe, path)
         return Network("-".join(path.relative_to(folder.parent).parts[:-1]), kept, path)
     return Network(path.stem, _claimed(path) if is_package(path) else {}, path)
+
+
+def _check_sources(run: Path, recipe: Mapping[str, Any], weights: Path) -> None:
+    name = make_recipe(recipe).model.name
+    check_sources(run, name, f"put it back, or say that they go together: {name} with --weights {weights}")
 
 
 def run_of(path: Path) -> Path | None:

@@ -1,6 +1,6 @@
 """What every stage of a run needs: its folder, images, network, threat and display, checked before any work begins."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from harp.config import Recipe, TrainingSettings, different, identity, make_reci
 from harp.errors import HarpError, choices
 from harp.objectives import OBJECTIVES, Objective
 from harp.pipeline.display import Display
+from harp.pipeline.edits import check_sources, edit_notes, own_sources, record_sources
 from harp.pipeline.images import Split, split_images
 from harp.pruners import METHODS
 from harp.randomness import seed_of
@@ -42,13 +43,22 @@ def default_folder(recipe: Recipe) -> Path:
 class Workspace:
     """A run's folder and everything a recipe names, built on first use.
 
+    `edited` are files of the network's own sources that may differ from what the folder was begun with.
     Raises `HarpError` for names nothing is registered under, a device that is not there, or a folder that holds a
     run of another recipe.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path | None = None, display: Display | None = None):
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path | None = None,
+        display: Display | None = None,
+        edited: Collection[str] = (),
+    ):
         self.recipe = recipe
+        self.edited = edited
         self.display = display or Display()
+        self._sources: dict[str, str] | None = None
         self.run = Run(folder or default_folder(recipe))
         self.device = _device(recipe.device)
         if recipe.threads is not None:
@@ -60,6 +70,7 @@ class Workspace:
         split = self.split
         self.model()
         self.run.claim()
+        self._record_sources()
         (self.run.folder / REPORT).unlink(missing_ok=True)  # what is done now is not in it
         record = {
             "name": split.dataset.name,
@@ -80,7 +91,12 @@ class Workspace:
             write_json(self.run.folder / "environment.json", self.environment())
 
     def environment(self) -> dict[str, Any]:
-        return environment(self.device)
+        """What a result depends on beside recipe and data: of a user's own network its sources, too."""
+        return {**environment(self.device), "sources": self._sources or own_sources(self.recipe.model.name)}
+
+    def edits(self) -> list[str]:
+        """What a stage notes of sources that were edited since the run began."""
+        return edit_notes(self.run.folder)
 
     @property
     def threat(self) -> Threat:
@@ -206,6 +222,7 @@ class Workspace:
         path = self.run.folder / "recipe.yaml"
         if not path.exists():
             return
+        self._changed_sources()
         before, now = different(make_recipe(read_recipe(path))), different(self.recipe)
         order = list(FOLDERS)
         for name in sorted({*before, *now}):
@@ -220,6 +237,23 @@ class Workspace:
                     f"{self.run.folder} was begun with another setting of {name}: {before.get(name, 'default')} there, "
                     f"{now.get(name, 'default')} asked for; choose another --folder"
                 )
+
+    def _changed_sources(self) -> list[str]:
+        name, folder = self.recipe.model.name, self.run.folder
+        places = (
+            folder / stage / file for stage in FOLDERS.values() for file in ("done.json", "checkpoint.safetensors")
+        )
+        if not any(place.exists() for place in places):
+            return []  # nothing was made of them yet
+        way_out = "put it back, choose another --folder, or go on with --edited and its name"
+        return check_sources(folder, name, way_out, self.edited)
+
+    def _record_sources(self) -> None:
+        changed = self._changed_sources()
+        # Once for the whole stage: what it makes is of the network it begins with.
+        self._sources = own_sources(self.recipe.model.name)
+        if self._sources is not None:
+            record_sources(self.run.folder, self._sources, changed)
 
 
 def _device(name: str) -> torch.device:

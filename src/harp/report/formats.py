@@ -1,6 +1,7 @@
 """Numbers as readers expect them: percent with one decimal, intervals, eps in 255ths, sizes and times."""
 
 import math
+from collections.abc import Mapping
 
 from harp.report.record import Accuracy
 from harp.threats import Threat, exact
@@ -14,6 +15,13 @@ def percent(value: float | None) -> str:
     if 0 < size < 0.995:
         return f"{100 * value:.{1 - math.floor(math.log10(size))}f} %"
     return f"{100 * value:.1f} %"
+
+
+def fact(value: object) -> object:
+    """`value` itself; a dash for None, and digests by file as `net.py 0123456789ab`, with their first twelve digits."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {str(digest)[:12]}" for name, digest in value.items())
+    return "–" if value is None else value
 
 
 def share(part: int, whole: int) -> str:

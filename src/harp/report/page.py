@@ -101,7 +101,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "stages": [(stage, sentences.objective(record.recipe[stage.section])) for stage in record.stages],
         "environment": [
             ("training computed in", sentences.precision(record.recipe["precision"])),
-            *((name, "–" if value is None else value) for name, value in record.environment.items()),
+            *((name, formats.fact(value)) for name, value in record.environment.items()),
         ],
     }
 
