@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,15 +150,23 @@ class Metrics:
 
 
 class Run:
-    """A run directory: what is finished in it, and where each stage's files lie."""
+    """A run directory: what is finished in it, and where each stage's files lie.
+
+    Raises `HarpError` where no directory can be there because a file is.
+    """
 
     def __init__(self, folder: Path):
+        with _possible(folder):
+            blocked = [place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()]
+        if blocked:
+            raise HarpError(f"{folder} cannot be a run's folder: {blocked[0]} is a file; choose another --folder")
         self.folder = folder
         self._lock = FileLock(folder / ".lock")
 
     def claim(self) -> None:
         """This process alone works in the folder until `release` or its end; raises `HarpError` where another does."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with _possible(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -180,6 +189,14 @@ class Run:
     def finish(self, stage: str, record: Mapping[str, Any]) -> None:
         """The stage is done: its marker, written after all its other files, holds `record`."""
         write_json(self.at(stage) / "done.json", dict(record))
+
+
+@contextmanager
+def _possible(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HarpError(f"{folder} cannot be a run's folder: {error.strerror}; choose another --folder") from None
 
 
 def environment(device: torch.device) -> dict[str, Any]:

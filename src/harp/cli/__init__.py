@@ -83,6 +83,8 @@ def _run(command: str, arguments: list[str]) -> None:
     from harp.report import REPORT
 
     work = Workspace(recipe, wanted.folder, edited=wanted.edited)
+    if wanted.chosen:
+        work.display.say(f"{wanted.chosen}; {work.threat}")
     run_stages(work, tuple(STAGES) if command == "run" else (command,))
     if command in ("run", "evaluate"):
         work.display.console.print(table(work))

@@ -11,6 +11,7 @@ from harp.cli.flags import Parser
 from harp.config import Recipe, find_recipe, read_recipe
 from harp.errors import HarpError
 
+USUAL = "digits"
 STAGES = {
     "pretrain": "train the dense network adversarially",
     "prune": "learn which weights to keep",
@@ -29,9 +30,13 @@ class RecipeFlags(BaseSettings, Recipe):
 
 @dataclass(frozen=True)
 class Asked:
-    """A recipe's settings with the flags over them, not yet checked; the folder asked for; sources that may differ."""
+    """A recipe's settings with the flags over them, not yet checked; the folder asked for; sources that may differ.
+
+    `chosen` says which recipe was taken where none was named, else it is empty.
+    """
 
     values: dict[str, Any]
+    chosen: str
     folder: Path | None
     edited: tuple[str, ...]
 
@@ -46,7 +51,12 @@ def asked(command: str, arguments: list[str]) -> Asked:
         description=f"{about[0].upper()}{about[1:]}. {short}Finished stages are skipped, begun ones resumed. "
         "Defaults are the paper's; a recipe's own settings come over them, and flags over both.",
     )
-    parser.add_argument("recipe", nargs="?", default="digits", help="a recipe's name or YAML file (default: digits)")
+    parser.add_argument(
+        "recipe",
+        nargs="?",
+        help=f"a recipe's name or YAML file (default: {USUAL}, or the paper's values where --data.name, --data.path or "
+        "--model.name says something else)",
+    )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run lives (default: runs/NAME-IDENTITY)")
     parser.add_argument(
         "--edited",
@@ -56,7 +66,25 @@ def asked(command: str, arguments: list[str]) -> Asked:
         help="go on though this source of your network was edited since the run began; it is noted",
     )
     own, above = parser.read(lengthened(command, arguments), RecipeFlags)
-    return Asked(merged(read_recipe(find_recipe(own.recipe)), above), own.folder, tuple(own.edited))
+    below, chosen = (read_recipe(find_recipe(own.recipe)), "") if own.recipe else unnamed(above)
+    return Asked(merged(below, above), chosen, own.folder, tuple(own.edited))
+
+
+def unnamed(above: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The settings below those of a job without a recipe's name, and a line that says so.
+
+    They are those of `USUAL` for its own images and network. Its numbers are tuned to these, so for others they are
+    none at all: the defaults, which are the paper's.
+    """
+    usual = read_recipe(find_recipe(USUAL))
+    data, model = above.get("data", {}), above.get("model", {})
+    names = {"data set": (usual["data"], data), "network": (usual["model"], model)}
+    other = [what for what, (own, given) in names.items() if given.get("name", own["name"]) != own["name"]]
+    if "path" in data and not other:
+        other = ["data set"]
+    if not other:
+        return usual, f"no recipe is named: {USUAL}"
+    return {}, f"no recipe is named, and {USUAL} is tuned to another {' and '.join(other)}: the paper's defaults"
 
 
 def lengthened(command: str, arguments: list[str]) -> list[str]:

@@ -219,10 +219,10 @@ class Workspace:
 
         A setting may still change as long as no stage that depends on it has begun.
         """
+        self._changed_sources()
         path = self.run.folder / "recipe.yaml"
         if not path.exists():
             return
-        self._changed_sources()
         before, now = different(make_recipe(read_recipe(path))), different(self.recipe)
         order = list(FOLDERS)
         for name in sorted({*before, *now}):
@@ -243,7 +243,7 @@ class Workspace:
         places = (
             folder / stage / file for stage in FOLDERS.values() for file in ("done.json", "checkpoint.safetensors")
         )
-        if not any(place.exists() for place in places):
+        if not self.edited and not any(place.exists() for place in places):
             return []  # nothing was made of them yet
         way_out = "put it back, choose another --folder, or go on with --edited and its name"
         return check_sources(folder, name, way_out, self.edited)
