@@ -13,10 +13,13 @@ class Step:
 
     @classmethod
     def parse(cls, text: str) -> "Step":
-        """The span that `text` names; raises `ValueError` unless it is a positive whole number with `ep` or `it`."""
-        found = re.fullmatch(r"([1-9]\d*)(ep|it)", text.strip())
+        """The span that `text` names; raises `ValueError` unless it is a positive whole number with `ep` or `it`.
+
+        Numbers of more than nine digits are refused, too.
+        """
+        found = re.fullmatch(r"([1-9]\d{0,8})(ep|it)", text.strip())
         if not found:
-            raise ValueError(f"expected a span such as '1ep' (epochs) or '500it' (steps), got {text!r}")
+            raise ValueError(f"expected a span such as '1ep' (epochs) or '500it' (steps), got {text[:40]!r}")
         return cls(int(found[1]), found[2])
 
     def steps(self, per_epoch: int) -> int:

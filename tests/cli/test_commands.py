@@ -123,6 +123,8 @@ def test_help_tells_every_field_its_meaning_and_default(capsys):
         (["run", "--data.name", "cifar11"], "did you mean 'cifar10'"),
         (["run", "--data.name", "folder", "--data.path", "gone"], "gone does not exist"),
         (["run", "--device", "cuda:99"], "cuda:99"),
+        (["run", "--device", "meta"], "device: 'meta' is not to be had here"),
+        (["run", "--device", "nonsense"], "device: 'nonsense' is not to be had here"),
         (["run", "--folder", "tiny.yaml"], "tiny.yaml cannot be a run's folder: tiny.yaml is a file; choose another"),
         (["run", "--folder", "tiny.yaml/a/b"], "tiny.yaml/a/b cannot be a run's folder: tiny.yaml is a file; choose"),
         (["run", "--folder", "a" * 300], "cannot be a run's folder: File name too long; choose another --folder"),
@@ -194,9 +196,7 @@ def test_pixels_that_are_not_numbers(here, capsys):
 
 def test_a_diverging_loss_keeps_the_last_good_checkpoint(here, capsys):
     with pytest.raises(SystemExit) as end:
-        main(
-            ["pretrain", "tiny.yaml", "--folder", "run", "--pretrain.lr", "1e28", "--pretrain.checkpoint_every", "1it"]
-        )
+        main(["pretrain", "tiny.yaml", "--folder", "run", "--pretrain.lr", "1e6", "--pretrain.checkpoint_every", "1it"])
     assert end.value.code == 2
     assert "lower learning rate" in capsys.readouterr().err
     assert not (here / "run" / "1-pretrain" / "done.json").exists()

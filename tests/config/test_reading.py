@@ -78,11 +78,54 @@ def test_an_unknown_key_names_the_nearest(values, message):
         ({"threat": {"eps": "eight/255"}}, "threat.eps"),
         ({"threat": {"eps": "8/0"}}, "threat.eps"),
         ({"evaluation": {"attacks": "pgd"}}, "evaluation.attacks"),
+        ({"prune": {"gamma": 1e300}}, "prune.gamma"),
+        ({"pretrain": {"lr": 1e300}}, "pretrain.lr"),
+        ({"pretrain": {"lr": 1e-300}}, "pretrain.lr"),
+        ({"pretrain": {"lr": True}}, "pretrain.lr"),
+        ({"pretrain": {"epochs": True}}, "pretrain.epochs"),
+        ({"pretrain": {"epochs": 10**12}}, "pretrain.epochs"),
+        ({"pretrain": {"weight_decay": "inf"}}, "pretrain.weight_decay"),
+        ({"pretrain": {"checkpoint_every": f"{9 * 10**20}it"}}, "pretrain.checkpoint_every"),
+        ({"data": {"pad": 10**12}}, "data.pad"),
+        ({"model": {"width": 1e12}}, "model.width"),
+        ({"model": {"mean": [0.5], "std": [0]}}, "model.std.0"),
+        ({"model": {"mean": [math.nan], "std": [1]}}, "model.mean.0"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": 16**9000}, "seed"),
+        ({"threads": 10**9}, "threads"),
+        ({"threat": {"eps": "9" * 5000 + "/1"}}, "threat.eps"),
+        ({"threat": {"norm": [2]}}, "threat.norm"),
+        ({"name": "../../x"}, "name"),
+        ({"name": ".."}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "caf\udce9"}, "name"),
+        ({"data": {"path": "caf\udce9"}}, "data.path"),
+        ({"data": {"path": "a\0b"}}, "data.path"),
+        ({"model": {"name": "a\0b.py:make"}}, "model.name"),
     ],
 )
 def test_a_wrong_value_names_its_setting(values, name):
     with pytest.raises(HarpError, match=rf"^{name}: .*, got "):
         make_recipe(values)
+
+
+def test_an_absurd_value_is_told_in_one_short_line():
+    nested: list[object] = ["x"] * 9
+    for _ in range(12):  # 9^13 words, were they written out
+        nested = [nested] * 9
+    for values in ({"seed": 16**9000}, {"seed": nested}, {"threat": {"norm": nested}}, {"name": "x" * 10**6}):
+        with pytest.raises(HarpError) as error:
+            make_recipe(values)
+        assert len(str(error.value)) < 1000
+        assert "\n" not in str(error.value)
+
+
+def test_a_thousand_mistakes_are_counted():
+    with pytest.raises(HarpError) as error:
+        make_recipe({"model": {"include": list(range(1000))}})
+    assert len(str(error.value).split("\n")) == 21
+    assert str(error.value).endswith("and 980 more")
 
 
 def test_each_wrong_setting_has_a_line_of_its_own():
@@ -168,12 +211,29 @@ def test_a_recipe_that_does_not_exist():
         find_recipe("none.yaml")
 
 
-@pytest.mark.parametrize("content", [b"", b"- 1\n", b"seed: [\n", b"\xff\xfe\x00", b"!!python/object:os.system {}\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"- 1\n",
+        b"seed: [\n",
+        b"\xff\xfe\x00",
+        b"!!python/object:os.system {}\n",
+        b"seed: " + b"9" * 5000,
+        b"seed: " + b"[" * 5000 + b"]" * 5000,
+        b"data: " + b"{a: " * 5000 + b"1" + b"}" * 5000,
+        b"seed: 1\nseed: 2\n",
+        b"prune: {keep: 0.1, keep: 0.2}\n",
+        b"#" * 100_001,
+    ],
+    ids=lambda content: str(content[:20]),
+)
 def test_a_file_that_is_no_recipe(tmp_path, content):
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
-    with pytest.raises(HarpError, match=r"bad\.yaml is not a "):
+    with pytest.raises(HarpError, match=r"bad\.yaml is not a ") as error:
         read_recipe(path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_recipe_file_that_is_gone(tmp_path):

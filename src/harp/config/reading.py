@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from harp.config.settings import Recipe
 from harp.errors import HarpError, choices
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+LONGEST, DEEPEST = 100_000, 10  # a recipe has some 5,000 characters and three levels
+SHOWN, WIDEST = 20, 300  # mistakes told at once, and characters of one
 
 
 def different(recipe: Recipe) -> dict[str, Any]:
@@ -41,9 +44,13 @@ def find_recipe(name: str) -> Path:
 def read_recipe(path: Path) -> dict[str, Any]:
     """The nested mapping in a YAML recipe, not yet checked; raises `HarpError` where it is none."""
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HarpError(f"{path} is not a readable recipe: {error}") from None
+        text = path.read_bytes().decode()
+        if len(text) > LONGEST:
+            raise ValueError(f"it has {len(text):,} characters; expected at most {LONGEST:,}")
+        values = yaml.load(text, _Loader)  # noqa: S506  a safe loader, made stricter
+    # ValueError: numbers of thousands of digits, among others.
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise HarpError(f"{path} is not a readable recipe: {_one_line(error)}") from None
     if not isinstance(values, dict):
         raise HarpError(f"{path} is not a recipe: expected settings such as `seed: 0`")
     return values
@@ -54,7 +61,10 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
-        raise HarpError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from None
+        problems = error.errors()
+        lines = [_sentence(dict(problem)) for problem in problems[:SHOWN]]
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise HarpError("\n".join([*lines, *more])) from None
 
 
 def write_recipe(recipe: Recipe) -> bytes:
@@ -62,14 +72,49 @@ def write_recipe(recipe: Recipe) -> bytes:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).encode()
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values; a setting is given once, and settings lie no deeper than a recipe's can."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.depth == DEEPEST:
+            raise yaml.YAMLError(f"settings lie deeper than {DEEPEST} levels")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice in line {node.start_mark.line + 1} and below")
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _sentence(problem: dict[str, Any]) -> str:
     where = [str(part) for part in problem["loc"]]
     name = ".".join(where)
     if problem["type"] == "extra_forbidden":
         return f"no setting {name!r}; {choices(where[-1], _fields(where[:-1]))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    told = "" if ", got " in message else f", got {problem['input']!r}"
+    message = _short(problem["msg"].removeprefix("Value error, "))
+    told = "" if ", got " in message else f", got {_shown(problem['input'])}"
     return f"{name}: {message[0].lower()}{message[1:]}{told}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return _short(reprlib.repr(value))
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number of thousands of digits"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text[:WIDEST]}..."
 
 
 def _fields(path: list[str]) -> list[str]:

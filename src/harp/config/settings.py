@@ -5,70 +5,69 @@ Defaults are the paper's values, except where its code departs from it or from g
 """
 
 import math
-from fractions import Fraction
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from harp.clock import Step
-
-
-def _fraction(value: Any) -> Any:
-    """8/255 may be written as just that."""
-    try:
-        return float(Fraction(value.replace(" ", ""))) if isinstance(value, str) and "/" in value else value
-    except ZeroDivisionError:
-        raise ValueError("expected a number or a fraction such as 8/255") from None
-
-
-Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Span = Annotated[str, AfterValidator(lambda text: str(Step.parse(text)))]
+from harp.config.values import (
+    Count,
+    NonNegative,
+    Part,
+    Place,
+    Portion,
+    Positive,
+    Real,
+    Seed,
+    Share,
+    Span,
+    Text,
+    Threads,
+    Whole,
+    Word,
+    Written,
+)
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataSettings(Settings):
-    name: str = "digits"
+    name: Text = "digits"
     """data set (`harp list`)"""
-    path: Path | None = None
+    path: Place | None = None
     """folder or file the set is read from; none: the set's own place"""
     train: Count | None = None
     """train on this many images, classes in proportion; none: all"""
-    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    holdout: Portion = 0.1
     """share of the training images held out, classes in proportion, to select the best epoch"""
     flip: bool | None = None
     """mirror training images at random; none: where the set allows it"""
-    pad: Annotated[int, Field(ge=0)] | None = None
+    pad: Whole | None = None
     """pad by this many pixels and crop at random; none: the set's own value"""
 
 
 class ModelSettings(Settings):
-    name: str = "digits_cnn"
+    name: Text = "digits_cnn"
     """network (`harp list`), timm:NAME, torchvision:NAME, hf:FOLDER_OR_ID, or path/to/file.py:factory"""
     width: Positive = 1.0
     """factor on the channel counts"""
-    mean: tuple[float, ...] | None = None
+    mean: tuple[Real, ...] | None = None
     """per-channel mean subtracted inside the model; eps stays in pixels"""
-    std: tuple[float, ...] | None = None
+    std: tuple[Positive, ...] | None = None
     """per-channel deviation divided by inside the model"""
-    output: str | None = None
+    output: Text | None = None
     """where the logits are in what the network returns, a key or a place such as 0; none: where only one can be"""
-    include: tuple[str, ...] = ()
+    include: tuple[Text, ...] = ()
     """to prune: name, module, glob (`layer1.*`), `class:Linear`, `re:PATTERN` (no comma in a flag); none: all"""
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[Text, ...] = ()
     """weights that are never pruned, selected likewise; it wins over include, and they count in no budget"""
 
 
 class ThreatSettings(Settings):
-    norm: Annotated[Literal["inf", "2", "1"], BeforeValidator(str)] = "inf"
+    norm: Annotated[Literal["inf", "2", "1"], Written] = "inf"
     """norm of the perturbation; 1 is for evaluating with AutoAttack's attacks only"""
-    eps: Annotated[NonNegative, BeforeValidator(_fraction)] = 8 / 255
+    eps: NonNegative = 8 / 255
     """its largest size in pixel units, pixels in [0, 1]; fractions such as 8/255 are read"""
 
     @property
@@ -95,9 +94,9 @@ class PrecisionSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    source: Path | None = None
+    source: Place | None = None
     """begin from this safetensors file instead of the stage before"""
-    objective: str = "pgd-at"
+    objective: Text = "pgd-at"
     """what is minimised (`harp list`)"""
     beta: NonNegative | None = None
     """weight of the divergence from the clean answers in trades and mart; none: 6 and 5, their papers' values"""
@@ -107,7 +106,7 @@ class TrainingSettings(Settings):
     """how often fast-at checks that PGD finds no more than its one step does"""
     awp: NonNegative = 0.0
     """adversarial weight perturbation (AWP), as a share of each weight's norm; its paper's 0.005 to 0.01; 0: off"""
-    awp_warmup: Annotated[int, Field(ge=0)] = 0
+    awp_warmup: Whole = 0
     """epochs before AWP begins"""
     epochs: Count = 100
     """passes over the training images"""
@@ -115,7 +114,7 @@ class TrainingSettings(Settings):
     """images per batch"""
     lr: Positive = 0.1
     """largest learning rate of SGD"""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Portion = 0.9
     """momentum of SGD"""
     weight_decay: NonNegative = 5e-4
     """weight decay of all that trains"""
@@ -138,7 +137,7 @@ class PretrainSettings(TrainingSettings):
 class PruneSettings(TrainingSettings):
     epochs: Count = 20
     """passes over the training images"""
-    method: str = "harp"
+    method: Text = "harp"
     """pruning method (`harp list`)"""
     granularity: Literal["weights", "channels"] = "weights"
     """what is kept or removed as one: single weights, or whole channels, which then really go"""
@@ -146,7 +145,7 @@ class PruneSettings(TrainingSettings):
     """share that stays: of the prunable weights (model.include, model.exclude), or of what `of` names"""
     of: Literal["parameters", "macs"] | None = None
     """what `keep` is a share of; none: parameters for weights and multiply-accumulates for channels, as published"""
-    floor: Annotated[float, Field(ge=0, le=1)] = 0.1
+    floor: Part = 0.1
     """no layer keeps less than this share of `keep`; the paper's alpha"""
     mode: Literal["penalty", "exact"] = "penalty"
     """how HARP's rates are held to the budget: by a growing penalty, as published, or exactly at every step"""
@@ -154,7 +153,7 @@ class PruneSettings(TrainingSettings):
     """gradient of HARP's rates: summed over the layer, as published, over the pruned, at the margin, or none"""
     gamma: NonNegative = 0.01
     """first weight of HARP's size penalty, which grows by as much every epoch until the budget is met"""
-    start: str = "uniform"
+    start: Text = "uniform"
     """rates HARP starts from, or that scores-only keeps: uniform, erk, lamp, ideal-gas, or a YAML or JSON file"""
     start_keep: Share | None = None
     """density HARP starts from; none: 0.1 for weights and 1 for channels, or `keep` where that is more"""
@@ -167,14 +166,14 @@ class PruneSettings(TrainingSettings):
 
 
 class FinetuneSettings(TrainingSettings):
-    masks: Path | None = None
+    masks: Place | None = None
     """masks for `source`, a safetensors file of bool tensors"""
     lr: Positive = 0.01
     """largest learning rate of SGD"""
 
 
 class EvaluationSettings(Settings):
-    attacks: tuple[str, ...] = ("fgsm", "pgd", "cw")
+    attacks: tuple[Text, ...] = ("fgsm", "pgd", "cw")
     """attacks (`harp list`), or one of AutoAttack's versions: standard, plus, rand; clean is always measured"""
     engine: Literal["official", "harp"] | None = None
     """who runs AutoAttack's attacks: its authors' package or harp; none: the package whole versions, harp others"""
@@ -190,11 +189,11 @@ class EvaluationSettings(Settings):
     """images per batch; each finished batch is saved"""
     images: Count | None = None
     """evaluate the first so many test images; none: all"""
-    curve: Annotated[int, Field(ge=0)] = 0
+    curve: Whole = 0
     """find the nearest adversarial images of so many by FAB and draw robust accuracy against eps; 0: no curve"""
-    doubts: Annotated[int, Field(ge=0)] = 128
+    doubts: Whole = 128
     """examine so many images for signs of false robustness; 0: none"""
-    acknowledge: tuple[str, ...] = ()
+    acknowledge: tuple[Text, ...] = ()
     """doubts (`harp list`) that were looked into and do not take the robust accuracy's place"""
 
 
@@ -206,13 +205,13 @@ class ExportSettings(Settings):
 
 
 class Recipe(Settings):
-    name: str = "custom"
+    name: Word = "custom"
     """a word for the run; part of its folder's name"""
-    seed: int = 0
+    seed: Seed = 0
     """seed of every random draw"""
-    device: str = "auto"
+    device: Text = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one"""
-    threads: Count | None = None
+    threads: Threads | None = None
     """processor threads; none: torch's own choice"""
     data: DataSettings = DataSettings()
     """images"""

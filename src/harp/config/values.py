@@ -1,0 +1,77 @@
+"""The kinds of values a recipe may hold, with bounds that nobody meets who means what he writes."""
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from harp.clock import Step
+
+DIGITS = 100  # more than any number needs; Python itself stops at thousands
+MOST = 10**9  # images, epochs, steps
+SEED = 2**63 - 1  # what torch takes
+
+
+def _number(value: Any) -> Any:
+    """Not `true` for 1, nor a text that only looks like a number; 8/255 may be written as just that."""
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    if not isinstance(value, str):
+        return value
+    if len(value) > DIGITS:
+        raise ValueError(f"expected a number of at most {DIGITS} characters")
+    return _fraction(value.replace(" ", "")) if "/" in value else value
+
+
+def _fraction(text: str) -> float:
+    if re.fullmatch(r"-?\d+(\.\d+)?/\d+", text) is None or not Fraction(text.partition("/")[2]):
+        raise ValueError("expected a number or a fraction such as 8/255")
+    above, _, below = text.partition("/")
+    return float(Fraction(above) / Fraction(below))
+
+
+def plain(text: str) -> str:
+    """`text`, which files and terminals can hold; raises `ValueError` where it is no UTF-8 or holds a zero byte."""
+    if "\0" in text or not _encodes(text):
+        raise ValueError("expected text in UTF-8 without zero bytes; rename what it names")
+    return text
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain_path(path: Path) -> Path:
+    plain(str(path))
+    return path
+
+
+def _word(text: str) -> str:
+    """Part of a folder's name, so it cannot lead elsewhere."""
+    if re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,100}", text) is None or not text.strip(" ."):
+        raise ValueError("expected a word for a folder: 1 to 100 characters without slashes, and not only dots")
+    return plain(text)
+
+
+Written = BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)
+Number = BeforeValidator(_number)
+Share = Annotated[float, Number, Field(gt=0, le=1)]
+Portion = Annotated[float, Number, Field(ge=0, lt=1)]
+Part = Annotated[float, Number, Field(ge=0, le=1)]
+Positive = Annotated[float, Number, Field(ge=1e-12, le=1e6)]
+NonNegative = Annotated[float, Number, Field(ge=0, le=1e6)]
+Real = Annotated[float, Number, Field(ge=-1e6, le=1e6)]
+Count = Annotated[int, Number, Field(ge=1, le=MOST)]
+Whole = Annotated[int, Number, Field(ge=0, le=MOST)]
+Seed = Annotated[int, Number, Field(ge=-SEED, le=SEED)]
+Threads = Annotated[int, Number, Field(ge=1, le=4096)]
+Text = Annotated[str, AfterValidator(plain)]
+Place = Annotated[Path, AfterValidator(_plain_path)]
+Word = Annotated[str, AfterValidator(_word)]
+Span = Annotated[str, AfterValidator(lambda text: str(Step.parse(text)))]
