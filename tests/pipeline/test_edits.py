@@ -1,11 +1,10 @@
-import json
 import sys
 
 import pytest
 
 from harp.errors import HarpError
 from harp.pipeline import run_stages
-from harp.pipeline.edits import check_sources, own_sources, record_sources
+from harp.pipeline.edits import Sources, check_sources, own_sources
 from harp.pipeline.networks import find_network
 from harp.runs import read_json
 from tests.tiny import workspace
@@ -34,7 +33,7 @@ def here(tmp_path, monkeypatch):
 def work(folder, *edited):
     stages = {"pretrain": SHORT, "prune": SHORT, "finetune": SHORT, "evaluation": {"doubts": 0}}
     made = workspace(folder, model={"name": "net.py:make", "width": 1.0}, **stages)
-    made.edited = edited
+    made.sources.edited = edited
     return made
 
 
@@ -60,6 +59,17 @@ def test_an_edit_between_stages_is_refused_until_it_is_acknowledged(here, name):
     assert done["environment"]["sources"][name] != before[name]
     run_stages(work(here / "run"), ("finetune",))
     assert any(name in note for note in read_json(here / "run" / "3-finetune" / "done.json")["notes"])
+
+
+def test_edits_add_up(here):
+    run_stages(work(here / "run"), ("pretrain",))
+    for name in ("widths.py", "net.py"):
+        (here / name).write_text((here / name).read_text() + "\nMORE = 1\n")
+        Sources(here / "run", "net.py:make", [name]).record()
+    assert read_json(here / "run" / "sources.json") == {
+        "files": own_sources("net.py:make"),
+        "edited": ["net.py", "widths.py"],
+    }
 
 
 def test_a_comment_is_no_edit(here):
@@ -126,9 +136,3 @@ def test_a_record_of_another_shape_is_named(here, text):
     (here / "sources.json").write_text(text)
     with pytest.raises(HarpError, match=r"sources\.json is no record of sources"):
         check_sources(here, "net.py:make", "")
-
-
-def test_edits_add_up(tmp_path):
-    record_sources(tmp_path, {"a.py": "0"}, ["b.py"])
-    record_sources(tmp_path, {"a.py": "1"}, ["a.py"])
-    assert json.loads((tmp_path / "sources.json").read_text()) == {"files": {"a.py": "1"}, "edited": ["a.py", "b.py"]}

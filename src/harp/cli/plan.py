@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harp import models
 from harp.config import Recipe
+from harp.pipeline.limits import check_width
 from harp.sparsity import (
     Budget,
     ChannelUnits,
@@ -73,6 +74,7 @@ class Plan:
 def make_plan(recipe: Recipe, *, classes: int, channels: int, size: int) -> Plan:
     """The plan for the recipe's network as it is built; raises `HarpError` for all that pruning would refuse."""
     wanted, prune = recipe.model, recipe.prune
+    check_width(wanted.name, wanted.width, classes=classes, channels=channels, size=size)
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
         model = models.build(

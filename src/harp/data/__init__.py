@@ -4,7 +4,7 @@ from harp.data import arrays, cifar, digits, folder, parquet  # noqa: F401  each
 from harp.data.base import DATA, Dataset, Images
 from harp.data.batches import Batch, Batches, Loader, batches_of
 from harp.data.named import load
-from harp.data.resident import Resident
+from harp.data.resident import Resident, check_batches
 from harp.data.split import holdout, subset
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Loader",
     "Resident",
     "batches_of",
+    "check_batches",
     "holdout",
     "load",
     "subset",

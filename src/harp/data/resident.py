@@ -12,6 +12,16 @@ from harp.errors import HarpError
 from harp.randomness import generator
 
 
+def check_batches(images: Images, batch_size: int, pad: int) -> None:
+    """Raises `HarpError` where no such batches of `images` can be drawn."""
+    if not 1 <= batch_size <= len(images):
+        raise HarpError(f"batch size {batch_size} for {len(images)} images; expected 1 to {len(images)}")
+    side = min(images.images.shape[2:])
+    # With a whole side of zeros around it an image could be cropped to nothing but zeros.
+    if pad and not 0 <= pad < side:
+        raise HarpError(f"pad is {pad} for images of {side} pixels; expected 0 to {side - 1}")
+
+
 class Resident:
     """The `Batches` of a set held on `device` in its own dtype: CIFAR-10 takes 150 MB there, and no worker.
 
@@ -20,7 +30,7 @@ class Resident:
     batch k on, on every device. `flip` mirrors half of the images; `pad` is how many zero pixels pad-and-crop
     adds on each side. With `shuffle` the rest of an epoch that fills no batch is left out (other images each
     time); without it, it is a smaller last batch. Raises `HarpError` where `batch_size` is not from 1 to the
-    number of images, or `pad` is negative.
+    number of images, or `pad` from 0 to less than a side of the images.
     """
 
     def __init__(
@@ -34,10 +44,7 @@ class Resident:
         pad: int = 0,
         shuffle: bool = True,
     ):
-        if not 1 <= batch_size <= len(images):
-            raise HarpError(f"batch size {batch_size} for {len(images)} images; expected 1 to {len(images)}")
-        if pad < 0:
-            raise HarpError(f"pad is {pad}; expected at least 0 pixels")
+        check_batches(images, batch_size, pad)
         self.images = images.images.to(device)
         self.labels = images.labels.to(device)
         self.batch_size = batch_size

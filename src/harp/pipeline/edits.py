@@ -1,6 +1,6 @@
 """The user's own sources of a run's network: recorded as stages begin, never mixed with edited ones unnoticed."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,7 @@ from harp.runs import read_json, write_json
 from harp.sources import edited, source_digests
 
 SOURCES = "sources.json"
+MADE = ("done.json", "checkpoint.safetensors")
 
 
 class _Record(BaseModel, strict=True):
@@ -42,15 +43,37 @@ def check_sources(run: Path, name: str, way_out: str, acknowledged: Collection[s
     return changed
 
 
-def record_sources(run: Path, sources: Mapping[str, str], changed: Collection[str]) -> None:
-    """`run`/sources.json holds `sources` and the names of all that was edited since the run began."""
-    names = sorted({*_read(run).edited, *changed})
-    write_json(run / SOURCES, {"files": dict(sources), "edited": names})
+class Sources:
+    """The sources of the network `name` in a run: checked and recorded as a stage begins, `edited` files excused."""
 
+    def __init__(self, run: Path, name: str, edited: Collection[str] = ()):
+        self.run, self.name, self.edited = run, name, edited
+        self._begun: dict[str, str] | None = None
 
-def edit_notes(run: Path) -> list[str]:
-    """What a stage's record says of edits since the run began."""
-    return [f"{name} was edited after this run began; --edited said that it may go on" for name in _read(run).edited]
+    def digests(self) -> dict[str, str] | None:
+        """By file; those that the stage under way began with. None where no file is a user's."""
+        return own_sources(self.name) if self._begun is None else self._begun
+
+    def check(self) -> list[str]:
+        """The files edited since the run began, all of them excused; raises `HarpError` for any other."""
+        # Of what made neither a stage nor a checkpoint there is nothing to be mixed with.
+        if not self.edited and not any(any(self.run.glob(f"*/{file}")) for file in MADE):
+            return []
+        way_out = "put it back, choose another --folder, or go on with --edited and its name"
+        return check_sources(self.run, self.name, way_out, self.edited)
+
+    def record(self) -> None:
+        """`sources.json` holds the digests of now and the names of all that was edited since the run began."""
+        changed = self.check()
+        self._begun = own_sources(self.name)
+        if self._begun is not None:
+            names = sorted({*_read(self.run).edited, *changed})
+            write_json(self.run / SOURCES, {"files": self._begun, "edited": names})
+
+    def notes(self) -> list[str]:
+        """What a stage's record says of edits since the run began."""
+        names = _read(self.run).edited
+        return [f"{name} was edited after this run began; --edited said that it may go on" for name in names]
 
 
 def _read(run: Path) -> _Record:

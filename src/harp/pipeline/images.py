@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from harp import data
-from harp.config import Recipe
+from harp.config import DataSettings, Recipe
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,11 @@ class Split:
     train: data.Images
     validation: data.Images | None
     test: data.Images
+
+
+def padding(settings: DataSettings, dataset: data.Dataset) -> int:
+    """Zero pixels on each side of training images before they are cropped."""
+    return dataset.pad if settings.pad is None else settings.pad
 
 
 def split_images(recipe: Recipe) -> Split:

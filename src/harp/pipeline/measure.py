@@ -32,7 +32,7 @@ def evaluate(work: Workspace) -> None:
     models = {name: work.loaded(path, small=name != "dense").eval() for name, path in model_files(work).items()}
     work.open()
     results: dict[str, Any] = {}
-    notes = work.edits()
+    notes = work.sources.notes()
     for name, model in models.items():
         outcome = assess_run(work, model, folder / name, name)
         results[name] = {**_size(work, name, model), **outcome.values()["measures"]}
@@ -67,7 +67,7 @@ def export(work: Workspace) -> None:
     counts = {site.name: (site.size, sizes[site.name]) for site in work.sites(work.model())}
     folder = work.run.at(FOLDERS["export"])
     bake(model, masks, folder, images.once(), blank, counts)
-    notes = [*work.edits(), *_ship(work, model, folder)]
+    notes = [*work.sources.notes(), *_ship(work, model, folder)]
     work.run.finish(FOLDERS["export"], {"notes": notes, "environment": work.environment()})
 
 

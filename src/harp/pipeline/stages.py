@@ -7,6 +7,7 @@ import torch
 from harp.errors import HarpError
 from harp.pipeline import measure, train
 from harp.pipeline.assess import check
+from harp.pipeline.limits import check_sizes
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.report import REPORT
 
@@ -18,6 +19,8 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
     "export": measure.export,
     "report": measure.report,
 }
+
+TRAINING = ("pretrain", "prune", "finetune")
 
 
 def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
@@ -33,9 +36,11 @@ def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
     wanted = [name for name in names if name not in _unnecessary(work, names)]
     if "evaluate" in wanted:
         check(work.recipe.evaluation, work.threat.norm)
-    if work.threat.norm == 1 and set(wanted) & {"pretrain", "prune", "finetune"}:
+    if work.threat.norm == 1 and set(wanted) & set(TRAINING):
         raise HarpError("threat.norm: training knows inf and 2; 1 is for `harp evaluate` with AutoAttack's attacks")
     work.check_recipe()
+    if waiting := [name for name in TRAINING if name in wanted and not is_done(work, name)]:
+        check_sizes(work.recipe, work.split, waiting)
     if "prune" in wanted and not is_done(work, "prune"):
         train.check_budget(work)
     try:

@@ -122,7 +122,7 @@ def _train(
     _fit(work, name, settings, stage, data, start)
     selected = stage.select()
     model, notes = finish(model, pruner)
-    notes = [*notes, *work.edits(), *unused_by_objective(name, settings), *objective.notes()]
+    notes = [*notes, *work.sources.notes(), *unused_by_objective(name, settings), *objective.notes()]
     save_tree(stage.folder / "model.safetensors", dict(model.state_dict()))
     record = {
         "selected_step": selected,

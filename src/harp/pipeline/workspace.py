@@ -14,9 +14,11 @@ from harp.clock import Step
 from harp.config import Recipe, TrainingSettings, different, identity, make_recipe, read_recipe, write_recipe
 from harp.errors import HarpError, choices
 from harp.objectives import OBJECTIVES, Objective
+from harp.pipeline.devices import find_device
 from harp.pipeline.display import Display
-from harp.pipeline.edits import check_sources, edit_notes, own_sources, record_sources
-from harp.pipeline.images import Split, split_images
+from harp.pipeline.edits import Sources
+from harp.pipeline.images import Split, padding, split_images
+from harp.pipeline.limits import check_width
 from harp.pruners import METHODS
 from harp.randomness import seed_of
 from harp.registry import accepted
@@ -56,11 +58,10 @@ class Workspace:
         edited: Collection[str] = (),
     ):
         self.recipe = recipe
-        self.edited = edited
         self.display = display or Display()
-        self._sources: dict[str, str] | None = None
         self.run = Run(folder or default_folder(recipe))
-        self.device = _device(recipe.device)
+        self.sources = Sources(self.run.folder, recipe.model.name, edited)
+        self.device = find_device(recipe.device)
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
         self._check_names()
@@ -70,7 +71,7 @@ class Workspace:
         split = self.split
         self.model()
         self.run.claim()
-        self._record_sources()
+        self.sources.record()
         (self.run.folder / REPORT).unlink(missing_ok=True)  # what is done now is not in it
         record = {
             "name": split.dataset.name,
@@ -92,11 +93,7 @@ class Workspace:
 
     def environment(self) -> dict[str, Any]:
         """What a result depends on beside recipe and data: of a user's own network its sources, too."""
-        return {**environment(self.device), "sources": self._sources or own_sources(self.recipe.model.name)}
-
-    def edits(self) -> list[str]:
-        """What a stage notes of sources that were edited since the run began."""
-        return edit_notes(self.run.folder)
+        return {**environment(self.device), "sources": self.sources.digests()}
 
     @property
     def threat(self) -> Threat:
@@ -135,7 +132,7 @@ class Workspace:
             seed_of(self.recipe.seed, stage, "data"),
             device=self.device,
             flip=dataset.flip if settings.flip is None else settings.flip,
-            pad=dataset.pad if settings.pad is None else settings.pad,
+            pad=padding(settings, dataset),
         )
 
     def in_order(self, images: data.Images, batch_size: int) -> data.Resident:
@@ -149,18 +146,12 @@ class Workspace:
         height, width = dataset.size
         if height != width:
             raise HarpError(f"{dataset.name} has images of {height} x {width} pixels; expected square ones")
+        shape = {"classes": len(dataset.classes), "channels": dataset.channels, "size": height}
+        check_width(settings.name, settings.width, **shape)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self.recipe.seed, "weights"))
-            model = models.build(
-                settings.name,
-                classes=len(dataset.classes),
-                channels=dataset.channels,
-                size=height,
-                width=settings.width,
-                mean=settings.mean,
-                std=settings.std,
-                output=settings.output,
-            )
+            look = {"mean": settings.mean, "std": settings.std, "output": settings.output}
+            model = models.build(settings.name, **shape, width=settings.width, **look)
         # Here and not in training alone: one layout, so one set of kernels, from the first step to the exported file.
         return self.precision.lay_out(model.to(self.device))
 
@@ -219,7 +210,7 @@ class Workspace:
 
         A setting may still change as long as no stage that depends on it has begun.
         """
-        self._changed_sources()
+        self.sources.check()
         path = self.run.folder / "recipe.yaml"
         if not path.exists():
             return
@@ -237,36 +228,3 @@ class Workspace:
                     f"{self.run.folder} was begun with another setting of {name}: {before.get(name, 'default')} there, "
                     f"{now.get(name, 'default')} asked for; choose another --folder"
                 )
-
-    def _changed_sources(self) -> list[str]:
-        name, folder = self.recipe.model.name, self.run.folder
-        places = (
-            folder / stage / file for stage in FOLDERS.values() for file in ("done.json", "checkpoint.safetensors")
-        )
-        if not self.edited and not any(place.exists() for place in places):
-            return []  # nothing was made of them yet
-        way_out = "put it back, choose another --folder, or go on with --edited and its name"
-        return check_sources(folder, name, way_out, self.edited)
-
-    def _record_sources(self) -> None:
-        changed = self._changed_sources()
-        # Once for the whole stage: what it makes is of the network it begins with.
-        self._sources = own_sources(self.recipe.model.name)
-        if self._sources is not None:
-            record_sources(self.run.folder, self._sources, changed)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        # A device without numbers, such as meta, gives none back.
-        there = torch.ones(1, device=device).add(1).item() == 2
-    # What torch raises depends on the kind of device and on how it was built.
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise HarpError(f"device: {name!r} is not to be had here: {reason}") from None
-    if not there:
-        raise HarpError(f"device: {name!r} does not compute: 1 + 1 is not 2 there")
-    return device

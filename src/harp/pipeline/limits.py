@@ -1,0 +1,46 @@
+"""Sizes that a recipe asks for, compared with images and memory before anything is made of them."""
+
+import os
+from collections.abc import Collection
+
+import torch
+
+from harp import models
+from harp.config import Recipe
+from harp.data import check_batches
+from harp.errors import HarpError
+from harp.pipeline.images import Split, padding
+
+
+def check_sizes(recipe: Recipe, split: Split, stages: Collection[str]) -> None:
+    """Raises `HarpError` for what a training stage named in `stages` could not draw from the images, or not find."""
+    masks = recipe.finetune.masks
+    if "finetune" in stages and masks is not None and not masks.is_file():
+        raise HarpError(f"finetune.masks: no file {masks}")
+    for stage in stages:
+        settings = getattr(recipe, stage)
+        try:
+            check_batches(split.train, settings.batch_size, padding(recipe.data, split.dataset))
+        except HarpError as error:
+            raise HarpError(f"{stage}: {error}") from None
+
+
+def check_width(name: str, width: float, *, classes: int, channels: int, size: int) -> None:
+    """Raises `HarpError` where a registered network is wider than this machine's memory.
+
+    Counted on shapes alone: nothing is allocated. Weights that just fit may still not train.
+    """
+    if name not in models.MODELS or width <= 1:
+        return
+    try:
+        with torch.device("meta"):
+            model = models.MODELS[name](classes=classes, channels=channels, size=size, width=width)
+        asked = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    except RuntimeError:  # more than 2^63 bytes
+        asked = 1 << 63
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if asked > there:
+        raise HarpError(
+            f"model.width: {name} with width {width:g} would have {asked / 1e9:,.0f} GB of weights, this machine has "
+            f"{there / 1e9:,.0f} GB of memory; choose a smaller width"
+        )
