@@ -1,9 +1,12 @@
+import io
 import sys
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from harp.data.pictures import decode
 from harp.errors import HarpError
@@ -44,6 +47,60 @@ def test_the_first_odd_size_is_named():
 def test_deep_pixels_are_refused():
     with pytest.raises(HarpError, match="one has pixels of mode I;16; expected 8 bits"):
         decode([("one", png(300, mode="I;16"))])
+
+
+# Bright above, as seen; what is stored is undone by the turn that the number asks for.
+SEEN = np.repeat(np.array([250, 170, 90, 10], np.uint8)[:, None], 4, 1) + np.arange(4, dtype=np.uint8)
+STORED = {
+    1: SEEN,
+    2: SEEN[:, ::-1],
+    3: SEEN[::-1, ::-1],
+    4: SEEN[::-1],
+    5: SEEN.T,
+    6: np.rot90(SEEN, 1),
+    7: SEEN[::-1, ::-1].T,
+    8: np.rot90(SEEN, -1),
+}
+
+
+def photo(pixels, orientation, kind, **options):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, kind, exif=exif, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_pictures_are_turned_as_they_are_to_be_seen(kind, orientation):
+    seen = decode([("one", photo(STORED[orientation], orientation, kind))])[0, 0].numpy()
+    assert np.array_equal(seen, SEEN)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 100}), ("WEBP", {"lossless": True})])
+def test_so_are_those_that_are_stored_with_loss(kind, orientation, options):
+    large = np.kron(STORED[orientation], np.ones((4, 4), np.uint8))
+    seen = decode([("one", photo(large, orientation, kind, **options))])[0, 0, 2::4, 2::4].numpy()
+    assert np.abs(seen.astype(int) - SEEN).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_is_none_turns_nothing(orientation):
+    assert np.array_equal(decode([("one", photo(SEEN, orientation, "PNG"))])[0, 0].numpy(), SEEN)
+
+
+def test_portrait_and_landscape_are_of_one_size_once_upright():
+    wide = np.zeros((3, 5), np.uint8)
+    pictures = [("one", photo(wide, 1, "PNG")), ("two", photo(np.rot90(wide, 1), 6, "PNG"))]
+    assert decode(pictures).shape == (2, 1, 3, 5)
+
+
+def test_a_damaged_orientation_leaves_the_picture_as_it_lies():
+    stream = io.BytesIO()
+    Image.fromarray(SEEN).save(stream, "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert np.array_equal(decode([("one", stream.getvalue())])[0, 0].numpy(), SEEN)
 
 
 def test_no_picture_is_refused():

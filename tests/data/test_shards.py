@@ -1,6 +1,6 @@
 import pytest
 
-from harp.data.shards import find_shards, has_shards
+from harp.data.shards import find_shards, has_shards, whole
 from harp.errors import HarpError
 
 
@@ -22,13 +22,19 @@ def test_shards_are_found_in_order(tmp_path, folder, part):
     touch(tmp_path, *train, f"{folder}{part}-00000-of-00001-1f2e.parquet", "README.md")
     found = find_shards(tmp_path)
     assert names(found[0]) == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
-    assert names(found[1]) == [f"{part}-00000-of-00001-1f2e.parquet"]
+    assert names(found[1][part]) == [f"{part}-00000-of-00001-1f2e.parquet"]
     assert has_shards(tmp_path)
 
 
 def test_a_test_part_comes_before_validation(tmp_path):
     touch(tmp_path, "train-0.parquet", "test-0.parquet", "validation-0.parquet")
-    assert names(find_shards(tmp_path)[1]) == ["test-0.parquet"]
+    assert list(find_shards(tmp_path)[1]) == ["test", "validation"]
+
+
+def test_of_a_part_that_may_not_be_chosen_nothing_is_demanded(tmp_path):
+    touch(tmp_path, "train-0.parquet", "test-0.parquet", "validation-00001-of-00002.parquet")
+    with pytest.raises(HarpError, match=r"lacks shard 0 of its validation-\*"):
+        whole(find_shards(tmp_path)[1]["validation"])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harp.data.split import holdout, subset
+from harp.data.split import holdout, nested, subset
 from harp.errors import HarpError
 
 LABELS = st.lists(st.integers(0, 5), min_size=2, max_size=60).map(torch.tensor)
@@ -86,3 +86,35 @@ def test_a_senseless_holdout_is_refused(wrong):
 def test_a_senseless_subset_is_refused(wrong):
     with pytest.raises(HarpError, match="expected 1 to 10"):
         subset(torch.arange(10) % 2, wrong, seed=0)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 3), st.data())
+def test_a_nested_draw_is_in_proportion_and_grows(sizes, seed, data):
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    count = data.draw(st.integers(1, len(labels)))
+    chosen = nested(labels, count, seed)
+    assert len(chosen) == len(chosen.unique()) == count
+    assert (chosen.diff() > 0).all()
+    taken = labels[chosen].bincount(minlength=len(sizes))
+    assert all(abs(n - count * size / len(labels)) < 1 for n, size in zip(taken.tolist(), sizes, strict=True))
+    more = nested(labels, data.draw(st.integers(count, len(labels))), seed)
+    assert set(chosen.tolist()) <= set(more.tolist())
+
+
+def test_many_small_classes_do_not_wait_for_a_large_one():
+    # By the larger fraction alone the class of 300 would get all of the first 50.
+    labels = torch.tensor([0] * 300 + [1 + n // 3 for n in range(300)])
+    assert 24 <= int((labels[nested(labels, 50, 0)] == 0).sum()) <= 26
+
+
+def test_a_nested_draw_of_all_is_all_in_order():
+    labels = torch.tensor([1, 0, 1])
+    assert nested(labels, 3, 0).tolist() == nested(labels, 9, 0).tolist() == [0, 1, 2]
+    with pytest.raises(HarpError, match="a draw of 0 images"):
+        nested(labels, 0, 0)
+
+
+def test_a_nested_draw_is_named_by_its_seed():
+    labels = torch.arange(100) % 2
+    assert torch.equal(nested(labels, 10, 0), nested(labels, 10, 0))
+    assert not torch.equal(nested(labels, 10, 0), nested(labels, 10, 1))

@@ -88,6 +88,8 @@ def _run(command: str, arguments: list[str]) -> None:
     run_stages(work, tuple(STAGES) if command == "run" else (command,))
     if command in ("run", "evaluate"):
         work.display.console.print(table(work))
+        for note in work.split.notes:
+            work.display.say(f"note: {note}")
     work.display.say(f"results: {work.run.folder}")
     if (work.run.folder / REPORT).exists():
         work.display.say(f"report:  {work.run.folder / REPORT}")

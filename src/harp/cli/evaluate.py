@@ -53,6 +53,8 @@ def evaluate_network(arguments: list[str]) -> None:
     values = outcome.values()
     title = f"accuracy in %, with 95 % intervals; {work.threat}"
     work.display.console.print(accuracy_table({network.label: values["measures"]}, title, {}, values["cascade"]))
+    for note in work.split.notes:
+        work.display.say(f"note: {note}")
     for line in sentences(values):
         work.display.say(line)
     work.display.say(f"record: {folder}")

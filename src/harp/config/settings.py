@@ -37,6 +37,8 @@ class DataSettings(Settings):
     """data set (`harp list`)"""
     path: Place | None = None
     """folder or file the set is read from; none: the set's own place"""
+    relabel: bool = False
+    """number labels anew from 0, in order, where they count from 1 or leave numbers out and have no class names"""
     train: Count | None = None
     """train on this many images, classes in proportion; none: all"""
     holdout: Portion = 0.1
@@ -188,7 +190,7 @@ class EvaluationSettings(Settings):
     batch_size: Count = 250
     """images per batch; each finished batch is saved"""
     images: Count | None = None
-    """evaluate the first so many test images; none: all"""
+    """evaluate so many test images, drawn from each class in proportion, the same for every seed; none: all"""
     curve: Whole = 0
     """find the nearest adversarial images of so many by FAB and draw robust accuracy against eps; 0: no curve"""
     doubts: Whole = 128

@@ -5,7 +5,7 @@ from harp.data.base import DATA, Dataset, Images
 from harp.data.batches import Batch, Batches, Loader, batches_of
 from harp.data.named import load
 from harp.data.resident import Resident, check_batches
-from harp.data.split import holdout, subset
+from harp.data.split import holdout, nested, subset
 
 __all__ = [
     "DATA",
@@ -19,5 +19,6 @@ __all__ = [
     "check_batches",
     "holdout",
     "load",
+    "nested",
     "subset",
 ]

@@ -11,6 +11,7 @@ import torch
 from harp.data.base import DATA, Dataset, Images, located, required, unknown
 from harp.errors import HarpError, choices
 
+CLASSES = "class_names"
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -18,17 +19,25 @@ NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 def arrays(path: Path | None) -> Dataset:
     """An .npz file with train_images, train_labels, test_images and test_labels, as `numpy.savez` writes it.
 
-    Images are [n, c, h, w], uint8 or floating point in [0, 1] (kept as float32); labels whole numbers [n]
-    from 0. The class names are the numbers. Never mirrored, padded by an eighth of the side. Raises
-    `HarpError` for a file that is damaged, lacks an array or holds Python objects, and for images or labels
-    of other form or range.
+    Images are [n, c, h, w], uint8 or floating point in [0, 1] (kept as float32); labels whole numbers [n] from 0. The
+    class names are the numbers, or those in one more array, class_names, of text. Never mirrored, padded by an eighth
+    of the side. Raises `HarpError` for a file that is damaged, lacks an array or holds Python objects, and for images
+    or labels of other form or range.
     """
     file = required(path, "arrays", f"an .npz file with {', '.join(NAMES)}")
     found = _read(file)
     train = _images(file, "train", found)
     test = _images(file, "test", found)
-    most = max(int(part.labels.max()) for part in (train, test))
-    return unknown("arrays", train, test, tuple(str(label) for label in range(most + 1)))
+    return unknown("arrays", train, test, _names(file, found))
+
+
+def _names(file: Path, found: dict[str, np.ndarray[Any, Any]]) -> tuple[str, ...] | None:
+    names = found.get(CLASSES)
+    if names is None:
+        return None
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise HarpError(f"{file}: {CLASSES} are {names.dtype} {names.shape}; expected a row of text, a name a class")
+    return tuple(str(name) for name in names)
 
 
 def _read(file: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -38,7 +47,7 @@ def _read(file: Path) -> dict[str, np.ndarray[Any, Any]]:
             missing = [name for name in NAMES if name not in archive]
             if missing:
                 raise HarpError(f"{file} lacks the array {missing[0]!r}; {choices(missing[0], archive)}")
-            return {name: archive[name] for name in NAMES}
+            return {name: archive[name] for name in (*NAMES, CLASSES) if name in archive}
     # TypeError: a single .npy array is no archive.
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise HarpError(f"{file} is not a whole .npz file of plain arrays: {error}") from None

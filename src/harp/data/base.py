@@ -46,8 +46,10 @@ class Images:
 class Dataset:
     """A training and a test part of one image shape, the class names, and how training images may be varied.
 
-    `flip` says that a mirrored image keeps its label; `pad` is how many zero pixels pad-and-crop adds on each
-    side by default. Raises `HarpError` where the parts' image shapes differ, or a label has no class name.
+    `flip` says that a mirrored image keeps its label; `pad` is how many zero pixels pad-and-crop adds on each side by
+    default. `notes` say what a reader of results should know of how the parts were chosen. `numbers` are the labels
+    that the files hold for each class, None where files or set name the classes. Raises `HarpError` where the parts'
+    image shapes differ, a label has no class name, or a class name is no UTF-8, which no result could hold.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Dataset:
     classes: tuple[str, ...]
     flip: bool
     pad: int
+    notes: tuple[str, ...] = ()
+    numbers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         shapes = [tuple(part.images.shape[1:]) for part in (self.train, self.test)]
@@ -65,6 +69,9 @@ class Dataset:
             )
         if self.pad < 0:
             raise HarpError(f"{self.name}: pad is {self.pad}; expected at least 0 pixels")
+        for name in self.classes:
+            if any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise HarpError(f"{self.name}: the class name {name!r} is no UTF-8; rename it")
         for part, data in (("training", self.train), ("test", self.test)):
             with located(f"{self.name}, {part} part"):
                 refuse(data.labels >= len(self.classes), f"labels are not below the {len(self.classes)} classes")
@@ -93,14 +100,24 @@ class Dataset:
 DATA: Registry[Callable[[Path | None], Dataset]] = Registry("data set")
 
 
-def unknown(name: str, train: Images, test: Images, classes: tuple[str, ...]) -> Dataset:
+def unknown(
+    name: str, train: Images, test: Images, classes: tuple[str, ...] | None, notes: tuple[str, ...] = ()
+) -> Dataset:
     """A data set of which only the files are known: never mirrored, padded by an eighth of its shorter side.
 
     Mirroring turns many digits and letters into others, so it waits for somebody to ask for it. An eighth is
-    the customary 4 pixels at 32x32.
+    the customary 4 pixels at 32x32. Where the classes have no names (None) they are the labels that there are, in
+    order, numbered anew; `load` asks whether that is what was meant.
     """
     pad = min(train.images.shape[2:]) // 8
-    return Dataset(name, train, test, classes, flip=False, pad=pad)
+    if classes is not None:
+        return Dataset(name, train, test, classes, flip=False, pad=pad, notes=notes)
+    found, places = torch.unique(torch.cat([train.labels, test.labels]), return_inverse=True)
+    numbers = tuple(int(label) for label in found)
+    trained = Images(train.images, places[: len(train)].clone())
+    tested = Images(test.images, places[len(train) :].clone())
+    names = tuple(str(number) for number in numbers)
+    return Dataset(name, trained, tested, names, flip=False, pad=pad, notes=notes, numbers=numbers)
 
 
 def required(path: Path | None, name: str, what: str) -> Path:

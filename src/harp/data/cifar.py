@@ -34,14 +34,16 @@ def _load(name: str, path: Path | None, layout: Layout, classes: int) -> Dataset
     what = f"a folder with train-*.parquet, or torchvision's {layout.folder}; HARP_DATA or data.path says where"
     root = required(_default(name) if path is None else path, name, what)
     if has_shards(root):
-        train, test, names = read_parquet(root)
+        train, test, names, notes = read_parquet(root)
     elif folder := find_pickles(root, layout):
-        train, test, names = read_pickles(folder, layout)
+        (train, test, names), notes = read_pickles(folder, layout), ()
     else:
         raise HarpError(f"data set {name!r}: {root} holds neither form; expected {what}")
+    if names is None:
+        names = tuple(map(str, range(classes)))
     if len(names) != classes:
         raise HarpError(f"data set {name!r}: {root} has {len(names)} classes; expected {classes}")
-    return Dataset(name, train, test, names, flip=True, pad=4)
+    return Dataset(name, train, test, names, flip=True, pad=4, notes=notes)
 
 
 def _default(name: str) -> Path:

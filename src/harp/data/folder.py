@@ -1,5 +1,8 @@
 """Image files sorted into one folder per class."""
 
+import os
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -9,38 +12,56 @@ from harp.data.base import DATA, Dataset, Images, required, unknown
 from harp.data.pictures import decode
 from harp.errors import HarpError, choices
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+UNREAD = (".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".tga", ".dng", ".exr")  # pictures, but not of ours
 TEST = ("test", "val")
+# What archivers, file servers and systems leave behind; whatever begins with a dot is passed over, too.
+LITTER = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
 
 @DATA.register("folder")
 def folder(path: Path | None) -> Dataset:
     """A folder with train/<class>/ and test/<class>/ (or val/<class>/) full of PNG, JPEG or similar files.
 
-    Classes are train's subfolders in sorted order; files may lie deeper within them, and files of other kinds
-    and hidden ones are passed over. Images are grey where every file of a part is, else colour. Never
-    mirrored, padded by an eighth of the side. Raises `HarpError` for a missing part, a class without images,
-    a test class that training lacks, a file that cannot be read, and images of unequal size.
+    Classes are train's subfolders in sorted order; files may lie deeper within them, and files of other kinds, hidden
+    files and folders, and what archivers leave behind are passed over; so is a test folder without class folders where
+    there is a val, with a note. Images are grey where every file of a part is, else colour. Never mirrored, padded by
+    an eighth of the side.
+
+    Raises `HarpError` for a missing part, a class without images, a test class that training lacks, two classes whose
+    names look alike, a picture of a kind that is not read, a file that cannot be read, a link that leads nowhere or
+    back to itself, and images of unequal size.
     """
     root = required(path, "folder", "a folder with train/<class>/ and test/<class>/")
     train = root / "train"
-    test = next((root / name for name in TEST if (root / name).is_dir()), None)
-    if not train.is_dir() or test is None:
+    parts = [root / name for name in TEST if (root / name).is_dir()]
+    if not train.is_dir() or not parts:
         raise HarpError(f"{root} lacks the folder train, or test (or val), with one folder per class in it")
-    classes = _classes(train)
-    if strange := sorted(set(_classes(test)) - set(classes)):
+    test = next((part for part in parts if _classes(part)), parts[0])
+    classes, tested = _classes(train), _classes(test)
+    if strange := sorted(set(tested) - set(classes)):
         raise HarpError(f"{test} has the class {strange[0]!r}, which {train} has not; {choices(strange[0], classes)}")
-    return unknown("folder", _read(train, classes), _read(test, _classes(test), classes), tuple(classes))
+    numbers = {name: number for number, name in enumerate(classes)}
+    passed = [f"{parts[0]} holds no class folder, so the test images are those of {test}"] if test != parts[0] else []
+    return unknown(
+        "folder", _read(train, classes, numbers), _read(test, tested, numbers), tuple(classes), tuple(passed)
+    )
 
 
-def _classes(part: Path) -> list[str]:
-    return sorted(entry.name for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _classes(part: Path) -> dict[str, Path]:
+    """The class folders of a part by name, in order; a name is the same however its accents are encoded."""
+    found: dict[str, Path] = {}
+    for entry in sorted(part.iterdir()):
+        name = unicodedata.normalize("NFC", entry.name)
+        if entry.is_dir() and not _is_litter(entry.name):
+            if name in found:
+                raise HarpError(f"{part} has two class folders called {name!r}, with accents encoded differently")
+            found[name] = entry
+    return dict(sorted(found.items()))
 
 
-def _read(part: Path, present: list[str], classes: list[str] | None = None) -> Images:
-    """The images of the classes `present`, labelled by place in `classes` (by default, in `present`)."""
-    numbers = {name: number for number, name in enumerate(classes or present)}
-    files = [(file, numbers[name]) for name in present for file in _files(part / name)]
+def _read(part: Path, places: dict[str, Path], numbers: dict[str, int]) -> Images:
+    files = [(file, numbers[name]) for name, place in places.items() for file in _files(place)]
     if not files:
         raise HarpError(f"{part} holds no class folder; expected one per class")
     images: Tensor = decode((str(file), file) for file, _ in files)
@@ -48,11 +69,29 @@ def _read(part: Path, present: list[str], classes: list[str] | None = None) -> I
 
 
 def _files(place: Path) -> list[Path]:
-    found = sorted(file for file in place.rglob("*") if _is_picture(file))
+    found = sorted(_pictures(place, ()))
     if not found:
         raise HarpError(f"{place} holds no image; expected files ending in {', '.join(SUFFIXES)}")
     return found
 
 
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+def _pictures(place: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """The pictures in and below `place`; links are followed, but not in circles."""
+    here = os.path.realpath(place)
+    if here in above:
+        raise HarpError(f"{place} is a link that leads back to a folder it lies in; remove it")
+    for entry in place.iterdir():
+        if _is_litter(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _pictures(entry, (*above, here))
+        elif entry.suffix.lower() in UNREAD:
+            raise HarpError(f"{entry} is a picture of a kind that is not read; convert it to PNG, or move it away")
+        elif entry.suffix.lower() in SUFFIXES:
+            if not entry.is_file():
+                raise HarpError(f"{entry} is no file but a link that leads nowhere, or a device; remove it")
+            yield entry
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name in LITTER

@@ -18,15 +18,27 @@ from harp.extras import need
 GREY = {"1", "L", "LA"}
 COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"}
 
+# EXIF 2.32, tag 0x0112: how the stored picture is turned to be seen upright (1 is as it is).
+ORIENTATION = 0x0112
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def decode(pictures: Iterable[tuple[str, bytes | Path]]) -> Tensor:
     """All pictures as uint8 [n, c, h, w]: c = 1 where every one is grey, else c = 3; alpha is dropped.
 
-    Each picture comes with the words that say where it is. Raises `HarpError` for a picture that cannot be
-    read, has more than 8 bits per channel, or differs in size from the first one, and where there is none at
-    all.
+    Pictures are turned upright as their EXIF data says; of several frames the first is read. Each picture comes with
+    the words that say where it is. Raises `HarpError` for a picture that cannot be read, has more than 8 bits per
+    channel, or differs in size from the first one, and where there is none at all.
     """
     image = need("PIL.Image", "images")
     arrays: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
@@ -54,11 +66,24 @@ def _read(image: Any, where: str, data: bytes | Path) -> np.ndarray[Any, np.dtyp
         with image.open(io.BytesIO(encoded)) as picture:
             if picture.mode not in GREY | COLOUR:
                 raise HarpError(f"{where} has pixels of mode {picture.mode}; expected 8 bits per channel")
-            pixels = np.array(picture.convert("L" if picture.mode in GREY else "RGB"))
+            picture.load()  # what says how it lies may stand behind the pixels
+            upright = _upright(image, picture)
+            pixels = np.array(upright.convert("L" if picture.mode in GREY else "RGB"))
     # What Pillow raises depends on the format and on where the damage lies.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, image.DecompressionBombError) as error:
         raise HarpError(f"{where} is not a whole picture: {error}") from None
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _upright(image: Any, picture: Any) -> Any:
+    """The loaded picture as its EXIF data says that it is to be seen."""
+    # What Pillow raises depends on how the data is damaged; a picture without legible data lies as it lies.
+    try:
+        orientation = picture.getexif().get(ORIENTATION)
+    except Exception:
+        return picture
+    turn = TURNS.get(orientation)
+    return picture.transpose(image.Transpose[turn]) if turn else picture
 
 
 def _check_png(data: bytes) -> None:

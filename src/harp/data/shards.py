@@ -9,17 +9,17 @@ from harp.errors import HarpError
 TEST = ("test", "validation", "valid")
 
 
-def find_shards(root: Path) -> tuple[list[Path], list[Path]]:
-    """The training and the test files, in order, in `root` or its one subfolder with `train-*.parquet`.
+def find_shards(root: Path) -> tuple[list[Path], dict[str, list[Path]]]:
+    """The training files and, by its name, those of each part that may be the test part, the first choice first.
 
-    Raises `HarpError` where there is no such folder or more than one, no test files, or a shard is missing
-    (as told by names like `train-00000-of-00003.parquet`).
+    They lie in `root` or its one subfolder with `train-*.parquet`. Raises `HarpError` where there is no such folder or
+    more than one, no test files, or a training shard is missing, as told by names like `train-00000-of-00003.parquet`;
+    of the part that is chosen in the end ask `whole`.
     """
     folder = _folder(root)
-    train = _part(folder, "train")
-    for name in TEST:
-        if test := _part(folder, name):
-            return train, test
+    train = whole(_part(folder, "train"))
+    if tests := {name: files for name in TEST if (files := _part(folder, name))}:
+        return train, tests
     raise HarpError(f"{folder} holds train-*.parquet but no test part; expected one of {', '.join(TEST)}-*.parquet")
 
 
@@ -47,7 +47,12 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _part(folder: Path, name: str) -> list[Path]:
-    files = sorted(folder.glob(f"{name}-*.parquet"))
+    return sorted(folder.glob(f"{name}-*.parquet"))
+
+
+def whole(files: list[Path]) -> list[Path]:
+    """`files`, the shards of one part; raises `HarpError` where one that their names tell of is missing."""
+    folder, name = files[0].parent, files[0].name.partition("-")[0]
     numbered = [re.search(r"-(\d+)-of-(\d+)", file.name) for file in files]
     found = {int(match[1]) for match in numbered if match}
     missing = {number for match in numbered if match for number in range(int(match[2]))} - found

@@ -1,10 +1,11 @@
 """Stratified parts of a data set, the same for the same seed."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from harp.errors import HarpError
-from harp.randomness import generator
+from harp.randomness import Keyed, generator
 
 
 def holdout(labels: Tensor, share_or_count: float | int, seed: int) -> tuple[Tensor, Tensor]:
@@ -43,6 +44,38 @@ def subset(labels: Tensor, count: int, seed: int) -> Tensor:
         raise HarpError(f"a subset of {count} images; expected 1 to {len(labels)}, the images there are")
     counts = _proportional(_sizes(labels), count)
     return _choose(labels, counts, generator(seed, "subset")).nonzero().flatten()
+
+
+def nested(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Indices (int64, ascending) of `count` images, each class less than one off its proportion; all where there are.
+
+    Those of a smaller count are among those of a larger one. The draw is `(seed, "nested")`. Raises `HarpError` where
+    `count` is below 1. Source of the shares: the quota method of Balinski and Young (1975), which, unlike largest
+    remainders, takes nothing back as the count grows.
+    """
+    if count < 1:
+        raise HarpError(f"a draw of {count} images; expected at least 1")
+    if count >= len(labels):
+        return torch.arange(len(labels))
+    keys = Keyed.of(torch.arange(len(labels)), seed, "nested").uniform(()).flatten()
+    order = keys.argsort(stable=True)
+    _, classes = torch.unique(labels.cpu(), return_inverse=True)
+    # Classes are numbered by their first image in random order: of equal ones the first is served first.
+    members: dict[int, list[int]] = {}
+    for place, label in zip(order.tolist(), classes[order].tolist(), strict=True):
+        members.setdefault(label, []).append(place)
+    taken = _quota([len(places) for places in members.values()], count)
+    chosen = [place for places, n in zip(members.values(), taken, strict=True) for place in places[:n]]
+    return torch.tensor(sorted(chosen))
+
+
+def _quota(sizes: list[int], count: int) -> list[int]:
+    """How many of each class, given out one by one to who has least for its size and would not exceed its share."""
+    size, given, total = np.array(sizes), np.zeros(len(sizes), np.int64), sum(sizes)
+    for step in range(1, count + 1):
+        worth = np.where(given * total < size * step, size / (given + 1), -1.0)
+        given[worth.argmax()] += 1
+    return [int(n) for n in given]
 
 
 def _sizes(labels: Tensor) -> list[int]:

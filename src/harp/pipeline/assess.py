@@ -116,7 +116,13 @@ def assess_run(work: Workspace, model: nn.Module, folder: Path, title: str) -> O
     """What `model` comes to under the evaluation of a run's recipe, on its test images."""
     settings, images = work.recipe.evaluation, work.split.test
     about = {
-        "data": {"name": work.split.dataset.name, "fingerprint": work.split.dataset.fingerprint},
+        "data": {
+            "name": work.split.dataset.name,
+            "fingerprint": work.split.dataset.fingerprint,
+            "images": len(images),
+            "of": len(work.split.dataset.test),
+            "notes": list(work.split.notes),
+        },
         "model": work.recipe.model.name,
         "environment": work.environment(),
     }

@@ -2,20 +2,19 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from harp import data
 from harp.config import DataSettings, Recipe
 
 
 @dataclass(frozen=True)
 class Split:
-    """The images of a run by their use."""
+    """The images of a run by their use, and what a reader of results should know of the choice."""
 
     dataset: data.Dataset
     train: data.Images
     validation: data.Images | None
     test: data.Images
+    notes: tuple[str, ...] = ()
 
 
 def padding(settings: DataSettings, dataset: data.Dataset) -> int:
@@ -26,12 +25,23 @@ def padding(settings: DataSettings, dataset: data.Dataset) -> int:
 def split_images(recipe: Recipe) -> Split:
     """The recipe's data set, divided by the recipe's seed; the test images are the set's own."""
     settings, seed = recipe.data, recipe.seed
-    dataset = data.load(settings.name, settings.path)
+    dataset = data.load(settings.name, settings.path, settings.relabel)
     train, validation = dataset.train, None
     if settings.train is not None:
         train = train.take(data.subset(train.labels, settings.train, seed))
     if settings.holdout:
         rest, held = data.holdout(train.labels, settings.holdout, seed)
         train, validation = train.take(rest), train.take(held)
-    test, limit = dataset.test, recipe.evaluation.images
-    return Split(dataset, train, validation, test.take(torch.arange(min(limit, len(test)))) if limit else test)
+    test, notes = drawn(dataset.test, recipe.evaluation.images)
+    return Split(dataset, train, validation, test, (*dataset.notes, *notes))
+
+
+def drawn(test: data.Images, count: int | None) -> tuple[data.Images, tuple[str, ...]]:
+    """`count` of the test images, and a note that says so; all of them where it is None or there are no more.
+
+    The same whatever the run's seed, so that runs of several seeds are compared on the same images.
+    """
+    if count is None or count >= len(test):
+        return test, ()
+    note = f"{count:,} of {len(test):,} test images were attacked, drawn at random from each class in proportion"
+    return test.take(data.nested(test.labels, count, 0)), (note,)

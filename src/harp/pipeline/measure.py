@@ -32,7 +32,7 @@ def evaluate(work: Workspace) -> None:
     models = {name: work.loaded(path, small=name != "dense").eval() for name, path in model_files(work).items()}
     work.open()
     results: dict[str, Any] = {}
-    notes = work.sources.notes()
+    notes = [*work.sources.notes(), *work.split.notes]
     for name, model in models.items():
         outcome = assess_run(work, model, folder / name, name)
         results[name] = {**_size(work, name, model), **outcome.values()["measures"]}
