@@ -150,8 +150,14 @@ class Workspace:
         check_width(settings.name, settings.width, **shape)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self.recipe.seed, "weights"))
-            look = {"mean": settings.mean, "std": settings.std, "output": settings.output}
-            model = models.build(settings.name, **shape, width=settings.width, **look)
+            model = models.build(
+                settings.name,
+                **shape,
+                width=settings.width,
+                mean=settings.mean,
+                std=settings.std,
+                output=settings.output,
+            )
         # Here and not in training alone: one layout, so one set of kernels, from the first step to the exported file.
         return self.precision.lay_out(model.to(self.device))
 
