@@ -69,6 +69,10 @@ def test_the_result_says_what_was_done_and_what_came_out(tmp_path):
     assert result["seed"] == 0
     assert result["attacks"]["pgd"].startswith("Quick(attack=PGD(")
     assert result["data"]["name"] == "digits"
+    assert (result["data"]["images"], result["data"]["of"]) == (40, 449)
+    assert result["data"]["notes"] == [
+        "40 of 449 test images were attacked, drawn at random from each class in proportion"
+    ]
     assert result["environment"]["torch"] == torch.__version__
     assert set(result["measures"]) == {"clean", "pgd", "worst"}
     assert result["robust"] == outcome.robust

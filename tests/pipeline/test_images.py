@@ -1,6 +1,7 @@
 import torch
 
-from harp.pipeline.images import drawn, padding, split_images
+from harp import data
+from harp.pipeline.images import drawn, leading, padding, split_images
 from tests.tiny import tiny
 
 
@@ -24,3 +25,14 @@ def test_all_test_images_are_the_sets_own_in_order():
         chosen, notes = drawn(test, count)
         assert chosen is test
         assert notes == ()
+
+
+def labelled(*labels):
+    images = torch.arange(len(labels), dtype=torch.uint8)[:, None, None, None]
+    return data.Images(images, torch.tensor(labels))
+
+
+def test_a_leaderboard_takes_the_first_images_unless_they_are_sorted_by_class():
+    assert leading(labelled(1, 0, 1, 0), 2).images.flatten().tolist() == [0, 1]
+    assert leading(labelled(0, 0, 0, 0, 1, 1, 2, 2), 4).labels.bincount().tolist() == [2, 1, 1]
+    assert leading(labelled(0, 0, 1, 1), 4).images.flatten().tolist() == [0, 1, 2, 3]

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from harp.report.formats import duration, file_size, interval, percent, threat_name
+from harp.report.formats import duration, fact, file_size, interval, percent, threat_name
 from harp.report.record import Accuracy
 from harp.threats import Threat
 
@@ -46,3 +46,9 @@ def test_file_size(size: int, text: str) -> None:
 )
 def test_duration(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_fact_is_itself_a_dash_or_digests_by_file():
+    assert fact("2.13.0") == "2.13.0"
+    assert fact(None) == "–"
+    assert fact({"net.py": "0123456789abcdef", "b.py": "f" * 64}) == "net.py 0123456789ab, b.py ffffffffffff"

@@ -19,6 +19,7 @@ from harp.evaluation import Outcome
 from harp.models import Function
 from harp.pipeline.assess import assess, check
 from harp.pipeline.display import Display
+from harp.pipeline.images import leading
 from harp.runs import environment, read_json, write_json
 from harp.threats import Threat, exact
 
@@ -47,7 +48,8 @@ def benchmark(
     doubts: int = 128,
     acknowledge: tuple[str, ...] = (),
 ) -> tuple[float, float]:
-    """Clean and robust accuracy in [0, 1] under AutoAttack, on the first `n_examples` test images in [0, 1].
+    """Clean and robust accuracy in [0, 1] under AutoAttack, on the first `n_examples` test images in [0, 1]; of a set
+    sorted by class, on as many, drawn from each class in proportion.
 
     `model` takes images [n, c, h, w] to logits [n, classes] and normalises inside itself. `threat_model` is Linf, L2
     or L1, and `eps`, in pixels' units, is required: "8/255" and 0.031 are two numbers. `device` None is the model's
@@ -83,9 +85,7 @@ def benchmark(
         raise HarpError(f"n_examples: expected 1 to the {len(test)} test images of {dataset}, got {n_examples}")
     network = model if isinstance(model, nn.Module) else Function(model)
     place = torch.device(device) if device else _place(network)
-    images = data.Resident(
-        test.take(torch.arange(n_examples)), min(batch_size, n_examples), 0, device=place, shuffle=False
-    )
+    images = data.Resident(leading(test, n_examples), min(batch_size, n_examples), 0, device=place, shuffle=False)
     outcome = assess(
         network.to(place),
         images,

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from harp import data
 from harp.config import DataSettings, Recipe
 
@@ -45,3 +47,13 @@ def drawn(test: data.Images, count: int | None) -> tuple[data.Images, tuple[str,
         return test, ()
     note = f"{count:,} of {len(test):,} test images were attacked, drawn at random from each class in proportion"
     return test.take(data.nested(test.labels, count, 0)), (note,)
+
+
+def leading(test: data.Images, count: int) -> data.Images:
+    """The first `count` test images, as leaderboards take them.
+
+    Of a set sorted by class these would leave classes out: then so many of each class in proportion.
+    """
+    if count < len(test) and bool((test.labels.diff() >= 0).all()):
+        return test.take(data.nested(test.labels, count, 0))
+    return test.take(torch.arange(count))
