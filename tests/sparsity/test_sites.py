@@ -5,7 +5,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 from transformers.pytorch_utils import Conv1D
 
 from harp.errors import HarpError
-from harp.sparsity import find_sites
+from harp.sparsity import checked, find_sites
 
 
 def names(model, include=(), exclude=()):
@@ -164,3 +164,20 @@ def test_finding_sites_changes_nothing():
     find_sites(model)
     assert torch.equal(model.weight, before)
     assert model.weight.grad is None
+
+
+def test_every_site_knows_its_place():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ConvTranspose2d(2, 1, 3))
+    assert all(site.place.holds(site.param) for site in find_sites(model))
+
+
+def test_what_is_no_site_is_refused():
+    model = nn.Linear(2, 2)
+    sites = find_sites(model)
+    assert checked(sites) == checked(list(sites)) == checked(iter(sites)) == sites
+    assert checked(()) == ()
+    with pytest.raises(HarpError, match=r"expected the sites of a network, got the Linear itself; harp\.find_sites"):
+        checked(model)
+    for strange in (3, None, [model.weight], "weight"):
+        with pytest.raises(HarpError, match=r"expected sites as harp\.find_sites"):
+            checked(strange)

@@ -8,7 +8,7 @@ from harp.sparsity.costs import Cost, trace_macs
 from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.masks import Masks, top_mask
 from harp.sparsity.removal import copied, remove, resize
-from harp.sparsity.sites import Site, Sites, find_sites
+from harp.sparsity.sites import Site, Sites, checked, find_sites
 from harp.sparsity.units import Units, Weights, units_of
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "allocation",
     "allot",
     "apportion",
+    "checked",
     "copied",
     "find_channels",
     "find_sites",

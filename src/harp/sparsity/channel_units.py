@@ -11,6 +11,7 @@ from harp.errors import HarpError
 from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, Vector, trace_macs
 from harp.sparsity.groups import Channels, Slice
+from harp.sparsity.places import place_of
 from harp.sparsity.sites import Site, Sites, find_sites
 from harp.sparsity.units import Units, Weights, scaled
 
@@ -36,7 +37,11 @@ class ChannelUnits(Units):
         read = {part.name for group in self.groups for part in group.consumers}
         by_name = dict(model.named_parameters())
         known = {site.name: site for site in priced}
-        sites = tuple(known.get(name) or Site(name, by_name[name]) for name in by_name if name in read)
+        sites = tuple(
+            known.get(name) or Site(name, by_name[name], place=place_of(model, name))
+            for name in by_name
+            if name in read
+        )
         super().__init__(sites, [group.name for group in self.groups], [group.size for group in self.groups])
         self._slices = {
             site.name: [(g.name, part) for g in self.groups for part in g.consumers if part.name == site.name]

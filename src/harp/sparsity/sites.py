@@ -1,13 +1,14 @@
 """The prunable parameters of a module, found by what they are and chosen by selectors."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from harp.errors import HarpError
+from harp.sparsity.places import Place
 from harp.sparsity.selectors import Candidate, select
 
 # By name over all base classes, because foreign libraries write their own: ConvNeXt V2's GRN has a weight of four axes.
@@ -20,12 +21,14 @@ class Site:
 
     Transposed convolutions and the `Conv1D` of `transformers` store inputs first: `in_axis` 0, `out_axis` 1. With
     groups a convolution's `in_axis`, and a transposed convolution's `out_axis`, holds the channels of one group.
+    `place` is where the network has it, None where nobody said.
     """
 
     name: str
     param: nn.Parameter
     out_axis: int = 0
     in_axis: int = 1
+    place: Place | None = None
 
     @property
     def size(self) -> int:
@@ -34,6 +37,18 @@ class Site:
 
 
 Sites = tuple[Site, ...]
+
+
+def checked(sites: object) -> Sites:
+    """The sites as they are; raises `HarpError` for anything else, the network itself before all."""
+    if isinstance(sites, nn.Module):
+        name = type(sites).__name__
+        raise HarpError(f"expected the sites of a network, got the {name} itself; harp.find_sites(model) gives them")
+    found = tuple(sites) if isinstance(sites, Iterable) else (sites,)
+    strange = [type(site).__name__ for site in found if not isinstance(site, Site)]
+    if strange:
+        raise HarpError(f"expected sites as harp.find_sites(model) gives them, got {strange[0]}")
+    return found
 
 
 def find_sites(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Sites:
@@ -100,8 +115,9 @@ def _site(candidate: Candidate) -> Site:
         )
     if is_lazy(parameter):
         raise HarpError(f"{name} is not initialised yet; run one batch through the lazy {type(module).__name__} first")
+    place = Place(module, name.rpartition(".")[2])
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
     # GPT-2's linear layer: [in, out], with the number of outputs in nf.
     if transposed or ("Conv1D" in candidate.kinds and hasattr(module, "nf")):
-        return Site(name, parameter, out_axis=1, in_axis=0)
-    return Site(name, parameter)
+        return Site(name, parameter, out_axis=1, in_axis=0, place=place)
+    return Site(name, parameter, place=place)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harp.errors import HarpError
 from harp.sparsity.costs import Cost
-from harp.sparsity.sites import Sites
+from harp.sparsity.sites import Sites, checked
 
 
 class Units(ABC):
@@ -85,8 +85,12 @@ class Weights(Units):
 
 
 def units_of(what: Sites | Units) -> Units:
-    """Units as they are, and for bare sites their single weights."""
-    return what if isinstance(what, Units) else Weights(what)
+    """Units as they are, and for bare sites their single weights; raises `HarpError` for neither, and for no site."""
+    if isinstance(what, Units):
+        return what
+    if not (sites := checked(what)):
+        raise HarpError("no sites were given, so there is nothing to prune")
+    return Weights(sites)
 
 
 def scaled(weight: Tensor, fan_in: int) -> Tensor:
