@@ -19,7 +19,7 @@ from harp.models import MODELS, Logits, Normalised
 from harp.objectives import AWP, MART, OBJECTIVES, PGDAT, TRADES, FastAT, FreeAT, Natural
 from harp.pipeline.benchmark import benchmark
 from harp.pipeline.networks import load_model
-from harp.pruners import METHODS, Harp, Hydra, Masked, Pruner, RatesOnly, Reparam, ScoresOnly
+from harp.pruners import METHODS, Harp, Hydra, Masked, Pruner, RatesOnly, Reparam, ScoresOnly, SearchWarning
 from harp.sparsity import (
     ALLOCATIONS,
     Budget,
@@ -79,6 +79,7 @@ __all__ = [
     "Reparam",
     "Resident",
     "ScoresOnly",
+    "SearchWarning",
     "Site",
     "Sites",
     "Square",

@@ -17,7 +17,7 @@ from harp.sparsity import Budget, Masks, find_sites
 from harp.threats import Threat
 from harp.training import fit, sgd
 from tests.attacks.linear import images, labels, linear
-from tests.pruners.test_base import Doubled
+from tests.pruners.networks import Doubled
 
 
 def network():

@@ -1,7 +1,9 @@
 """The whole house on tiny digits: every stage, skipped when done, resumed when begun."""
 
 import json
+import re
 import shutil
+import warnings
 
 import numpy
 import pytest
@@ -12,7 +14,7 @@ from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, FastAT
 from harp.pipeline import STAGES, run_stages
 from harp.pipeline import train as train_module
-from harp.pruners import METHODS
+from harp.pruners import METHODS, SearchWarning
 from harp.runs import Metrics, read_json
 from tests.tiny import results, workspace
 
@@ -156,6 +158,32 @@ def test_a_stage_that_ends_over_budget_settles_exactly_and_says_so(tmp_path):
     assert allocation["density_before"] > 0.05
     assert sum(site["kept"] for site in allocation["sites"]) == allocation["budget"]
     assert "times the budget" in read_json(tmp_path / "2-prune" / "done.json")["notes"][0]
+
+
+def test_so_does_one_that_ends_below_it_or_with_rates_at_their_floor(finished, tmp_path):
+    source = str(finished / "1-pretrain" / "model.safetensors")
+    settings = {"source": source, "gamma": 100.0, "lr": 1.0, "selection": "last"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SearchWarning)  # said once, in the notes
+        run_stages(workspace(tmp_path, prune=settings), ["prune"])
+    allocation = read_json(tmp_path / "2-prune" / "allocation.json")
+    assert allocation["density_before"] < 0.05
+    assert sum(site["kept"] for site in allocation["sites"]) == allocation["budget"]
+    below, collapsed = notes(tmp_path, "2-prune")
+    assert re.match(r"the chosen rates stood at 0\.\d\d times the budget; settle filled it up with \d+ weights", below)
+    assert "of 5 learned rates collapsed to 0.011 or less" in collapsed
+
+
+@pytest.mark.parametrize(
+    ("prune", "decayed"),
+    [({"mode": "penalty"}, True), ({"mode": "exact"}, False), ({"mode": "exact", "rate_weight_decay": 0.01}, True)],
+    ids=json.dumps,
+)
+def test_the_command_decays_rates_as_the_library_does(finished, tmp_path, prune, decayed):
+    source = str(finished / "1-pretrain" / "model.safetensors")
+    run_stages(workspace(tmp_path, prune={"source": source, "epochs": 1, **prune}), ["prune"])
+    (record,) = Metrics(tmp_path / "2-prune" / "metrics.jsonl")
+    assert all((value != 0) == decayed for value in record["pruner"]["rate_gradients"]["decay"].values())
 
 
 def test_settings_a_method_has_no_use_for_are_named(tmp_path):

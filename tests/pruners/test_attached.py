@@ -1,6 +1,8 @@
 """The same bits from a loop that knows nothing of pruning as from the explicit one."""
 
 import copy
+import gc
+import pickle
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from harp.errors import HarpError
 from harp.pruners import Harp, Hydra, Masked, Pruner
 from harp.sparsity import Budget, Masks, find_sites
 from harp.training import sgd
+from tests.pruners.networks import linear
 
 X = torch.rand(6, 8, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(8) % 3
@@ -208,3 +211,236 @@ def test_an_optimiser_that_evaluates_twice_is_refused():
 
     with pruner.attach(optimiser), pytest.raises(HarpError, match="LBFGS evaluates its closure more than once"):
         optimiser.step(closure)
+
+
+CLIPPED = [[0.4, 1.2, 0.0]]  # the weights below less the gradient at those that stay, (3, 4), clipped to length 1
+
+
+def masked(pruned):
+    """Weights 1, 2 and, pruned, 0; the gradients of the loss at them are 3, 4 and `pruned`."""
+    model = linear([[1.0, 2.0, 0.0]])
+    pruner = Masked(find_sites(model), Masks({"weight": torch.tensor([[True, True, False]])}))
+    inputs = torch.tensor([[3.0, 4.0, pruned]])
+    return model, pruner, lambda: model(inputs).sum()
+
+
+def clip(model):
+    return float(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+
+
+@pytest.mark.parametrize("pruned", [0.0, 1.0, 1e6, torch.inf, torch.nan])
+@pytest.mark.parametrize("way", ["attached", "closure", "accumulated", "explicit"])
+def test_clipped_fine_tuning_moves_the_weights_that_are_left_as_if_there_were_no_others(pruned, way):
+    model, pruner, ask = masked(pruned)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = ask()
+        loss.backward()
+        assert clip(model) == pytest.approx(5)
+        return loss
+
+    if way == "explicit":
+        pruner.push(0)
+        ask().backward()
+        pruner.pull()
+        assert clip(model) == pytest.approx(5)
+        optimiser.step()
+        pruner.push(1)
+    else:
+        pruner.attach(optimiser)
+        if way == "closure":
+            optimiser.step(closure)
+        else:
+            for share in [0.5, 0.5] if way == "accumulated" else [1.0]:
+                (share * ask()).backward()
+            assert clip(model) == pytest.approx(5)
+            optimiser.step()
+    torch.testing.assert_close(model.weight, torch.tensor(CLIPPED))
+
+
+def test_an_ascent_by_the_gradient_as_sam_makes_it_leaves_the_pruned_at_zero():
+    model, pruner, ask = masked(1e6)
+    pruner.attach(torch.optim.SGD(model.parameters(), lr=1.0))
+    ask().backward()
+    with torch.no_grad():
+        model.weight.add_(model.weight.grad / model.weight.grad.norm())
+    torch.testing.assert_close(model.weight, torch.tensor([[1.6, 2.8, 0]]))
+
+
+def test_clipping_in_a_search_sees_the_pruned_too_and_no_score_yet():
+    model = linear([[1.0, 2.0, 0.5]])
+    pruner = Hydra(find_sites(model), Budget(2 / 3))
+    optimiser = sgd(model, pruner, lr=1.0)
+    pruner.attach(optimiser)
+    model(torch.tensor([[3.0, 4.0, 12.0]])).sum().backward()
+    assert model.weight.tolist() == [[1, 2, 0]]
+    assert clip(model) == pytest.approx(13)
+    assert all(param.grad is None for group in optimiser.param_groups for param in group["params"])
+
+
+@pytest.mark.parametrize("end", ["detach", "with", "optimiser"])
+def test_afterwards_the_model_is_a_plain_one(end):
+    model, pruner, ask = masked(7.0)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    # A schedule ties the optimiser into a cycle.
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser)
+    if end == "with":
+        with pruner.attach(optimiser):
+            pass
+    else:
+        handle = pruner.attach(optimiser)
+        if end == "detach":
+            handle.detach()
+        del optimiser, schedule, handle
+        gc.collect()
+    ask().backward()
+    assert model.weight.grad.tolist() == [[3, 4, 7]]
+
+
+def test_copies_and_pickles_of_an_attached_model_know_nothing_of_harp():
+    model, pruner, ask = masked(7.0)
+    pruner.attach(torch.optim.SGD(model.parameters(), lr=1.0))
+    ask().backward()
+    assert b"harp" not in pickle.dumps(model)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
+        twin.zero_grad()
+        twin(torch.tensor([[3.0, 4.0, 7.0]])).sum().backward()
+        assert twin.weight.grad.tolist() == [[3, 4, 7]]
+
+
+@pytest.mark.parametrize("kind", ["masked", "hydra", "harp"])
+def test_a_second_attachment_is_refused_until_the_first_ends(kind):
+    model, pruner, optimiser, handle = attached(kind)
+    other = sgd(model, pruner, lr=0.1)
+    for again in (optimiser, other):
+        with pytest.raises(HarpError, match=r"^0\.weight has a \w+ attached to a SGD already; detach\(\) that first"):
+            pruner.attach(again)
+    rival = pruner_of("masked", copy.deepcopy(model))
+    pruner_of("masked", model.requires_grad_(True))
+    second = Masked(find_sites(model), rival.masks)
+    with pytest.raises(HarpError, match="attached to a SGD already"):
+        second.attach(sgd(model, second, lr=0.1))
+    handle.detach()
+    pruner.attach(other).detach()
+    second.attach(sgd(model, second, lr=0.1))
+
+
+def test_what_is_over_stands_in_nobodys_way():
+    model = network()
+    dense = pruner_of("dense", model)
+    dense.attach(sgd(model, dense, lr=0.1))
+    first = sgd(model, dense, lr=0.1)
+    dense.attach(first)  # does nothing to weights or gradients, so it may stay
+    search = pruner_of("harp", model)
+    loop = sgd(model, search, lr=0.1)
+    search.attach(loop)
+    kept = Masked(search.sites, search.settle())
+    tuned = sgd(model, kept, lr=0.1)
+    kept.attach(tuned)
+    # The search's own loop is refused should it go on.
+    cross_entropy(model(X[0]), Y).backward()
+    with pytest.raises(HarpError, match=r"settle\(\) ended the search"):
+        loop.step()
+    schedule = torch.optim.lr_scheduler.ConstantLR(tuned)
+    del tuned, schedule
+    # An optimiser that nobody holds any more needs no detach.
+    kept.attach(sgd(model, kept, lr=0.1))
+
+
+def test_two_pruners_of_different_sites_may_share_an_optimiser():
+    def pruners(model):
+        sites = find_sites(model)
+        return Hydra(sites[:1], Budget(0.3)), Masked(sites[1:], Masks({"3.weight": model[3].weight.abs() > 0.1}))
+
+    def optimiser_of(model, first, second):
+        return torch.optim.SGD([*first.trainables()["scores"], *second.trainables()["weights"]], lr=0.1)
+
+    model = network()
+    first, second = pruners(model)
+    optimiser = optimiser_of(model, first, second)
+    before = dict(vars(optimiser))
+    handles = first.attach(optimiser), second.attach(optimiser)
+    twin = network()
+    third, fourth = pruners(twin)
+    other = optimiser_of(twin, third, fourth)
+    third.push(0), fourth.push(0)
+    for step, x in enumerate(X, 1):
+        cross_entropy(model(x), Y).backward()
+        optimiser.step()
+        twin.zero_grad(), other.zero_grad()
+        cross_entropy(twin(x), Y).backward()
+        third.pull(), fourth.pull()
+        other.step()
+        third.push(step), fourth.push(step)
+    assert same(bits(model, first), bits(twin, third))
+    handles[0].detach()
+    assert optimiser._step_supports_amp_scaling
+    handles[1].detach()
+    assert vars(optimiser).keys() == before.keys()
+
+
+KINDS = ["dense", "masked", "hydra", "harp", "exact"]
+
+
+def of_kind(kind, model):
+    if kind != "exact":
+        return pruner_of(kind, model)
+    return Harp(find_sites(model), Budget(0.1), steps_per_epoch=2, steps=6, mode="exact")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [torch.nan, torch.inf])
+def test_a_loss_that_is_no_number_is_refused_before_it_touches_a_weight(kind, factor):
+    model = network()
+    pruner = of_kind(kind, model)
+    optimiser = sgd(model, pruner, lr=0.1)
+    handle = pruner.attach(optimiser)
+    twin = network()
+    second = of_kind(kind, twin)
+    other = sgd(twin, second, lr=0.1)
+    second.attach(other)
+    before = bits(model, pruner)
+    model.eval()  # or the running statistics would move
+    (cross_entropy(model(X[0]), Y) * factor).backward()
+    with pytest.raises(HarpError, match=r"the gradient of 0\.weight is NaN or infinite at step 1, so the step was not"):
+        optimiser.step()
+    assert same(bits(model, pruner), before)
+    assert handle.step == 0
+    # Who catches it may go on.
+    for net, o in ((model, optimiser), (twin, other)):
+        net.train()
+        for x in X[1:]:
+            o.zero_grad()
+            cross_entropy(net(x), Y).backward()
+            o.step()
+    assert same(bits(model, pruner), bits(twin, second))
+
+
+def test_one_parameter_outside_the_sites_is_enough_and_named_by_its_role():
+    model, _, optimiser, _ = attached("hydra")
+    cross_entropy(model(X[0]), Y).backward()
+    model[1].bias.grad[3] = torch.nan
+    with pytest.raises(HarpError, match="the gradient of norms is NaN or infinite at step 1"):
+        optimiser.step()
+
+
+def test_weights_that_came_in_while_attached_are_not_thrown_away():
+    model, _, optimiser, _ = attached("harp")
+    loaded = nn.Linear(4, 16)
+    model[0].load_state_dict(loaded.state_dict())
+    cross_entropy(model(X[0]), Y).backward()
+    with pytest.raises(HarpError, match=r"^0\.weight is neither what this Harp copied"):
+        optimiser.step()
+    assert torch.equal(model[0].weight, loaded.weight)
+
+
+def test_a_checkpoint_loaded_after_the_pruner_was_made_is_not_thrown_away():
+    model, pretrained = nn.Linear(20, 10), nn.Linear(20, 10)
+    search = Harp(find_sites(model), Budget(0.5), steps_per_epoch=1)
+    optimiser = sgd(model, search, lr=0.1)
+    model.load_state_dict(pretrained.state_dict())
+    with pytest.raises(HarpError, match=r"^weight is neither what this Harp copied .* make the pruner after that"):
+        search.attach(optimiser)
+    assert torch.equal(model.weight, pretrained.weight)

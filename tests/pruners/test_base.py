@@ -1,32 +1,12 @@
+import copy
+
 import pytest
 import torch
-from torch import Tensor, nn
 
 from harp.errors import HarpError
-from harp.pruners import Masked, Pruner, Reparam
-from harp.sparsity import Masks, find_sites
-
-
-class Doubled(Reparam):
-    """Effective weight 2 w + v, so the gradients of w and v are 2 g and g."""
-
-    def __init__(self, sites):
-        super().__init__(sites)
-        self.w = nn.Parameter(torch.full_like(sites[0].param, 3.0))
-        self.v = nn.Parameter(torch.full_like(sites[0].param, 1.0))
-
-    def trainables(self):
-        return {"weights": [self.w, self.v]}
-
-    def weights(self) -> list[Tensor]:
-        return [2 * self.w + self.v]
-
-
-def linear(rows):
-    model = nn.Linear(len(rows[0]), len(rows), bias=False)
-    with torch.no_grad():
-        model.weight.copy_(torch.tensor(rows))
-    return model
+from harp.pruners import Harp, Hydra, Masked, Pruner
+from harp.sparsity import Budget, Masks, find_sites
+from tests.pruners.networks import linear
 
 
 def test_a_pruner_that_prunes_nothing_changes_nothing():
@@ -43,67 +23,46 @@ def test_a_pruner_that_prunes_nothing_changes_nothing():
         pruner.settle()
 
 
-def test_masked_weights_are_exactly_zero_whatever_the_optimiser_adds():
-    model = linear([[-1.0, 2.0], [3.0, -4.0]])
-    mask = torch.tensor([[False, True], [True, False]])
-    pruner = Masked(find_sites(model), Masks({"weight": mask}))
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True)
-    pruner.push(0)
-    for step in range(1, 4):
-        optimiser.zero_grad()
-        model(torch.ones(1, 2)).pow(2).sum().backward()
-        pruner.pull()
-        optimiser.step()
-        pruner.push(step)
-        zeros = model.weight.detach()[~mask]
-        assert zeros.eq(0).all()
-        assert not torch.signbit(zeros).any()
-    assert model.weight.detach()[mask].ne(0).all()
-    assert torch.equal(pruner.settle()["weight"], mask)
-
-
-@pytest.mark.parametrize("masks", [{"other": (1, 2)}, {"weight": (2, 2)}])
-def test_masks_of_another_model_are_refused(masks):
+def test_a_network_in_place_of_its_sites_is_refused():
     model = linear([[1.0, 2.0]])
-    with pytest.raises(HarpError, match="not those of this model"):
-        Masked(find_sites(model), Masks({name: torch.ones(shape, dtype=torch.bool) for name, shape in masks.items()}))
+    mask = Masks({"weight": torch.tensor([[True, False]])})
+    makers = (Pruner, lambda what: Masked(what, mask), lambda what: Hydra(what, Budget(0.5)))
+    for make in (*makers, lambda what: Harp(what, Budget(0.5), steps_per_epoch=1)):
+        with pytest.raises(HarpError, match=r"got the Linear itself; harp\.find_sites\(model\) gives them"):
+            make(model)
+        with pytest.raises(HarpError, match=r"expected sites as harp\.find_sites\(model\) gives them, got str"):
+            make(["weight"])
 
 
-def test_push_writes_the_effective_weights_and_pull_carries_their_gradient():
-    model = linear([[0.0, 0.0]])
-    pruner = Doubled(find_sites(model))
-    pruner.push(0)
-    assert model.weight.tolist() == [[7, 7]]
-    model(torch.tensor([[10.0, 20.0]])).sum().backward()
-    pruner.pull()
-    assert pruner.w.grad.tolist() == [[20, 40]]
-    assert pruner.v.grad.tolist() == [[10, 20]]
+def test_neither_no_site_nor_a_number_for_a_budget_makes_a_search():
+    with pytest.raises(HarpError, match="no sites were given"):
+        Hydra((), Budget(0.5))
+    with pytest.raises(HarpError, match=r"budget: expected harp\.Budget\(keep\), got float"):
+        Hydra(find_sites(linear([[1.0, 2.0]])), 0.5)
 
 
-def test_several_backwards_make_one_pull():
-    model = linear([[0.0]])
-    pruner = Doubled(find_sites(model))
-    pruner.push(0)
-    for value in (1.0, 2.0):
-        model(torch.tensor([[value]])).sum().backward()
-    pruner.pull()
-    assert pruner.v.grad.tolist() == [[3]]
+def test_a_pruner_copied_with_its_network_is_the_copys():
+    model = linear([[1.0, 2.0]])
+    pruner = Masked(find_sites(model), Masks({"weight": torch.tensor([[True, False]])}))
+    twin, second = copy.deepcopy((model, pruner))
+    second.push(0)
+    assert second.sites[0].param is twin.weight
+    assert twin.weight.tolist() == [[1, 0]]
+    assert model.weight.tolist() == [[1, 2]]
 
 
-def test_a_push_between_forward_and_backward_is_refused_by_autograd():
-    model = nn.Sequential(linear([[1.0]]), linear([[1.0]]))
-    pruner = Doubled((find_sites(model)[1],))
-    pruner.push(0)
-    loss = model(torch.ones(1, 1)).sum()
-    pruner.push(1)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
+@pytest.mark.parametrize("act", [Masked.pull, lambda pruner: pruner.push(0)])
+def test_a_pruner_copied_alone_is_refused_when_it_is_used(act):
+    model = linear([[1.0, 2.0]])
+    pruner = copy.deepcopy(Masked(find_sites(model), Masks({"weight": torch.tensor([[True, False]])})))
+    with pytest.raises(HarpError, match=r"weight of this Masked is no network's parameter any more"):
+        act(pruner)
+    assert model.weight.tolist() == [[1, 2]]
 
 
-def test_a_site_the_forward_did_not_use_is_left_out():
-    model = nn.ModuleDict({"used": linear([[1.0]]), "unused": linear([[1.0]])})
-    pruner = Doubled((find_sites(model)[1],))
-    pruner.push(0)
-    model["used"](torch.ones(1, 1)).sum().backward()
-    pruner.pull()
-    assert pruner.w.grad is None
+def test_so_is_one_whose_network_got_other_parameters():
+    model = linear([[1.0, 2.0]])
+    pruner = Masked(find_sites(model), Masks({"weight": torch.tensor([[True, False]])}))
+    model.load_state_dict(linear([[3.0, 4.0]]).state_dict(), assign=True)
+    with pytest.raises(HarpError, match=r"load_state_dict\(assign=True\)"):
+        pruner.push(0)

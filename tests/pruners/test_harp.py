@@ -100,6 +100,7 @@ def test_rates_learn_from_the_loss_and_from_the_penalty():
     assert rates.tolist() == pytest.approx(list(pruner.record(0.0)["rates"].values()))
 
 
+@pytest.mark.filterwarnings("ignore::harp.pruners.SearchWarning")
 @pytest.mark.parametrize("rates", [[0.9, 0.9, 0.9], [0.999, 0.002, 0.01], [0.011, 0.009, 0.01], [0.002, 0.002, 0.002]])
 def test_settle_meets_the_budget_exactly_wherever_the_rates_ran_to(rates):
     _, pruner = harp(keep=0.01)

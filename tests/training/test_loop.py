@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -6,7 +8,7 @@ from harp.attacks import PGD
 from harp.data import Images, Resident
 from harp.errors import HarpError
 from harp.objectives import PGDAT, FreeAT, Natural, Objective
-from harp.pruners import Harp, Masked, Pruner
+from harp.pruners import Harp, Masked, Pruner, SearchWarning
 from harp.sparsity import Budget, Masks, find_sites
 from harp.threats import Threat
 from harp.training import SCHEDULES, fit, sgd, steps_per_epoch
@@ -193,6 +195,46 @@ def test_a_diverging_loss_is_an_error_that_names_the_step():
     with pytest.raises(HarpError, match=r"loss became .* at step"):
         fit(model, data(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=40, on=[seen.append])
     assert all(torch.isfinite(m.loss) for m in seen)
+
+
+class Steep(Objective):
+    """A finite loss whose gradient is not: the square root at 0."""
+
+    def __call__(self, model, x, y, noise):
+        yield lambda: (model(x).sum() * 0).sqrt()
+
+
+@pytest.mark.parametrize("mode", ["penalty", "exact"])
+def test_a_gradient_that_is_no_number_stops_training_before_it_touches_a_weight(mode):
+    model = network()
+    pruner = Harp(find_sites(model), Budget(0.1), steps_per_epoch=4, steps=8, mode=mode)
+    scores = {name: score.detach().clone() for name, score in pruner.scores.items()}
+    with pytest.raises(HarpError, match=r"the gradient of 0\.weight is NaN or infinite at step 1"):
+        train(model, pruner, 4, objective=Steep())
+    assert all(torch.equal(score, scores[name]) for name, score in pruner.scores.items())
+    assert torch.isfinite(pruner.logits).all()
+
+
+def test_a_pruner_of_another_network_is_refused():
+    model = network()
+    pruner = Harp(find_sites(network()), Budget(0.1), steps_per_epoch=4)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(HarpError, match=r"^0\.weight of the Harp is no parameter of this Sequential"):
+        fit(model, data(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=1)
+
+
+def test_rates_that_collapsed_do_not_pass_in_silence():
+    model = network()
+    pruner = Harp(find_sites(model), Budget(0.1), steps_per_epoch=4, gamma=1000.0)
+    with pytest.warns(SearchWarning, match=r"2 of 2 learned rates collapsed to 0\.011 or less"):
+        train(model, pruner, 8)
+
+
+def test_those_that_did_not_do():
+    model = network()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SearchWarning)
+        train(model, Harp(find_sites(model), Budget(0.1), steps_per_epoch=4), 8)
 
 
 def test_masks_keep_their_type():

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from harp.pruners import Harp, Hydra, Masked, Pruner
+from harp.errors import HarpError
+from harp.pruners import Harp, Hydra, Masked, Pruner, RatesOnly
 from harp.sparsity import Budget, Masks, find_sites
 from harp.training import sgd
 from harp.training.optimisers import set_lr
@@ -71,6 +72,24 @@ def test_the_decay_of_rates_is_theirs_alone(wanted, decay):
     optimiser = sgd(model, pruner_of("harp", model), lr=0.1, weight_decay=0.02, rate_weight_decay=wanted)
     decays = {group["role"]: group["weight_decay"] for group in optimiser.param_groups}
     assert decays == {"scores": 0.02, "rates": decay, "norms": 0.02}
+
+
+@pytest.mark.parametrize("kind", [Harp, RatesOnly])
+@pytest.mark.parametrize(("wanted", "decay"), [(None, 0.0), (0.0, 0.0), (0.1, 0.1)])
+def test_in_mode_exact_rates_have_none_unless_asked_for(kind, wanted, decay):
+    model = network()
+    pruner = kind(find_sites(model), Budget(0.5), steps_per_epoch=10, steps=20, mode="exact")
+    optimiser = sgd(model, pruner, lr=0.1, weight_decay=0.02, rate_weight_decay=wanted)
+    decays = {group["role"]: group["weight_decay"] for group in optimiser.param_groups}
+    assert decays.pop("rates") == decay
+    assert set(decays.values()) == {0.02}
+
+
+def test_a_pruner_of_another_network_is_refused():
+    model = network()
+    for pruner in (pruner_of("harp", network()), pruner_of("masked", network())):
+        with pytest.raises(HarpError, match=r"^0\.weight of the \w+ is no parameter of this Sequential"):
+            sgd(model, pruner, lr=0.1)
 
 
 def test_rates_that_do_not_exist_need_no_decay():

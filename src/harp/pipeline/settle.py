@@ -1,12 +1,14 @@
 """The end of the prune stage: masks that meet the budget, channels really removed, and a record of who kept what."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
 from harp.modes import evaluating
 from harp.pipeline.workspace import FOLDERS, Workspace
-from harp.pruners import Pruner
+from harp.pruners import Pruner, SearchWarning
 from harp.runs import save_tree, write_json
 from harp.sparsity import ChannelUnits, Masks, Units, allocation, allot, remove
 
@@ -18,8 +20,10 @@ def settle(
     work: Workspace, model: nn.Module, units: Units, pruner: Pruner, notes: list[str]
 ) -> tuple[nn.Module, list[str]]:
     """The pruned network, smaller where channels went, and the notes with those worth adding; writes the records."""
-    record = pruner.record(0.0)
-    masks = pruner.settle()
+    record, said = pruner.record(0.0), pruner.notes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SearchWarning)  # the notes say it
+        masks = pruner.settle()
     folder, budget = work.run.at(FOLDERS["prune"]), work.budget
     cost = units.cost(budget.of)
     kept = masks.counts
@@ -46,9 +50,7 @@ def settle(
             ],
         },
     )
-    if before > 1.05 * budget.keep:
-        excess = before / budget.keep
-        notes = [*notes, f"the chosen rates stood at {excess:.2f} times the budget; settle cut the masks to it"]
+    notes = [*notes, *said]
     images, _ = next(iter(work.in_order(work.split.train, 64).once()))
     logits = _logits(model, images)
     if float((logits - logits[:1]).abs().max()) <= TOLERANCE * float(logits.abs().max()):

@@ -1,6 +1,7 @@
 """The three training stages: pretrain, prune, finetune."""
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from harp.objectives import AWP, LEVEL, Objective
 from harp.pipeline.settle import settle
 from harp.pipeline.unused import METHOD_OPTIONS, unused_by_method, unused_by_objective
 from harp.pipeline.workspace import FOLDERS, Workspace
-from harp.pruners import METHODS, Masked, Pruner
+from harp.pruners import METHODS, Masked, Pruner, SearchWarning
 from harp.registry import accepted
 from harp.runs import load_tree, save_tree
 from harp.sparsity import Masks, Sites, allocation
@@ -153,7 +154,7 @@ def _stage(
         lr=settings.lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        rate_weight_decay=_rate_decay(settings),
+        rate_weight_decay=settings.rate_weight_decay if isinstance(settings, PruneSettings) else None,
     )
     return Stage(
         work.run.at(FOLDERS[name]),
@@ -170,7 +171,8 @@ def _stage(
 
 
 def _fit(work: Workspace, name: str, settings: TrainingSettings, stage: Stage, data: Batches, start: int) -> None:
-    with work.display.bar(name, stage.until, start) as move:
+    with work.display.bar(name, stage.until, start) as move, warnings.catch_warnings():
+        warnings.simplefilter("ignore", SearchWarning)  # the stage's notes say it, of the state that is selected
 
         def show(moment: Moment) -> None:
             best = f"  best robust {100 * stage.best['rank'][0]:.1f} %" if stage.best else ""
@@ -191,13 +193,6 @@ def _fit(work: Workspace, name: str, settings: TrainingSettings, stage: Stage, d
             stage=name,
             on=[stage, show],
         )
-
-
-def _rate_decay(settings: TrainingSettings) -> float | None:
-    if not isinstance(settings, PruneSettings):
-        return None
-    # Decay draws every rate to one half; held to a budget, that is towards uniform rates.
-    return 0.0 if settings.rate_weight_decay is None and settings.mode == "exact" else settings.rate_weight_decay
 
 
 def _validator(work: Workspace, stage: str) -> Validate:

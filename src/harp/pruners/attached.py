@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from harp.errors import HarpError
+from harp.pruners.gradients import check_gradients
 
 if TYPE_CHECKING:
     from harp.pruners.base import Pruner
@@ -17,29 +21,38 @@ if TYPE_CHECKING:
 # pruner notices a scaler, which knows the optimiser's parameters only and so would leave the sites' gradients scaled.
 _TAKES_SCALED = "_step_supports_amp_scaling"
 
+# Those not detached, as long as their optimisers live.
+_LIVE: weakref.WeakSet[Attached] = weakref.WeakSet()
+
 
 class Attached:
     """A pruner in somebody else's loop, until `detach` or the end of a `with`; see `Pruner.attach`."""
 
     def __init__(self, pruner: Pruner, optimiser: Optimizer, start: int = 0):
         _check_parameters(pruner, optimiser)
+        _check_free(pruner)
         self.pruner, self.optimiser, self.step = pruner, optimiser, start
         self._pulled = False
-        pruner.push(start)
-        self._clear()
+        self._renew()
+        neighbour = _another_on(optimiser)
+        self._takes_scaled: bool | None = neighbour._takes_scaled if neighbour else vars(optimiser).get(_TAKES_SCALED)
+        setattr(optimiser, _TAKES_SCALED, True)
+        on_sites = pruner.hooks()
         self._hooks = [
             optimiser.register_step_pre_hook(self._before),
             optimiser.register_step_post_hook(self._after),
+            *on_sites,
         ]
-        self._takes_scaled = vars(optimiser).get(_TAKES_SCALED)
-        setattr(optimiser, _TAKES_SCALED, True)
+        # A loop that never detaches leaves the model a plain one, too, once its optimiser is gone.
+        weakref.finalize(optimiser, _remove, on_sites).atexit = False
+        _LIVE.add(self)
 
     def detach(self) -> None:
         """The optimiser is as it was; the model keeps the weights it has. A second time does nothing."""
-        if self._hooks and self._takes_scaled is None:
+        _LIVE.discard(self)
+        if self._hooks and self._takes_scaled is None and _another_on(self.optimiser) is None:
             delattr(self.optimiser, _TAKES_SCALED)
-        for hook in self._hooks:
-            hook.remove()
+        _remove(self._hooks)
         self._hooks = []
 
     def __enter__(self) -> Self:
@@ -77,17 +90,27 @@ class Attached:
         if penalty.requires_grad:
             torch.autograd.backward(penalty)
         self.pruner.pull()
+        try:
+            check_gradients(self.pruner, self.optimiser, self.step + 1)
+        except HarpError:
+            self._renew()  # whoever catches it may go on with the next batch
+            raise
 
-    @torch.enable_grad()
     def _after(self, optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.step += 1
-        self.pruner.push(self.step)
-        self._clear()
+        self._renew()
 
-    def _clear(self) -> None:
+    @torch.enable_grad()
+    def _renew(self) -> None:
+        self.pruner.push(self.step)
         # model.zero_grad knows no latents, optimiser.zero_grad no sites.
         for param in (*_latents(self.pruner), *(site.param for site in self.pruner.sites)):
             param.grad = None
+
+
+def _remove(hooks: list[RemovableHandle]) -> None:
+    for hook in hooks:
+        hook.remove()
 
 
 def _latents(pruner: Pruner) -> list[nn.Parameter]:
@@ -108,3 +131,31 @@ def _check_parameters(pruner: Pruner, optimiser: Optimizer) -> None:
                 f"the optimiser trains {site.name}, which the pruner computes; harp.sgd(model, pruner) makes one that "
                 "does not"
             )
+
+
+def _another_on(optimiser: Optimizer) -> Attached | None:
+    return next((other for other in _LIVE if other.optimiser is optimiser), None)
+
+
+def _check_free(pruner: Pruner) -> None:
+    """Raises `HarpError` where a pruner that acts on one of the sites is attached already."""
+    if not pruner.acts or _holder(pruner) is None:
+        return
+    gc.collect()  # an optimiser that nobody uses any more may still stand in a cycle with its hooks or its schedule
+    if (held := _holder(pruner)) is not None:
+        name, other = held
+        raise HarpError(
+            f"{name} has a {type(other.pruner).__name__} attached to a {type(other.optimiser).__name__} already; "
+            "detach() that first, or attach it by `with pruner.attach(optimiser):`, whose end does so"
+        )
+
+
+def _holder(pruner: Pruner) -> tuple[str, Attached] | None:
+    names = {id(site.param): site.name for site in pruner.sites}
+    for other in _LIVE:
+        # A search that was settled acts no more, and is refused should its loop go on all the same.
+        if other.pruner.acts and (other.pruner is pruner or not other.pruner.ended):
+            for site in other.pruner.sites:
+                if id(site.param) in names:
+                    return names[id(site.param)], other
+    return None

@@ -1,11 +1,13 @@
 """HARP: how many units to keep in each layer, and which, learned together (Zhao & Wressnegger, ICLR 2023)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harp.pruners.base import METHODS
+from harp.pruners.endings import at_the_floor, off_budget
 from harp.pruners.rates import Mode, make_rates
 from harp.pruners.scores import Scores
 from harp.pruners.straight_through import Estimator
@@ -64,6 +66,17 @@ class Harp(Scores):
 
     def trainables(self) -> dict[str, list[nn.Parameter]]:
         return {**super().trainables(), "rates": [self.logits]}
+
+    def decays(self) -> Mapping[str, float]:
+        return {} if self.learned.decay is None else {"rates": self.learned.decay}
+
+    def notes(self) -> list[str]:
+        density = float(self.learned.price().detach()) / self.learned.whole
+        stood, settled = self.counts(), self.settled_counts()
+        return [*off_budget(self.units, self.budget, density, stood, settled), *self.collapsed()]
+
+    def collapsed(self) -> list[str]:
+        return at_the_floor(self.units, self.budget, self.rates().detach().tolist())
 
     def pull(self) -> None:
         # Before the pull the logits' gradient is the penalty's alone: the model never sees the logits themselves.

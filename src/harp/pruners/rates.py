@@ -22,6 +22,9 @@ class Rates(ABC):
     The rates begin with the allocation `start` (`ALLOCATIONS`, or a file) at density `at`.
     """
 
+    decay: float | None = None
+    """The weight decay of the logits unless somebody asks for another; None is the optimiser's, as published."""
+
     def __init__(self, units: Units, budget: Budget, start: str, at: float):
         self.units, self.budget = units, budget
         self.cost = units.cost(budget.of)
@@ -138,6 +141,8 @@ class Exact(Rates):
     """
 
     ramp = 0.6
+    # Decay draws every rate to one half; held to a budget, that is towards uniform rates.
+    decay = 0.0
 
     def __init__(self, units: Units, budget: Budget, start: str, start_keep: float, *, steps: int):
         super().__init__(units, budget, start, budget.keep)

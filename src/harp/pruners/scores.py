@@ -1,5 +1,6 @@
 """Frozen weights under masks that keep the largest learned scores: what HYDRA and HARP share."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from harp.pruners.base import METHODS, Reparam
+from harp.errors import HarpError
+from harp.pruners.base import METHODS, SearchWarning, like
+from harp.pruners.reparam import Reparam
 from harp.pruners.straight_through import Estimator, top_share
 from harp.runs import Tree
 from harp.sparsity import Budget, Counts, Masks, Sites, Units, allocation, allot, top_mask, units_of
@@ -25,10 +28,12 @@ class Scores(Reparam):
     estimator: Estimator = "zero"
 
     def __init__(self, what: Sites | Units, budget: Budget):
+        if not isinstance(budget, Budget):
+            raise HarpError(f"budget: expected harp.Budget(keep), got {type(budget).__name__}")
         self.units = units_of(what)
         super().__init__(self.units.sites)
         self.budget = budget
-        self.dense = {site.name: site.param.detach().clone() for site in self.sites}
+        self.dense = {site.name: weight for site, weight in zip(self.sites, self._known[0], strict=True)}
         self.scores = {name: nn.Parameter(score) for name, score in self.units.first_scores().items()}
 
     @abstractmethod
@@ -55,25 +60,26 @@ class Scores(Reparam):
         return self.units.effective(self.dense, masks)
 
     def settle(self) -> Masks:
-        counts = self.settled_counts()
-        masks = Masks({name: top_mask(score.abs(), counts[name]) for name, score in self.scores.items()})
-        # A product with a negative weight leaves -0; what is pruned is plain 0.
-        self._write([weight.masked_fill(weight == 0, 0) for weight in self.units.effective(self.dense, masks)])
-        return masks
+        self.check_untouched(self.weights)
+        for note in self.notes():
+            warnings.warn(SearchWarning(note), stacklevel=2)
+        return self._settle()
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        before = [site.param.detach().clone() for site in self.sites]
-        self.settle()
-        try:
+        self.check_untouched(self.weights)
+        with self.lent():
+            self._settle()
             yield
-        finally:
-            self._write(before)
 
-    @torch.no_grad()
-    def _write(self, weights: list[Tensor]) -> None:
-        for site, weight in zip(self.sites, weights, strict=True):
-            site.param.copy_(weight)
+    def _settle(self) -> Masks:
+        counts = self.settled_counts()
+        masks = Masks({name: top_mask(score.abs(), counts[name]) for name, score in self.scores.items()})
+        # A product with a negative weight leaves -0; what is pruned is plain 0.
+        self.write(
+            [weight.masked_fill(weight == 0, 0) for weight in self.units.effective(self.dense, masks)], "settled"
+        )
+        return masks
 
     def state_dict(self) -> Tree:
         return {
@@ -83,10 +89,13 @@ class Scores(Reparam):
 
     @torch.no_grad()
     def load_state_dict(self, state: Tree) -> None:
+        dense, scores = like(self.dense, state["dense"]), like(self.scores, state["scores"])
         for name, weight in self.dense.items():
-            weight.copy_(state["dense"][name])
+            weight.copy_(dense[name])
         for name, score in self.scores.items():
-            score.copy_(state["scores"][name])
+            score.copy_(scores[name])
+        super().load_state_dict(state)
+        self._known.append(list(self.dense.values()))
 
 
 @METHODS.register("scores-only")

@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from harp.data import Batch, Batches, batches_of
 from harp.errors import HarpError
 from harp.models import opened, placed
 from harp.objectives import LEVEL, Ascent, Objective
-from harp.pruners import Pruner
+from harp.pruners import Pruner, SearchWarning
+from harp.pruners.gradients import check_gradients
 from harp.randomness import generator, seed_of
 from harp.training.batch import BatchCheck, enough_for_norms
-from harp.training.optimisers import set_lr
+from harp.training.optimisers import check_sites, set_lr
 from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
 
@@ -49,10 +51,13 @@ def fit(
     `data` are `Batches`, or what `Loader` takes. Answers of `model` that wrap their logits are opened (`logits_of`).
     Attack noise of a batch comes from (seed, stage, its first step), torch's global generator (dropout) from (seed,
     stage, step), so a resumed run repeats an uninterrupted one: also from within the replays of a batch, where
-    `objective` has the state it had. Raises `HarpError` for batches or losses that are not finite, for labels that are
-    no class of the model, and for a batch too small for its batch norms; callbacks never see such a step.
+    `objective` has the state it had. Raises `HarpError` for batches, losses or gradients that are not finite, before a
+    weight is touched, for labels that are no class of the model, and for a batch too small for its batch norms;
+    callbacks never see such a step. Raises it, too, for a pruner of another network. Rates that have collapsed at the
+    end are told by a `SearchWarning`.
     """
     data = batches_of(data, placed(model))
+    check_sites(model, pruner)
     precision.lay_out(model).train()
     view = precision.view(model)
     pruner.push(start)
@@ -78,13 +83,16 @@ def fit(
                         _check_loss(loss, stage, step)
                         torch.autograd.backward(loss + pruner.penalty())
                         pruner.pull()
+                    check_gradients(pruner, optimiser, step + 1)
                     optimiser.step()
                     step += 1
                     pruner.push(step)
                     for callback in on:
                         callback(Moment(step, loss.detach(), optimiser.param_groups[0]["lr"]))
             if step >= until:
-                return
+                break
+    for note in pruner.collapsed():
+        warnings.warn(SearchWarning(note), stacklevel=2)
 
 
 def steps_per_epoch(data: Batches, objective: Objective) -> int:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from harp.errors import HarpError
 from harp.pruners import Pruner
 
 NORMS = (_NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
@@ -22,6 +23,17 @@ def companions(model: nn.Module, pruner: Pruner) -> dict[str, list[nn.Parameter]
     return roles
 
 
+def check_sites(model: nn.Module, pruner: Pruner) -> None:
+    """Raises `HarpError` where a site of the pruner is no parameter of `model`."""
+    held = {id(param) for param in model.parameters()}
+    for site in pruner.sites:
+        if id(site.param) not in held:
+            raise HarpError(
+                f"{site.name} of the {type(pruner).__name__} is no parameter of this {type(model).__name__}, which may "
+                "be a copy of the one that was searched for sites; make the pruner from find_sites of this model"
+            )
+
+
 def sgd(
     model: nn.Module,
     pruner: Pruner,
@@ -33,16 +45,18 @@ def sgd(
 ) -> torch.optim.SGD:
     """SGD over everything that trains in a stage, one group a role: weights, scores, rates, norms, others.
 
-    `rate_weight_decay` is the decay of HARP's rates alone; None is `weight_decay`, as published. It shapes the rates
-    (METHODS 1.11): alone it pulls every layer towards one half.
+    `rate_weight_decay` is the decay of HARP's rates alone; None is the method's own: `weight_decay` in mode penalty, as
+    published, and 0 in mode exact. It shapes the rates (METHODS 1.11): alone it pulls every layer towards one half.
+    Raises `HarpError` for a pruner of another network.
     """
+    check_sites(model, pruner)
     roles = {**pruner.trainables(), **companions(model, pruner)}
+    decays = {**pruner.decays(), **({} if rate_weight_decay is None else {"rates": rate_weight_decay})}
     groups = [
-        {"role": role, "params": params, "weight_decay": weight_decay} for role, params in roles.items() if params
+        {"role": role, "params": params, "weight_decay": decays.get(role, weight_decay)}
+        for role, params in roles.items()
+        if params
     ]
-    for group in groups:
-        if group["role"] == "rates" and rate_weight_decay is not None:
-            group["weight_decay"] = rate_weight_decay
     return torch.optim.SGD(groups, lr=lr, momentum=momentum)
 
 

@@ -1,0 +1,139 @@
+"""Budgets of 10 of 1,000 weights in pools of 600 and 400."""
+
+import copy
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from harp.pruners import Harp, Hydra, RatesOnly, SearchWarning
+from harp.pruners.endings import at_the_floor, off_budget
+from harp.sparsity import Budget, Weights, find_sites
+
+BUDGET = Budget(0.01)
+
+
+# Held here, because a pruner whose network is gone has nothing to write to.
+NETWORK = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 20))
+DENSE = copy.deepcopy(NETWORK.state_dict())
+
+
+def sites():
+    NETWORK.load_state_dict(DENSE)
+    return find_sites(NETWORK)
+
+
+def units():
+    return Weights(sites())
+
+
+def counts(*values):
+    return dict(zip(("0.weight", "1.weight"), values, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("density", "stood"),
+    [
+        (0.01, (6, 4)),
+        (0.0101, (7, 4)),  # rounded up
+        (0.0096, (6, 4)),
+        (0.02, (6, 4)),
+        (0.005, (6, 4)),  # the next forward pass has all that is allowed
+        (0.0096, (7, 5)),
+        (0.012, (5, 4)),
+    ],
+)
+def test_what_is_on_budget_by_either_measure_is_no_news(density, stood):
+    assert off_budget(units(), BUDGET, density, counts(*stood), counts(6, 4)) == []
+
+
+def test_above_and_below_are_told_with_what_settle_does():
+    (above,) = off_budget(units(), BUDGET, 0.02, counts(12, 9), counts(7, 3))
+    assert above == (
+        "the chosen rates stood at 2.00 times the budget; settle cut the masks to it, by 11 weights that the network "
+        "was trained with"
+    )
+    (below,) = off_budget(units(), BUDGET, 0.005, counts(2, 3), counts(4, 6))
+    assert below == (
+        "the chosen rates stood at 0.50 times the budget; settle filled it up with 5 weights that the network was "
+        "trained without, so judge it after fine-tuning; a smaller gamma ends nearer, mode exact at the budget"
+    )
+
+
+def test_rates_at_the_floor_are_told_by_name():
+    assert at_the_floor(units(), BUDGET, [0.0112, 0.01]) == []
+    (one,) = at_the_floor(units(), BUDGET, [0.016, 0.00109])
+    assert one == (
+        "1 of 2 learned rates collapsed to 0.0011 or less, where they hardly move, so that little passes through "
+        "1.weight; a smaller gamma or a larger floor holds them up"
+    )
+    (all_,) = at_the_floor(units(), BUDGET, [0.001, 0.001])
+    assert all_.startswith("2 of 2 learned rates collapsed")
+    assert "0.weight, 1.weight" in all_
+    # Without a floor it is a hundredth of the fair share; with one near the budget, nothing.
+    assert at_the_floor(units(), Budget(0.01, floor=0.0), [0.016, 0.0002]) == []
+    assert at_the_floor(units(), Budget(0.01, floor=0.0), [0.016, 0.0001]) != []
+    assert at_the_floor(units(), Budget(0.01, floor=1.0), [0.01, 0.01]) == []
+
+
+def test_of_many_three_are_named():
+    model = nn.Sequential(*[nn.Linear(10, 10) for _ in range(5)])
+    (told,) = at_the_floor(Weights(find_sites(model)), BUDGET, [0.0] * 5)
+    assert "5 of 5" in told
+    assert "0.weight, 1.weight, 2.weight and 2 more;" in told
+
+
+def search(kind=Harp, rates=(0.01, 0.01), **options):
+    pruner = kind(sites(), BUDGET, steps_per_epoch=1, **options)
+    with torch.no_grad():
+        for number, rate in enumerate(rates):
+            share = (rate - 0.001) / 0.999
+            pruner.logits[number] = math.log(share / (1 - share))
+    return pruner
+
+
+@pytest.mark.parametrize("kind", [Harp, RatesOnly])
+@pytest.mark.parametrize(
+    ("rates", "begun"),
+    [
+        ((0.02, 0.03), ["the chosen rates stood at 2.40 times the budget; settle cut the masks to it, by 14 weights"]),
+        (
+            (0.0035, 0.0024),
+            ["the chosen rates stood at 0.40 times the budget; settle filled it up with 6 weights"],
+        ),
+        ((0.0155, 0.00105), ["1 of 2 learned rates collapsed to 0.0011 or less"]),
+    ],
+)
+def test_settle_says_it_and_settled_does_not(kind, rates, begun):
+    pruner = search(kind, rates)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pruner.settled():
+            pass
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        masks = pruner.settle()
+    assert masks.kept == 10
+    assert [warning.category for warning in heard] == [SearchWarning] * len(begun)
+    for warning, beginning in zip(heard, begun, strict=True):
+        assert str(warning.message).startswith(beginning)
+        assert warning.filename == __file__
+
+
+def test_searches_that_end_where_they_should_are_silent():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search().settle()
+        Hydra(sites(), BUDGET).settle()
+        exact = Harp(sites(), BUDGET, steps_per_epoch=1, steps=10, mode="exact")
+        exact.push(10)
+        exact.settle()
+
+
+def test_an_exact_search_that_was_cut_short_stands_above_its_budget():
+    pruner = Harp(sites(), BUDGET, steps_per_epoch=1, steps=10, mode="exact")
+    pruner.push(3)  # half of the ramp of six steps: 10 + 90 / 8 weights
+    with pytest.warns(SearchWarning, match=r"stood at 2\.1\d times the budget; settle cut .*, by 11 weights"):
+        pruner.settle()
