@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -28,7 +28,7 @@ class Site:
     param: nn.Parameter
     out_axis: int = 0
     in_axis: int = 1
-    place: Place | None = None
+    place: Place | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
