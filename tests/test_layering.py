@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras", "sources", "version"},
+    {
+        "errors",
+        "config",
+        "registry",
+        "randomness",
+        "runs",
+        "clock",
+        "threats",
+        "modes",
+        "extras",
+        "sources",
+        "version",
+        "wrappers",
+    },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},

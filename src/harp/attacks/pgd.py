@@ -14,6 +14,7 @@ from harp.modes import evaluating
 from harp.randomness import Noise, fork, normal
 from harp.registry import Registry
 from harp.threats import Threat, per_point
+from harp.wrappers import alone
 
 Measure = Callable[[Tensor], Tensor]
 """Logits [n, classes] -> losses [n]."""
@@ -42,6 +43,7 @@ class PGD:
     start_in_box: bool = True
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        model = alone(model)
         with evaluating(model):
             measure = self._measure(model, x, y)
             best = self._ascend(model, x, measure, threat, noise)

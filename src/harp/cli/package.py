@@ -10,6 +10,7 @@ from rich.table import Table
 
 from harp.cli.tables import count_table, share_of
 from harp.errors import HarpError
+from harp.export import one_by_one
 from harp.package import Manifest, Sizes, read, sizes
 
 
@@ -24,6 +25,8 @@ def inspect_package(path: Path, flags: list[str]) -> None:
     operations = f"{len(package.graph.nodes)} operations, values in {package.manifest.values}"
     console.print(f"{path}: {name}, images {shape}, {operations}\n")
     console.print(_tensors(found))
+    if package.graph.batch is not None:
+        console.print(f"\n{one_by_one(package.graph.batch)}")
     for line in _told(package.manifest, found):
         console.print(line)
 

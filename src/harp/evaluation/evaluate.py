@@ -23,6 +23,7 @@ from harp.modes import evaluating
 from harp.randomness import Keyed
 from harp.runs import Tree
 from harp.threats import Threat
+from harp.wrappers import unwrapped
 
 Flags = Mapping[str, Tensor]
 """Measure -> bool tensor [n], true where the model was right: "clean", each attack, and "worst", right under all."""
@@ -81,7 +82,7 @@ def evaluate(
     taken = {"clean", "worst"} & set(attacks)
     if taken:
         raise HarpError(f"an attack cannot be called {taken.pop()!r}: that measure is always taken")
-    model = model if isinstance(model, nn.Module) else Function(model)
+    model = unwrapped(model) if isinstance(model, nn.Module) else Function(model)
     note = mode_note(model)
     record = Record(folder, _asked(model, attacks, threat, seed, cascade))
     with evaluating(model):

@@ -1,11 +1,11 @@
 """The pruned model as a file."""
 
 from harp.export.bake import bake
-from harp.export.compare import Agreement, Answer, agree
+from harp.export.compare import Agreement, Answer, agree, steady
 from harp.export.deployed import Deployed, is_package, load
 from harp.export.fold import fold
 from harp.export.onnx import onnx_session, to_onnx
-from harp.export.pack import Packed, pack
+from harp.export.pack import Packed, SlowWarning, one_by_one, pack
 from harp.export.shrink import Shrunk, shrink
 from harp.export.verify import Check, Source, verify
 
@@ -16,15 +16,18 @@ __all__ = [
     "Deployed",
     "Packed",
     "Shrunk",
+    "SlowWarning",
     "Source",
     "agree",
     "bake",
     "fold",
     "is_package",
     "load",
+    "one_by_one",
     "onnx_session",
     "pack",
     "shrink",
+    "steady",
     "to_onnx",
     "verify",
 ]

@@ -1,6 +1,7 @@
 """Masks baked into a plain state dictionary, and the proof that the file is the model that was measured."""
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
+from harp.export.compare import steady
 from harp.modes import evaluating
 from harp.runs import file_digest, load_tree, save_tree, write_json
 from harp.sparsity import Masks, copied
+from harp.wrappers import unwrapped
 
 
 def bake(
@@ -27,8 +30,12 @@ def bake(
     safetensors reader loads it. It is read back into `blank` (a fresh model of the same class; None takes a copy of
     `model`), which must give bitwise the logits of `model` on `batches`. A network from which channels were removed
     has no `masks` but `counts`: of each weight, how large it was and how large it is. Raises `HarpError` where the
-    logits differ, or where a weight outside the masks is not zero: then the model is not the one the masks describe.
+    logits differ, or where a weight outside the masks is not zero: then the model is not the one the masks describe;
+    and, before anything is written, for a network that is random or changes itself in eval mode.
     """
+    model = unwrapped(model)
+    head, batches = _first(batches)
+    steady(model, head)
     folder = Path(folder)
     path, state = folder / "model.safetensors", model.state_dict()
     (folder / "manifest.json").unlink(missing_ok=True)
@@ -36,8 +43,7 @@ def bake(
     save_tree(path, dict(state))
     if masks is not None:
         save_tree(folder / "masks.safetensors", dict(masks))
-    blank = copied(model) if blank is None else blank
-    blank.load_state_dict(load_tree(path))
+    blank = _filled(copied(model) if blank is None else unwrapped(blank), load_tree(path))
     if masks is not None:
         kept = masks.counts
         counts = {name: (mask.numel(), kept[name]) for name, mask in masks.items()}
@@ -66,6 +72,27 @@ def _check(masks: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
             raise HarpError(f"{name} has weights outside its mask; the model is not the pruned one")
 
 
+def _first(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Iterable[tuple[Tensor, Tensor]]]:
+    """The first images, and all batches, which may come only once."""
+    rest = iter(batches)
+    head = next(rest, None)
+    if head is None:
+        raise HarpError("no images to compare the exported file's logits on; expected at least one batch")
+    return head[0], chain([head], rest)
+
+
+def _filled(blank: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    try:
+        blank.load_state_dict(state)
+    except Exception as error:  # hooks that a network brings may raise anything
+        line = " ".join(str(error).split())
+        raise HarpError(
+            f"the exported file does not load into a network of the same class: {line[:300]}; expected `blank`, the "
+            "network built anew"
+        ) from error
+    return blank
+
+
 @torch.no_grad()
 def _same_logits(first: nn.Module, second: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
     checked = 0
@@ -74,6 +101,4 @@ def _same_logits(first: nn.Module, second: nn.Module, batches: Iterable[tuple[Te
             if not torch.equal(first(x), second(x)):
                 raise HarpError("the exported file does not give the logits of the model that was evaluated")
             checked += len(x)
-    if not checked:
-        raise HarpError("no images to compare the exported file's logits on; expected at least one batch")
     return checked

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
-from harp.export.compare import Answer, agree
+from harp.export.compare import Answer, agree, steady
 from harp.extras import need
-from harp.modes import evaluating
+from harp.graph import BATCH, exported
 from harp.runs import write_atomic
+from harp.wrappers import unwrapped
 
-IMAGES, LOGITS, BATCH = "images", "logits", "batch"
+IMAGES, LOGITS = "images", "logits"
 TOLERANCE = 1e-4
 
 
@@ -29,9 +31,12 @@ def to_onnx(model: nn.Module, example: Tensor, path: Path | str, tolerance: floa
     graph is traced by torch.export in eval mode, holds no source lines or paths, passes `onnx.checker`, and is written
     only where ONNX Runtime gives the network's logits on the example, one, two and all at once, to `tolerance` of the
     largest (`harp.export.compare.agree`). Raises `HarpError` where a library of the extra `onnx` is missing, where the
-    network cannot be traced for any number of images, and where the logits differ.
+    network is random or changes itself in eval mode or cannot be traced for any number of images, and where the logits
+    differ.
     """
-    path, model_proto = Path(path), _exported(model, example)
+    path, model = Path(path), unwrapped(model)
+    steady(model, example)
+    model_proto = _exported(model, example)
     data: bytes = model_proto.SerializeToString()
     found = agree(model, onnx_session(data), [example, example[:1], example[:2]], tolerance, "ONNX Runtime")
     write_atomic(path, data)
@@ -64,31 +69,42 @@ def onnx_session(source: bytes | Path, threads: int = 1, batch: int | None = Non
 def _exported(model: nn.Module, example: Tensor) -> Any:
     onnx = need("onnx", "onnx", "an ONNX export")
     need("onnxscript", "onnx", "an ONNX export")
-    # torch.export takes a batch of one for a constant.
-    images = example if len(example) > 1 else torch.cat([example, example])
     try:
-        with evaluating(model), torch.no_grad(), _silence():
+        traced, batch = exported(model, example)
+    except HarpError as error:
+        raise HarpError(f"the network cannot be written as ONNX: {error}") from error
+    if batch is not None:
+        raise HarpError("the network cannot be written as ONNX for any number of images, only for one number")
+    try:
+        with torch.no_grad(), _silence():
             program = torch.onnx.export(
-                model,
-                (images,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
-                input_names=[IMAGES],
-                output_names=[LOGITS],
-                verbose=False,
+                traced, (example,), dynamo=True, input_names=[IMAGES], output_names=[LOGITS], verbose=False
             )
         assert program is not None
         proto = program.model_proto
         _anonymous(proto)
+        _call_batch(proto)
         onnx.checker.check_model(proto, full_check=True)
-        if proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param != BATCH:
-            raise HarpError("the network cannot be written as ONNX for any number of images, only for one number")
-    except HarpError:
-        raise
-    except Exception as error:  # whatever the tracing of a foreign network raises
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    except Exception as error:  # whatever the writing of a foreign network raises
+        reason = next((line.strip() for line in _told(error) if line.strip()), "")
         raise HarpError(f"the network cannot be written as ONNX ({type(error).__name__}: {reason})") from error
     return proto
+
+
+def _told(error: BaseException) -> list[str]:
+    """The lines of the exception that began it all; those on top of it tell what the exporter was about."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()
+
+
+def _call_batch(proto: Any) -> None:
+    """The open number of images under its own name, which tracing numbers at random."""
+    (name,) = (value.type.tensor_type.shape.dim[0].dim_param for value in proto.graph.input)
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = re.sub(rf"\b{re.escape(name)}\b", BATCH, size.dim_param)
 
 
 def _anonymous(proto: Any) -> None:

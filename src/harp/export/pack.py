@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,26 +14,36 @@ import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
-from harp.export.compare import agree
+from harp.export.compare import agree, steady
 from harp.export.deployed import Deployed
 from harp.export.fold import fold
 from harp.export.shrink import shrink
 from harp.graph import Graph, Interpreter, Sparse, capture
 from harp.models import Function
 from harp.package import Counts, Manifest, Sizes, read, write
+from harp.wrappers import unwrapped
 
 TOLERANCE = 1e-5
+
 Judge = Callable[[Deployed], Mapping[str, Any]]
+
+
+class SlowWarning(UserWarning):
+    """A package is right but slow, because of how its network is written."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The package that was written: what it says of itself, how large it is, and how far its logits are, relatively."""
+    """The package that was written: what it says of itself, how large it is, and how far its logits are, relatively.
+
+    `batch` is the only number of images it answers at once, None where any number will do.
+    """
 
     manifest: Manifest
     sizes: Sizes
     images: int
     difference: float
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +80,13 @@ def pack(
     file under "nonzeros" in the provenance. `judge` is given the network as read back, and what it returns becomes
     part of the manifest's evaluation.
 
-    Raises `HarpError` for a network that cannot be captured, for one that answers every image alike unless `collapsed`
-    allows it, and where the file is not the network; then nothing is written.
+    Raises `HarpError` for a network that cannot be captured, for one that is random or changes itself in eval mode, for
+    one that answers every image alike unless `collapsed` allows it, and where the file is not the network; then nothing
+    is written. Warns (`SlowWarning`) where the file answers one image at a time.
     """
+    if isinstance(source, nn.Module):
+        source = unwrapped(source)
+        steady(source, images)
     made = small(source, images)
     if made.collapsed and not collapsed:
         raise HarpError("the network has collapsed: no path leads from its input to its logits; `collapsed` packs it")
@@ -85,7 +100,18 @@ def pack(
             about = replace(about, evaluation={**about.evaluation, **judge(deployed)})
             sizes = write(draft, made.graph, about, values)
             same_weights(read(draft).graph, deployed.graph)
-    return Packed(replace(about, values=values), sizes, len(images), difference)
+    if made.graph.batch is not None:
+        warnings.warn(one_by_one(made.graph.batch), SlowWarning, stacklevel=2)
+    return Packed(replace(about, values=values), sizes, len(images), difference, made.graph.batch)
+
+
+def one_by_one(batch: int) -> str:
+    """The sentence on a package that answers `batch` images at once and no other number."""
+    images = "one image" if batch == 1 else f"{batch} images"
+    return (
+        f"the package answers {images} at a time, so that a batch may take ten times as long: what the network "
+        "computes depends on their number (x.view(8, -1), a loop over the batch)"
+    )
 
 
 def small(source: nn.Module | Graph, images: Tensor) -> Small:

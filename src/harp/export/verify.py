@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harp.errors import HarpError
 from harp.export.compare import agree
 from harp.export.deployed import Deployed
-from harp.export.pack import TOLERANCE, same_weights, small, weights
+from harp.export.pack import TOLERANCE, one_by_one, same_weights, small, weights
 from harp.graph import Graph, check
 from harp.package import Package, check_file, read, write
 from harp.runs import file_digest
@@ -75,7 +75,8 @@ def _tried(name: str, look: Callable[[], str]) -> Check:
 
 def _structure(graph: Graph) -> str:
     check(graph)
-    return f"{len(graph.nodes)} operations and {len(graph.tensors)} tensors that fit each other"
+    slow = "" if graph.batch is None else f"; {one_by_one(graph.batch)}"
+    return f"{len(graph.nodes)} operations and {len(graph.tensors)} tensors that fit each other{slow}"
 
 
 def _budget(package: Package) -> str:

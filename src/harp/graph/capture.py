@@ -9,34 +9,68 @@ from torch import Tensor, nn
 
 from harp.errors import HarpError
 from harp.graph.ir import Graph
+from harp.graph.splitting import split
 from harp.graph.translate import translate
 from harp.modes import evaluating
+from harp.wrappers import unwrapped
+
+BATCH = "batch"  # what the open number of images is called
 
 
 def capture(model: nn.Module, example: Tensor) -> Graph:
     """The graph of `model` in eval mode, from images [n, *shape] to logits [n, classes].
 
     `example` [m, *shape] gives shape, dtype and device; its values do not matter. Tensors are copies on the CPU, under
-    their names in the `state_dict`, tied ones under the first of their names. The number of images is left open; a
-    network whose computation depends on it is captured for one at a time (`Graph.batch` is 1). The model is left as it
-    is. Operators are PyTorch's own, so the graph gives the model's logits bit for bit (weights laid out contiguously).
+    their names in the `state_dict`, tied ones under the first of their names; a wrapper such as `DataParallel` or
+    `torch.compile` is passed over. The number of images is left open; a network whose computation depends on it is
+    captured for one at a time (`Graph.batch` is 1). The model is left as it is. Operators are PyTorch's own, so the
+    graph gives the model's logits bit for bit (weights laid out contiguously); one that stands for others, and is none
+    of `harp.graph.operators`, is taken apart by PyTorch's rules, to the rounding of a sum.
 
-    Raises `HarpError` for a network that decides by the values of its images what to compute, that changes its buffers
-    or mixes the images of a batch in eval mode, that returns anything but one tensor of logits, or that uses an
-    operator outside `harp.graph.operators`.
+    Raises `HarpError` for a network that decides by the values of its images what to compute, that is random or
+    changes its buffers or mixes the images of a batch in eval mode, that returns anything but one tensor of logits,
+    or that uses an operator which can neither be kept nor taken apart.
+    """
+    program, batch = exported(model, example)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        return translate(split(program), tuple(example.shape[1:]), batch)
+
+
+def exported(model: nn.Module, example: Tensor) -> tuple[Any, int | None]:
+    """The `torch.export.ExportedProgram` of a copy of `model` in eval mode, and the number of images it takes.
+
+    None where any number will do, else 1. Raises `HarpError` as `capture` does, but for what the program then holds.
     """
     if example.ndim < 2 or len(example) == 0:
         raise HarpError(f"an example of shape {list(example.shape)}; expected at least one image [n, ...]")
     twin = _twin(model)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        for batch, strict in _WAYS[:-1]:
+            try:
+                return _program(twin, example, batch, strict), batch
+            except Exception:  # whatever the tracing of a foreign network raises; the last way tells
+                continue
         try:
-            return _captured(twin, example, None)
-        except Exception:
-            return _final(twin, example)
+            return _program(twin, example, *_WAYS[-1]), _WAYS[-1][0]
+        except Exception as error:
+            raise HarpError(
+                f"the network cannot be captured as a graph: {_line(error)}; expected one whose steps do not depend on "
+                "the values of its images and whose forward takes one tensor"
+            ) from error
+
+
+# How many images, and whether Python itself is read (`strict`), which sees through len(x) and int(x.shape[0]).
+_WAYS: tuple[tuple[int | None, bool], ...] = ((None, False), (None, True), (1, False))
 
 
 def _twin(model: nn.Module) -> nn.Module:
+    model = unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise HarpError(
+            "a TorchScript network cannot be captured as a graph; expected the Python module it was made from"
+        )
     with evaluating(model):
         pass  # by way of train(), which drops what a module has cached of its weights; with a graph none can be copied
     try:
@@ -45,24 +79,16 @@ def _twin(model: nn.Module) -> nn.Module:
         raise HarpError(f"the network cannot be copied to be captured: {_line(error)}") from error
 
 
-def _final(model: nn.Module, example: Tensor) -> Graph:
-    try:
-        return _captured(model, example, 1)
-    except HarpError:
-        raise
-    except Exception as error:
-        raise HarpError(
-            f"the network cannot be captured as a graph: {_line(error)}; expected one whose steps do not depend on the "
-            "values of its images and whose forward takes one tensor"
-        ) from error
-
-
-def _captured(model: nn.Module, example: Tensor, batch: int | None) -> Graph:
+def _program(model: nn.Module, example: Tensor, batch: int | None, strict: bool) -> Any:
     # Two images where the number is left open: torch.export takes a size of 1 for a constant.
     x = example[:1].detach() if batch else torch.cat([example[:1].detach()] * 2)
-    sizes: Any = None if batch else ({0: torch.export.Dim("batch", min=1)},)
-    program = torch.export.export(model, (x,), dynamic_shapes=sizes, strict=False).run_decompositions({})
-    return translate(program, tuple(example.shape[1:]), batch)
+    if batch:
+        return torch.export.export(model, (x,), strict=strict)
+    # By the tensor, and not by place: a forward may spell its arguments as *args.
+    sizes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    sizes[x] = {0: torch.export.Dim(BATCH, min=1)}
+    sizes = sizes.dynamic_shapes(model, (x,))
+    return torch.export.export(model, (x,), dynamic_shapes=sizes, strict=strict)
 
 
 def _line(error: Exception) -> str:

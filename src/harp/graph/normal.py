@@ -29,8 +29,8 @@ def normal(name: str, given: Given, node: Any, of_images: bool) -> tuple[str, Gi
     if name in SINGLE:
         _only_first(name, node)
         name = SINGLE[name]
-    if name in _FORMS:
-        name, given = _FORMS[name](given, node)
+    if name in FORMS:
+        name, given = FORMS[name](given, node)
     name = _scalar(name, given)
     return name, _spelled(name, given)
 
@@ -66,7 +66,7 @@ def _padded(given: Given, node: Any) -> tuple[str, Given]:
     return "conv2d", given | {"padding": tuple(pixels // 2 for pixels in total)}
 
 
-_FORMS: dict[str, Callable[[Given, Any], tuple[str, Given]]] = {
+FORMS: dict[str, Callable[[Given, Any], tuple[str, Given]]] = {
     "batch_norm": _batch_norm,
     "instance_norm": _instance_norm,
     "_to_copy": _cast,

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from harp.errors import HarpError
 from harp.graph.ir import Graph, Node, Ref, Value
-from harp.graph.normal import SINGLE, normal
+from harp.graph.normal import FORMS, SINGLE, normal
 from harp.graph.operators import CONSTANTS, OPERATORS, Parameter, operator
 
 _ASSERTS = ("_assert", "sym_constrain_range")
-_SAME = {"alias", "detach", "lift_fresh_copy", "lift_fresh", "dropout", "feature_dropout", "alpha_dropout"}
+_DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
+_SAME = {"alias", "detach", "lift_fresh_copy", "lift_fresh", *_DROPOUTS}
 _COPIES = {"clone", "_to_copy", "to.dtype"}
 _SIZES = {
     python.add: "int_add",
@@ -23,6 +24,7 @@ _SIZES = {
     python.neg: "int_neg",
     python.getitem: "getitem",
 }
+_KNOWN = OPERATORS | _SAME | _COPIES | SINGLE.keys() | FORMS.keys()
 _TEXT = {value: name for name, value in CONSTANTS.items()}
 
 
@@ -42,7 +44,9 @@ class _Translation:
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[Node] = []
         self.taken: set[str] = set()
-        self.of_images: set[str] = set()  # names in the graph of what depends on the images
+        self.of_images: set[str] = set()  # names in the graph of what depends on the images, or on how many there are
+        self.of_pixels: set[str] = set()  # ... of what depends on more than how many there are
+        self.computed: dict[str, Any] = {}  # by name in the program: numbers made of weights alone, once and for all
 
     def graph(self, shape: tuple[int, ...], batch: int | None) -> Graph:
         image, output = self._image(), self._output()
@@ -50,11 +54,12 @@ class _Translation:
         name = self._free(image)
         self.values[image] = Ref(name)
         self.of_images.add(name)
+        self.of_pixels.add(name)
         for node in self.program.graph.nodes:
             if node.op == "call_function":
                 self._step(node)
         last = self.values[output]
-        if not isinstance(last, Ref) or last.name not in self.of_images:
+        if not isinstance(last, Ref) or last.name not in self.of_pixels:
             raise HarpError("the network's logits do not depend on its images")
         return Graph(name, shape, tuple(self.nodes), last.name, self.tensors, batch).pruned()
 
@@ -106,8 +111,16 @@ class _Translation:
         name = _operator_name(node.target)
         if name.startswith(_ASSERTS) or not node.users:
             return
+        if random(node):
+            raise HarpError(
+                f"{_place(node)} uses {name} in eval mode: the network is random; expected one that answers the same "
+                "images alike each time (F.dropout takes training=self.training)"
+            )
         if _without_effect(node, name):
             self.values[node.name] = self._value(node.args[0])
+            return
+        if self._of_weights(node) and (not known(node) or self._reads_several(node)):
+            self._compute(node)
             return
         given = self._given(node, name)
         of_images = not self.of_images.isdisjoint(Node("", name, tuple(given.values())).refs())
@@ -119,7 +132,37 @@ class _Translation:
         self.nodes.append(made)
         if of_images:
             self.of_images.add(made.name)
+        if name != "sym_size.int" and not self.of_pixels.isdisjoint(made.refs()):
+            self.of_pixels.add(made.name)
         self.values[node.name] = Ref(made.name)
+
+    def _of_weights(self, node: Any) -> bool:
+        """Whether PyTorch can compute the step here and now: it reads nothing that depends on the images."""
+        values = [self.values.get(part.name) for part in node.all_input_nodes if part.name not in self.computed]
+        fixed = all(isinstance(value, Ref) and value.name not in self.of_images for value in values)
+        return fixed and (isinstance(node.target, torch._ops.OpOverload) or self._reads_several(node))
+
+    def _reads_several(self, node: Any) -> bool:
+        """Whether it picks one of several numbers that were computed and are no tensor of the graph."""
+        read = [self.computed[part.name] for part in node.all_input_nodes if part.name in self.computed]
+        return not all(isinstance(value, Tensor) for value in read)
+
+    def _compute(self, node: Any) -> None:
+        value = self.computed[node.name] = self._number(node)
+        if isinstance(value, Tensor):
+            name = self._free(node.name)
+            self.tensors[name] = value.detach().clone(memory_format=torch.contiguous_format)
+            self.values[node.name] = Ref(name)
+
+    def _number(self, node: Any) -> Any:
+        """What a step makes of weights alone."""
+        if node.op == "placeholder":
+            return self.tensors[self.values[node.name].name]
+        if node.name not in self.computed:
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), self._number)
+            here = {"device": torch.device("cpu")} if kwargs.get("device") is not None else {}
+            self.computed[node.name] = node.target(*args, **{**kwargs, **here})
+        return self.computed[node.name]
 
     def _given(self, node: Any, name: str) -> dict[str, Value]:
         """Arguments by the names in the schema, as far as they were given."""
@@ -151,6 +194,22 @@ def _operator_name(target: Any) -> str:
         return _SIZES[target]
     name = str(target)
     return name.removeprefix("aten.").removesuffix(".default")
+
+
+def known(node: Any) -> bool:
+    """Whether the step can stand in a graph as it is, or leaves none in it."""
+    name = _operator_name(node.target)
+    return not node.users or name.startswith(_ASSERTS) or name in _KNOWN
+
+
+def random(node: Any) -> bool:
+    """Whether the step draws random numbers."""
+    name = _operator_name(node.target)
+    if name in _DROPOUTS:
+        return node.args[2] is True and node.args[1] != 0
+    if name in OPERATORS or (name == "rrelu" and True not in node.args[3:]):
+        return False
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _without_effect(node: Any, name: str) -> bool:

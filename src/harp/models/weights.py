@@ -1,6 +1,7 @@
 """Weights from a file into a model, or one sentence that says why they do not fit."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -8,13 +9,29 @@ from torch import nn
 
 from harp.errors import HarpError
 
+# What wrappers put before the names of a network: `DataParallel`, `torch.compile`, modules that hold one as `model`.
+_WRAPPED = re.compile(r"^(module\.|_orig_mod\.|model\.)+")
+_AVERAGED = "n_averaged"  # what `AveragedModel` counts beside the network
+
+
+def as_named(state: Mapping[str, Any], own: Collection[str]) -> Mapping[str, Any]:
+    """`state` under the names `own`, where they differ in nothing but what wrappers put before them; else as it is."""
+    ours = {_WRAPPED.sub("", name): name for name in own}
+    theirs = {_WRAPPED.sub("", name): name for name in state if name != _AVERAGED or name in own}
+    told = len(ours) == len(own) and len(theirs) == len(state) - (_AVERAGED in state and _AVERAGED not in own)
+    if set(state) == set(own) or not told or ours.keys() != theirs.keys():
+        return state
+    return {name: state[theirs[plain]] for plain, name in ours.items()}
+
 
 def load_weights(model: nn.Module, state: Mapping[str, Any], origin: str) -> None:
     """`model` holds the weights of `state`; raises `HarpError` naming `origin` where they are not this model's.
 
-    Every name and shape must match, and every number must be finite; the model is untouched where they do not.
+    Every name (but for what `DataParallel`, `torch.compile` and their like put before all of them) and every shape must
+    match, and every number must be finite; the model is untouched where they do not.
     """
     own = model.state_dict()
+    state = as_named(state, own)
     strange = sorted(set(state) - set(own)) + sorted(set(own) - set(state))
     wrong = [name for name in own if name in state and tuple(state[name].shape) != tuple(own[name].shape)]
     if strange or wrong:

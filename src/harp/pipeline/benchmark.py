@@ -22,6 +22,7 @@ from harp.pipeline.display import Display
 from harp.pipeline.images import leading
 from harp.runs import environment, read_json, write_json
 from harp.threats import Threat, exact
+from harp.wrappers import unwrapped
 
 NORMS = {"Linf": "inf", "L2": "2", "L1": "1"}
 INFO = Path("model_info")
@@ -83,7 +84,7 @@ def benchmark(
     test = data.load(dataset, Path(data_dir) if data_dir else None).test
     if not 0 < n_examples <= len(test):
         raise HarpError(f"n_examples: expected 1 to the {len(test)} test images of {dataset}, got {n_examples}")
-    network = model if isinstance(model, nn.Module) else Function(model)
+    network = unwrapped(model) if isinstance(model, nn.Module) else Function(model)
     place = torch.device(device) if device else _place(network)
     images = data.Resident(leading(test, n_examples), min(batch_size, n_examples), 0, device=place, shuffle=False)
     outcome = assess(

@@ -1,5 +1,6 @@
 """A network of the pipeline as a package: what the file says of it, and what the file's own verdicts are."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from torch import nn
 from harp.config import identity
 from harp.data import Resident
 from harp.evaluation import rejudge, summary
-from harp.export import Deployed, pack, to_onnx
+from harp.export import Deployed, SlowWarning, one_by_one, pack, to_onnx
 from harp.package import Counts, Manifest
 from harp.pipeline.assess import RESULT
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.runs import file_digest, read_json
 from harp.sparsity import copied
 from harp.version import VERSION
+from harp.wrappers import unwrapped
 
 CHECKED = 64  # test images on which the package's logits are compared with the network's
 TOLD = ("n", "robust", "measures", "attacks", "doubts", "seed")
@@ -79,7 +81,9 @@ def pack_network(
 
     x, _ = next(images.once(min(CHECKED, len(test))))
     options: dict[str, Any] = {"counted": found.counted, "collapsed": collapsed, "judge": judge}
-    made = pack(copied(model).cpu(), x, path, settings.export.values, about, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SlowWarning)  # `sentences` tells
+        made = pack(copied(unwrapped(model)).cpu(), x, path, settings.export.values, about, **options)
     return {
         "file": path.name,
         "bytes": made.sizes.bytes,
@@ -87,6 +91,7 @@ def pack_network(
         "counts": asdict(made.manifest.counts) if made.manifest.counts else None,
         "checked_images": made.images,
         "difference": made.difference,
+        "batch": made.batch,
         "judged": made.manifest.evaluation.get("judged"),
     }
 
@@ -102,6 +107,8 @@ def sentences(path: Path, made: Mapping[str, Any]) -> Iterator[str]:
     counts, judged = made["counts"], made["judged"]
     effect = f"{counts['effective']:,} of {counts['nominal']:,} kept weights have an effect"
     yield f"package: {path}, {made['bytes']:,} bytes in {made['values']}; {effect}"
+    if made["batch"] is not None:
+        yield one_by_one(made["batch"])
     if judged:
         worst, clean = (100 * judged["measures"][name]["accuracy"] for name in ("worst", "clean"))
         told = f"{judged['different']:,} of {judged['compared']:,} verdicts differ from the record's"

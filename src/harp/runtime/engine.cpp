@@ -13,9 +13,11 @@
 // derives all offsets from checked shapes.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -432,6 +434,7 @@ Tile find_tile(const Step &s) {
         case 8: return conv_dense<8, together(8)>;
         case 12: return conv_dense<12, together(12)>;
         case 16: return conv_dense<16, together(16)>;
+        default: return nullptr;
     }
     if (s.lanes == LANES) return find_tile<LANES, WIDEST>(s.tile, s.width, s.brief);
     if constexpr (LANES > 8)
@@ -559,6 +562,13 @@ Piece find_piece(int r, int c) {
         case 2: return find_columns<2>(c);
     }
     return find_columns<1>(c);
+}
+
+// Whether there is a kernel for tiles of up to `rows` x `columns`: with one of fewer columns, tiles would have gaps.
+bool whole_piece(const Step &s) {
+    const int r = s.rows, c = s.columns;
+    if (r < 1 || r > 4 || c < 1 || c > 4 || (c > 1 && r * c > MOST)) return false;
+    return s.width == 1 || (s.width == 4 && r * c * 4 <= REGISTERS - 8);
 }
 
 void conv_block(const Step &s, const Buffer *b, float *arena) {
@@ -839,6 +849,12 @@ void pass(const Program &p, float *arena, const float *const *given, float *cons
     }
 }
 
+// Whether a kernel runs the step, for one image or for a block of them.
+bool runs(const Step &s, bool block) {
+    if (s.kind < INPUT || s.kind > SCALE || s.act < NONE || s.act > ELU) return false;
+    return s.kind != CONV || (block ? whole_piece(s) : find_tile(s) != nullptr);
+}
+
 // The images from `first` to `last`, in blocks as far as that is quicker.
 void work(const Network &n, const float *const *given, float *const *wanted, int64_t first, int64_t last, float *arena) {
     float *const early = arena + n.floats[0], *const late = early + n.floats[1], *const bounds = late + n.floats[2];
@@ -874,9 +890,50 @@ extern "C" {
 
 EXPORT int32_t harp_lanes() { return LANES; }
 EXPORT int32_t harp_registers() { return REGISTERS; }
-// A caller compares this with its own idea of the structures.
-EXPORT int64_t harp_sizes() {
-    return sizeof(Buffer) + 1000 * (sizeof(Step) + 1000 * (sizeof(Program) + 1000 * int64_t(sizeof(Network))));
+
+// What lies where, and which number stands for what: a caller compares this, by name, with its own idea of it.
+EXPORT const char *harp_layout() {
+#define SIZE(S) {#S, int64_t(sizeof(S))}
+#define FIELD(S, F) {#S "." #F, int64_t(offsetof(S, F))}
+#define NUMBER(E, N) {#E "." #N, int64_t(N)}
+    static const std::pair<const char *, int64_t> parts[] = {
+        SIZE(Entry), SIZE(ShortEntry), SIZE(Entry4), SIZE(Buffer), SIZE(Step), SIZE(Program), SIZE(Network),
+        FIELD(Buffer, at), FIELD(Buffer, channels), FIELD(Buffer, height), FIELD(Buffer, width), FIELD(Buffer, pitch),
+        FIELD(Buffer, plane),
+        FIELD(Step, kind), FIELD(Step, in), FIELD(Step, other), FIELD(Step, out), FIELD(Step, act), FIELD(Step, low),
+        FIELD(Step, high), FIELD(Step, filters), FIELD(Step, width), FIELD(Step, lanes), FIELD(Step, tile),
+        FIELD(Step, tiles), FIELD(Step, before), FIELD(Step, after), FIELD(Step, brief), FIELD(Step, base),
+        FIELD(Step, stride), FIELD(Step, rows), FIELD(Step, columns), FIELD(Step, kernel_h), FIELD(Step, kernel_w),
+        FIELD(Step, pad_h), FIELD(Step, pad_w), FIELD(Step, stride_h), FIELD(Step, stride_w), FIELD(Step, dilate_h),
+        FIELD(Step, dilate_w), FIELD(Step, average), FIELD(Step, count_pad), FIELD(Step, views), FIELD(Step, channel),
+        FIELD(Step, tokens), FIELD(Step, halved), FIELD(Step, starts), FIELD(Step, entries), FIELD(Step, bias),
+        FIELD(Step, up), FIELD(Step, down), FIELD(Step, valid), FIELD(Step, taps),
+        FIELD(Program, buffers), FIELD(Program, steps), FIELD(Program, count), FIELD(Program, images),
+        FIELD(Network, whole), FIELD(Network, head), FIELD(Network, tail), FIELD(Network, inputs),
+        FIELD(Network, outputs), FIELD(Network, bounds), FIELD(Network, block), FIELD(Network, input_sizes),
+        FIELD(Network, output_sizes), FIELD(Network, floats),
+        NUMBER(Kind, INPUT), NUMBER(Kind, OUTPUT), NUMBER(Kind, CONV), NUMBER(Kind, LINEAR), NUMBER(Kind, VIEWS),
+        NUMBER(Kind, POOL), NUMBER(Kind, ADD), NUMBER(Kind, ACTIVATE), NUMBER(Kind, MEAN), NUMBER(Kind, COPY),
+        NUMBER(Kind, SCALE),
+        NUMBER(Act, NONE), NUMBER(Act, CLAMP), NUMBER(Act, LEAKY), NUMBER(Act, SILU), NUMBER(Act, GELU),
+        NUMBER(Act, GELU_TANH), NUMBER(Act, HARDSWISH), NUMBER(Act, SIGMOID), NUMBER(Act, HARDSIGMOID),
+        NUMBER(Act, TANH), NUMBER(Act, ELU),
+        NUMBER(Width, FEW), NUMBER(Width, ONE), NUMBER(Width, FOUR), NUMBER(Width, DENSE)};
+    static const std::string text = [] {
+        std::string all;
+        for (const auto &part : parts) all += std::string(part.first) + " " + std::to_string(part.second) + "\n";
+        return all;
+    }();
+    return text.c_str();
+}
+
+// The first step of a program that no kernel of this build runs; -1 where there is none. A caller asks before it runs
+// one: a step without a kernel would be a call of nothing, or leave part of its result out.
+EXPORT int32_t harp_strange(const Program *p) {
+    if (p->images != 1 && p->images != LANES) return 0;
+    for (int32_t i = 0; i < p->count; i++)
+        if (!runs(p->steps[i], p->images != 1)) return i;
+    return -1;
 }
 
 // All images, shared out to threads in whole blocks. `given` and `wanted` hold dense values [image][...]; every thread

@@ -89,7 +89,7 @@ class _Native:
     """A compiled segment with its arenas, one a thread, and the dense shapes of what it makes."""
 
     def __init__(self, compiled: CompiledSegment, lowering: Lowering, build: Native, threads: int):
-        self.compiled, self.run, self.threads = compiled, build.run, threads
+        self.compiled, self.build, self.run, self.threads = compiled, build, build.run, threads
         self._into, self._outof = (c_void_p * len(compiled.inputs))(), (c_void_p * len(compiled.outputs))()
         self._settle()
         self._shapes = {name: self._dense(lowering.shapes[name], lowering.batch) for name in compiled.outputs}
@@ -97,6 +97,9 @@ class _Native:
 
     def _settle(self) -> None:
         """Arenas for the programs there are."""
+        for part in (self.compiled.whole, self.compiled.head, self.compiled.tail):
+            if part is not None:
+                self.build.check(part.program)
         self._network, self._kept = self.compiled.network()
         self._pointer = pointer(self._network)
         self._arenas = [_aligned(self.compiled.floats()) for _ in range(self.threads)]

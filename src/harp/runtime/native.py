@@ -6,6 +6,7 @@ from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from harp.errors import HarpError
@@ -16,6 +17,13 @@ ACTS = (
     *("none", "clamp", "leaky", "silu", "gelu", "gelu_tanh"),
     *("hardswish", "sigmoid", "hardsigmoid", "tanh", "elu"),
 )
+# Filters that share a list in a convolution's step; `few` and `dense` stand for kernels of their own.
+WIDTHS = {"few": 0, "one": 1, "four": 4, "dense": 16}
+# What lists are made of: one weight and where it is read, the same in 6 bytes, four weights.
+ONE = np.dtype([("offset", np.int32), ("weight", np.float32)])
+SHORT = np.dtype([("offset", np.uint16), ("weight", np.float32)])
+FOUR = np.dtype([("offset", np.int32), ("weight", np.float32, (4,))])
+_ENTRIES = {"Entry": ONE, "ShortEntry": SHORT, "Entry4": FOUR}
 _NUMBERS = (
     *("filters", "width", "lanes", "tile", "tiles", "before", "after", "brief", "base", "stride", "rows", "columns"),
     *("kernel_h", "kernel_w", "pad_h", "pad_w", "stride_h", "stride_w", "dilate_h", "dilate_w"),
@@ -61,23 +69,69 @@ class Network(ctypes.Structure):
     )
 
 
+_STRUCTURES: dict[str, type[ctypes.Structure]] = {
+    "Buffer": Buffer,
+    "Step": Step,
+    "Program": Program,
+    "Network": Network,
+}
+
+
 class Native:
     """A loaded build of the engine."""
 
     def __init__(self, path: Path):
-        library = ctypes.CDLL(str(path))
         self.variant = path.name.partition(".")[0].removeprefix("_engine_")
+        try:
+            library = ctypes.CDLL(str(path))
+            library.harp_layout.restype = ctypes.c_char_p
+            said = dict(line.split() for line in library.harp_layout().decode().splitlines())
+        except (OSError, AttributeError) as error:
+            raise HarpError(f"{path.name} is no build of this engine ({error}); install harp again") from None
+        here = layout()
+        if said != here:
+            name = next(name for name in [*here, *said] if said.get(name) != here.get(name))
+            raise HarpError(
+                f"{path.name} was built from another version of harp: {name} is {said.get(name, 'nowhere')} there and "
+                f"{here.get(name, 'nowhere')} here; install harp again"
+            )
         self.lanes: int = library.harp_lanes()
         self.registers: int = library.harp_registers()
-        sizes = [ctypes.sizeof(kind) for kind in (Buffer, Step, Program, Network)]
-        library.harp_sizes.restype = c_int64
-        if library.harp_sizes() != sum(size * 1000**place for place, size in enumerate(sizes)):
-            raise HarpError(f"{path.name} was built from another version of harp; install harp again")
+        self._strange = library.harp_strange
+        self._strange.argtypes = (POINTER(Program),)
         self.run = library.harp_run
         self.run.restype = None
         self.run.argtypes = (
             *(POINTER(Network), POINTER(c_void_p), POINTER(c_void_p), c_int64, c_int32, POINTER(c_void_p)),
         )
+
+    def check(self, program: Program) -> None:
+        """Nothing, where this build has a kernel for every step; raises `HarpError` naming the first without one."""
+        place = self._strange(ctypes.byref(program))
+        if place >= 0:
+            step = Step.from_address(program.steps + place * ctypes.sizeof(Step))
+            kind = KINDS[step.kind] if 0 <= step.kind < len(KINDS) else step.kind
+            numbers = ", ".join(
+                f"{name} {getattr(step, name)}" for name in ("width", "lanes", "tile", "rows", "columns")
+            )
+            raise HarpError(
+                f"the engine's build {self.variant} has no kernel for step {place} ({kind}: {numbers}); "
+                "variant='torch' runs the network without it"
+            )
+
+
+def layout() -> dict[str, str]:
+    """What this file, and those that fill its arrays, take for granted: sizes, places of fields, numbers of names."""
+    words = {"input": "in", "output": "out"}  # what Python calls them
+    found = {name: ctypes.sizeof(kind) for name, kind in _STRUCTURES.items()}
+    found |= {name: kind.itemsize for name, kind in _ENTRIES.items()}
+    for name, kind in _STRUCTURES.items():
+        fields = [field[0] for field in kind._fields_]
+        found |= {f"{name}.{words.get(field, field)}": getattr(kind, field).offset for field in fields}
+    for name, values in (("Kind", KINDS), ("Act", ACTS)):
+        found |= {f"{name}.{value.upper()}": place for place, value in enumerate(values)}
+    found |= {f"Width.{name.upper()}": value for name, value in WIDTHS.items()}
+    return {name: str(value) for name, value in found.items()}
 
 
 def variants() -> tuple[str, ...]:

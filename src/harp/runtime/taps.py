@@ -10,13 +10,12 @@ from torch import Tensor
 
 from harp.graph import Sparse
 from harp.runtime.layers import Window
+from harp.runtime.native import FOUR, ONE
 
 Ints = NDArray[np.int64]
-ONE = np.dtype([("offset", np.int32), ("weight", np.float32)])
-# Lists that are read for one image come from the third cache or from memory: every byte counts.
-SHORT = np.dtype([("offset", np.uint16), ("weight", np.float32)])
+# Lists that are read for one image come from the third cache or from memory, where every byte counts: the offset that
+# is the last to fit into two of them.
 FARTHEST = 2**16 - 1
-FOUR = np.dtype([("offset", np.int32), ("weight", np.float32, (4,))])
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ only rank plans, so a machine on which they are off runs a slower plan, never a 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harp.runtime.native import WIDTHS
+
 # Per list of entries, and per further column of one; per entry; per vector (of 64 bytes) and entry where the first
 # cache serves, what it costs more where the second does, and what it costs where four filters share what is loaded; per
 # vector and filter, to finish it; to shift a sum; to load it beside the centre and mask it.
@@ -14,7 +16,7 @@ LIST, COLUMN, ENTRY, NEAR, FAR, SHARED, FINISH, SHIFT, BESIDE = 13.5, 3.4, 1.8, 
 # Of small dense maps, per vector of weights, and per pixel it meets; per row of a view that is copied.
 STREAM, PIXEL, ROW = 2.6, 0.9, 20.0
 CACHE = 32 * 1024
-DENSE = 16  # the width that stands for the kernel for small dense maps
+DENSE = WIDTHS["dense"]  # the width that stands for the kernel for small dense maps
 SMALL = 16  # elements of a plane that is walked along in one go
 
 

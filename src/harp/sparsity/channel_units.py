@@ -14,6 +14,7 @@ from harp.sparsity.groups import Channels, Slice
 from harp.sparsity.places import place_of
 from harp.sparsity.sites import Site, Sites, find_sites
 from harp.sparsity.units import Units, Weights, scaled
+from harp.wrappers import unwrapped
 
 
 class ChannelUnits(Units):
@@ -117,6 +118,7 @@ def find_units(
     `example` float [1, c, h, w] is traced; `sites` (None: `find_sites(model)`) are the weights that budgets count.
     Channels that a weight outside `sites` makes or reads stay. Raises `HarpError` where no channel can go.
     """
+    model = unwrapped(model)
     sites = sites or find_sites(model)
     macs = trace_macs(model, example)
     if kind == "weights":

@@ -12,6 +12,7 @@ from harp.sparsity.removal import copied
 from harp.sparsity.sites import find_sites
 from harp.sparsity.tracing import shapes_of, trace
 from harp.sparsity.verifying import Verifier, excited
+from harp.wrappers import unwrapped
 
 
 def find_channels(model: nn.Module, example: Tensor) -> Channels:
@@ -23,6 +24,7 @@ def find_channels(model: nn.Module, example: Tensor) -> Channels:
     and together with all other groups. Inputs and logits are in no group. `model` stays as it is. Raises `HarpError`
     where Torch-Pruning is missing, a weight is parametrised, or the network cannot be traced or verified.
     """
+    model = unwrapped(model)
     find_sites(model)  # refuses parametrised weights, which the tracer would take for activations
     for path, module in model.named_modules():
         if is_parametrized(module):

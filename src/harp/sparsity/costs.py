@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from harp.modes import evaluating
+from harp.wrappers import unwrapped
 
 Vector = NDArray[numpy.float64]
 
@@ -85,6 +86,7 @@ def trace_macs(model: nn.Module, example: Tensor) -> dict[str | None, int]:
     `example` float [n, c, h, w] of any content. None stands for products without a parameter, such as attention's. Of
     a tied parameter the first name counts. Biases, norms and activations cost nothing here, as is customary.
     """
+    model = unwrapped(model)
     owners: dict[int, str] = {}
     for name, param in model.named_parameters():
         if param.ndim >= 2:

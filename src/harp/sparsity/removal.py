@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from harp.errors import HarpError, choices
 from harp.sparsity.groups import Group
+from harp.wrappers import unwrapped
 
 
 def remove(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]) -> nn.Module:
@@ -19,7 +20,7 @@ def remove(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]
     names of the `state_dict` and tied weights are kept; gradients are not. Raises `HarpError` for the name of no
     group, and for a mask that is not bool, of another length, or keeps nothing.
     """
-    smaller = copied(model)
+    smaller = copied(unwrapped(model))
     cut(smaller, groups, keep)
     return smaller
 

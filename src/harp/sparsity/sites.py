@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from harp.errors import HarpError
 from harp.sparsity.places import Place
 from harp.sparsity.selectors import Candidate, select
+from harp.wrappers import unwrapped
 
 # By name over all base classes, because foreign libraries write their own: ConvNeXt V2's GRN has a weight of four axes.
 _NOT_PRUNED = re.compile(r".*(Norm|GRN|Embedding)(Bag|Base|\d*d)?")
@@ -63,9 +65,13 @@ def find_sites(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[
     `*.conv1`; `*` crosses dots); `class:Linear` for the weights of that class and its subclasses; or `re:PATTERN`,
     searched in the name. A tied weight answers to each of its names.
 
-    Raises `HarpError` for a selector that matches nothing or is no regular expression, where no weight is left, and
-    for a selected weight that is parametrised or not initialised yet.
+    A wrapper (`DataParallel`, `torch.compile`) is passed over. Raises `HarpError` for a selector that matches nothing or
+    is no regular expression, where no weight is left, for a TorchScript network, and for a selected weight that is
+    parametrised or not initialised yet.
     """
+    model = unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise HarpError("a TorchScript network cannot be pruned; expected the Python module it was made from")
     candidates = list(_candidates(model))
     if not candidates:
         raise HarpError(f"{type(model).__name__} has no weight to prune")

@@ -14,6 +14,7 @@ from harp.models import classes_of
 from harp.modes import evaluating, frozen
 from harp.randomness import Keyed, seed_of
 from harp.threats import Threat
+from harp.wrappers import unwrapped
 
 
 def examine(
@@ -43,6 +44,7 @@ def examine(
 
     Raises `HarpError` where images, labels, logits or flags do not fit each other or the threat.
     """
+    model = unwrapped(model)
     places = torch.arange(len(x)) if places is None else places.cpu()
     check_images(x, threat)
     _check_flags(flags or {}, places, len(x))
