@@ -18,7 +18,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def alone(model: nn.Module) -> nn.Module:
-    """The network without `DistributedDataParallel`, which wants one backward pass a forward, where attacks make many."""
+    """The network without `DistributedDataParallel`, which wants a backward pass after each forward."""
     while isinstance(model, nn.parallel.DistributedDataParallel):
         model = model.module
     return model
@@ -28,5 +28,5 @@ def _inside(model: nn.Module) -> nn.Module | None:
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         found: object = model.module
     else:
-        found = model._modules.get(_COMPILED)
+        found = getattr(model, _COMPILED, None)
     return found if isinstance(found, nn.Module) else None

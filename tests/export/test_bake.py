@@ -13,6 +13,7 @@ from harp.pruners import Masked
 from harp.runs import read_json
 from harp.sparsity import Masks, find_sites, top_mask
 from tests.attacks.linear import images, labels
+from tests.export.test_compare import RANDOM, Odd, remembers
 
 COUNTS = {"0.weight": 5, "4.weight": 3}
 
@@ -113,3 +114,23 @@ def test_the_model_is_left_as_it_was(tmp_path):
     bake(model, masks, tmp_path, batches())
     assert [module.training for module in model.modules()] == [True, True, False, True, True, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_network_that_is_random_or_changes_itself_is_not_exported(tmp_path):
+    for after, words in ((RANDOM["noise"], "random in eval mode"), (remembers, "changes seen when it is asked")):
+        with pytest.raises(HarpError, match=words):
+            bake(Odd(after), None, tmp_path, [(torch.ones(8, 4), labels(8))])
+    assert not list(tmp_path.iterdir())
+
+
+def test_batches_may_come_only_once(tmp_path):
+    model, masks = pruned()
+    assert bake(model, masks, tmp_path, iter(batches()))["checked_images"] == 11
+
+
+def test_a_file_that_a_networks_hooks_do_not_take_is_told_of(tmp_path):
+    model, masks = pruned()
+    model.register_load_state_dict_pre_hook(lambda module, state, *_: state.pop("0.weight"))
+    with pytest.raises(HarpError, match=r"does not load into a network of the same class: .*0\.weight.*`blank`"):
+        bake(model, masks, tmp_path, batches())
+    assert not (tmp_path / "manifest.json").exists()

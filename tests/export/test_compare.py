@@ -1,11 +1,13 @@
 import math
+import random
 
+import numpy
 import pytest
 import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.export.compare import agree, relative
+from harp.export.compare import agree, relative, steady
 
 
 def linear():
@@ -18,6 +20,96 @@ def test_the_difference_is_a_share_of_the_largest():
     assert relative(torch.tensor([0.0, 0.25]), torch.zeros(2)) == 0.25
     assert relative(torch.tensor([math.nan, 1.0]), torch.ones(2)) == math.inf
     assert relative(torch.ones(1, 2), torch.ones(2)) == math.inf
+
+
+def test_nan_and_infinities_are_equal_where_they_stand_alike():
+    odd = torch.tensor([math.nan, math.inf, -math.inf, 4.0])
+    assert relative(odd, odd.clone()) == 0
+    assert relative(torch.tensor([math.nan, math.inf, -math.inf, 3.0]), odd) == 0.25
+    for place, value in ((0, 1.0), (1, math.nan), (2, math.inf), (3, math.nan), (3, math.inf)):
+        other = odd.clone()
+        other[place] = value
+        assert relative(other, odd) == math.inf
+    assert relative(torch.zeros(0), torch.zeros(0)) == 0
+
+
+def test_what_float32_cannot_hold_allows_nothing():
+    """Its distance from float64, in which there is no infinity, is no measure."""
+
+    class Overflowing(nn.Module):
+        def forward(self, x):
+            return x * 1e38 * 10
+
+    x = torch.ones(2, 3)
+    with pytest.raises(HarpError, match="a copy gives other logits"):
+        agree(Overflowing(), lambda x: x, [x], 1e-5, "a copy")
+
+
+class Odd(nn.Module):
+    """A linear layer, and `after` what it answered."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after, self.linear = after, linear()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        return self.after(self, self.linear(x))
+
+
+def remembers(self, z):
+    self.seen += 1
+    return z
+
+
+def drifts(self, z):
+    self.linear.bias.data += 1
+    return z
+
+
+RANDOM = {
+    "dropout": lambda self, z: nn.functional.dropout(z),
+    "noise": lambda self, z: z + 1e-3 * torch.rand(3),
+    "python": lambda self, z: z * random.random(),
+    "numpy": lambda self, z: z * float(numpy.random.rand()),
+    "rarely": lambda self, z: z * (torch.rand(len(z), 1) > 0.05),
+    "drifts": drifts,
+}
+
+
+@pytest.mark.parametrize("after", RANDOM.values(), ids=RANDOM)
+def test_a_network_that_answers_otherwise_the_second_time_is_refused(after):
+    torch.manual_seed(0)
+    with pytest.raises(HarpError, match="answers the same images otherwise the second time.*random in eval mode"):
+        steady(Odd(after), torch.ones(8, 4))
+
+
+def test_a_network_that_writes_into_its_state_is_refused_by_the_name_of_it():
+    with pytest.raises(HarpError, match="changes seen when it is asked in eval mode"):
+        steady(Odd(remembers), torch.ones(8, 4))
+
+
+def reseeds(self, z):
+    return z + torch.rand(3, generator=torch.Generator().manual_seed(0))
+
+
+def test_an_honest_network_is_steady_and_left_as_it_was():
+    """The same noise each time, numbers drawn to no effect, dropout that is off, answers that are no numbers."""
+    honest = [reseeds, lambda self, z: z + 0 * torch.rand(3), lambda self, z: nn.functional.dropout(z, training=False)]
+    for after in (*honest, lambda self, z: z / 0, lambda self, z: (z, {})):
+        model = Odd(after)
+        steady(model, torch.ones(8, 4))
+        assert model.training
+
+
+def test_a_network_that_fails_is_refused_in_a_sentence():
+    with pytest.raises(HarpError, match=r"the network fails on images \[8, 5\]: RuntimeError: mat1 and mat2"):
+        steady(linear(), torch.ones(8, 5))
+
+
+def test_randomness_is_not_taken_for_what_float32_computes_badly():
+    with pytest.raises(HarpError, match="random in eval mode"):
+        agree(Odd(RANDOM["dropout"]), lambda x: linear()(x), [torch.ones(8, 4)], 1e-5, "a copy")
 
 
 def test_agreement_counts_images_and_keeps_the_largest_difference():

@@ -75,3 +75,36 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(HarpError, match=r"needs onnxscript; install it with pip install 'harp-pruning\[onnx\]'"):
         to_onnx(network(), images(4), tmp_path / "model.onnx")
+
+
+class Random(nn.Module):
+    """Noise that ONNX Runtime draws, too, so that no comparison to a tolerance of its own could tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, x):
+        return self.inner(x) + torch.rand_like(self.inner(x))
+
+
+def test_a_random_network_is_refused(tmp_path):
+    with pytest.raises(HarpError, match="answers the same images otherwise the second time"):
+        to_onnx(Random(), images(4), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, x):
+        return self.inner(x.view(len(x), 1, 2, 2))
+
+
+def test_a_network_that_counts_its_images_or_is_wrapped_is_written_for_any_number(tmp_path):
+    model = nn.DataParallel(Counting().eval())
+    to_onnx(model, images(4), tmp_path / "model.onnx")
+    for n in (1, 5):
+        assert torch.allclose(onnx_session(tmp_path / "model.onnx")(images(n)), model(images(n)), atol=1e-6)

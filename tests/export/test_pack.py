@@ -3,12 +3,13 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.export import deployed, load, pack
+from harp.export import SlowWarning, deployed, load, pack, verify
 from harp.export.pack import same_weights, weights
 from harp.graph import capture
 from harp.package import Counts, Manifest, read
 from tests.attacks.linear import images
 from tests.export.test_bake import pruned
+from tests.export.test_compare import RANDOM, Odd, remembers
 
 
 def test_the_package_is_the_network(tmp_path):
@@ -131,3 +132,41 @@ def test_weights_are_compared_bit_for_bit():
         same_weights(other, changed)
     with pytest.raises(HarpError, match="other tensors than the network"):
         same_weights(graph.__class__(graph.input, graph.shape, graph.nodes, graph.output, {}), changed)
+
+
+@pytest.mark.parametrize("after", [RANDOM["dropout"], remembers], ids=["random", "remembers"])
+def test_a_network_that_is_random_or_changes_itself_is_not_packed(tmp_path, after):
+    model = nn.Sequential(nn.Flatten(), Odd(after))
+    with pytest.raises(HarpError, match="random in eval mode|changes 1.seen when it is asked"):
+        pack(model, torch.ones(8, 1, 2, 2), tmp_path / "odd.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+class Splitting(nn.Module):
+    """Asks how many images there are in a way that no tracing sees through."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return torch.stack([self.linear(part.flatten()) for part in x])
+
+
+def test_a_file_for_one_image_at_a_time_is_told_of(tmp_path):
+    path, x = tmp_path / "slow.safetensors", images(4)
+    with pytest.warns(SlowWarning, match="answers one image at a time, so that a batch may take ten times as long"):
+        made = pack(Splitting(), x, path)
+    assert made.batch == 1
+    assert torch.allclose(load(path)(x), Splitting()(x), atol=1e-6)
+    structure = next(check for check in verify(path) if check.name == "structure")
+    assert structure.passed
+    assert "answers one image at a time" in structure.found
+
+
+def test_a_wrapped_network_is_packed_like_the_network(tmp_path):
+    model = pruned()[0]
+    pack(model, images(2), tmp_path / "model.safetensors")
+    assert pack(nn.DataParallel(model), images(2), tmp_path / "wrapped.safetensors").batch is None
+    assert (tmp_path / "wrapped.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()

@@ -122,6 +122,58 @@ def test_a_network_that_fixes_the_number_of_images_takes_one_at_a_time():
     assert torch.allclose(run(graph, X), expected, atol=1e-6)
 
 
+class Shaped(nn.Module):
+    """A body that is told how many images there are."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count, self.body = count, Net()
+
+    def forward(self, x):
+        return self.body(x.view(self.count(x), 2, 6, 6))
+
+
+class Anyhow(nn.Module):
+    """A wrapper that spells out no argument, as many do."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.module = model
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+OPEN = {
+    "len": lambda: Shaped(len),
+    "int": lambda: Shaped(lambda x: int(x.shape[0])),
+    "size": lambda: Shaped(lambda x: x.size(0)),
+    "parallel": lambda: nn.DataParallel(Net()),
+    "compiled": lambda: torch.compile(Net(), backend="eager"),
+    "inside": lambda: nn.Sequential(nn.Identity(), nn.DataParallel(Net())),
+    "averaged": lambda: torch.optim.swa_utils.AveragedModel(Net()),
+    "args": lambda: Anyhow(Net()),
+}
+
+
+@pytest.mark.parametrize("make", OPEN.values(), ids=OPEN)
+def test_any_number_of_images_however_they_are_counted_or_wrapped(make):
+    model = make()
+    graph = capture(model, X[:1])
+    assert graph.batch is None
+    check(graph)
+    assert torch.allclose(run(graph, X), Net().eval()(X), atol=1e-6)
+
+
+def test_a_wrapped_networks_tensors_are_called_as_in_the_network():
+    assert set(capture(nn.DataParallel(Net()), X).tensors) == set(capture(Net(), X).tensors)
+
+
+def test_torchscript_is_refused_with_the_way_out():
+    with pytest.raises(HarpError, match=r"TorchScript network cannot be captured.*the Python module it was made from"):
+        capture(torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(72, 3))), X)
+
+
 def test_weights_made_of_weights_are_captured_too():
     def standardised(self, x):
         weight = F.batch_norm(self.conv.weight.view(1, 3, -1), None, None, training=True).view_as(self.conv.weight)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from harp.graph import Sparse
 from harp.runtime.layers import Window
-from harp.runtime.taps import FARTHEST, SHORT, Taps
+from harp.runtime.native import SHORT
+from harp.runtime.taps import FARTHEST, Taps
 
 SQUARE = Window((3, 3))
 

@@ -59,9 +59,9 @@ def steady(model: nn.Module, x: Tensor) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     drawn = _generators(x)
     with evaluating(model):
-        first = logits_of(model(x))
+        first = _answer(model, x)
         for _ in range(1 if _generators(x) == drawn else 1 + REPEATS):
-            if (difference := relative(logits_of(model(x)), first)) > NOISE:
+            if (difference := relative(_answer(model, x), first)) > NOISE:
                 raise HarpError(
                     f"the network answers the same images otherwise the second time, by {difference:.1e} of the "
                     "largest logit: it is random in eval mode (F.dropout takes training=self.training), or remembers; "
@@ -71,6 +71,16 @@ def steady(model: nn.Module, x: Tensor) -> None:
     for name, value in before.items():
         if name not in after or relative(after[name], value) > 0:
             raise HarpError(f"the network changes {name} when it is asked in eval mode; expected one that only answers")
+
+
+def _answer(model: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return logits_of(model(x))
+    except HarpError:
+        raise
+    except Exception as error:  # whatever a foreign network raises
+        line = " ".join(str(error).split())[:300]
+        raise HarpError(f"the network fails on images {list(x.shape)}: {type(error).__name__}: {line}") from error
 
 
 def _generators(x: Tensor) -> tuple[Any, ...]:

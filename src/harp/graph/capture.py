@@ -34,7 +34,12 @@ def capture(model: nn.Module, example: Tensor) -> Graph:
     program, batch = exported(model, example)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return translate(split(program), tuple(example.shape[1:]), batch)
+        try:
+            return translate(split(program), tuple(example.shape[1:]), batch)
+        except HarpError:
+            raise
+        except Exception as error:  # whatever PyTorch's rules raise
+            raise HarpError(f"the network cannot be captured as a graph: {_line(error)}") from error
 
 
 def exported(model: nn.Module, example: Tensor) -> tuple[Any, int | None]:

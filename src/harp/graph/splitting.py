@@ -1,6 +1,7 @@
 """Operators that stand for others, taken apart by PyTorch's own rules, as far as no graph may use them."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,12 +22,18 @@ def split(program: Any) -> Any:
     program = program.run_decompositions(dict(_OWN))
     for _ in range(_ROUNDS):
         strange = set(_strange(program))
-        rules = torch.export.default_decompositions() if strange else {}
+        rules = _rules() if strange else {}
         table = {target: rules[target] for target in strange if target in rules}
         if not table:
             break
         program = program.run_decompositions(table | _OWN)
     return program
+
+
+@cache
+def _rules() -> dict[Any, Callable[..., Any]]:
+    table: Any = torch.export.default_decompositions()
+    return dict(table.items())  # all of it made once, which takes a second
 
 
 def _strange(program: Any) -> Iterator[Any]:
@@ -58,10 +65,17 @@ def _one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
     return (labels.unsqueeze(-1) == torch.arange(num_classes, device=labels.device)).to(torch.int64)
 
 
+def _rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, _: Any = None) -> Tensor:
+    if training:
+        raise NotImplementedError("rrelu that draws its slopes in eval mode")
+    return torch.nn.functional.leaky_relu(x, (lower + upper) / 2)
+
+
 # Where PyTorch has no rule, or one that fails.
 _OWN: dict[Any, Callable[..., Any]] = {
     _aten.std_mean.dim: _std_mean,
     _aten.std_mean.correction: _std_mean_by,
     _aten.any.dims: _any,
     _aten.one_hot.default: _one_hot,
+    _aten.rrelu.default: _rrelu,
 }

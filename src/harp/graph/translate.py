@@ -55,9 +55,10 @@ class _Translation:
         self.values[image] = Ref(name)
         self.of_images.add(name)
         self.of_pixels.add(name)
-        for node in self.program.graph.nodes:
-            if node.op == "call_function":
-                self._step(node)
+        steps = [node for node in self.program.graph.nodes if node.op == "call_function"]
+        _check_fixed(steps)
+        for node in steps:
+            self._step(node)
         last = self.values[output]
         if not isinstance(last, Ref) or last.name not in self.of_pixels:
             raise HarpError("the network's logits do not depend on its images")
@@ -111,11 +112,6 @@ class _Translation:
         name = _operator_name(node.target)
         if name.startswith(_ASSERTS) or not node.users:
             return
-        if random(node):
-            raise HarpError(
-                f"{_place(node)} uses {name} in eval mode: the network is random; expected one that answers the same "
-                "images alike each time (F.dropout takes training=self.training)"
-            )
         if _without_effect(node, name):
             self.values[node.name] = self._value(node.args[0])
             return
@@ -207,9 +203,18 @@ def random(node: Any) -> bool:
     name = _operator_name(node.target)
     if name in _DROPOUTS:
         return node.args[2] is True and node.args[1] != 0
-    if name in OPERATORS or (name == "rrelu" and True not in node.args[3:]):
+    if name in OPERATORS:
         return False
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _check_fixed(steps: list[Any]) -> None:
+    drawn = next((node for node in steps if node.users and random(node)), None)
+    if drawn is not None:
+        raise HarpError(
+            f"{_place(drawn)} uses {_operator_name(drawn.target)} in eval mode: the network is random; expected one "
+            "that answers the same images alike each time (F.dropout takes training=self.training)"
+        )
 
 
 def _without_effect(node: Any, name: str) -> bool:

@@ -11,8 +11,9 @@ from harp.runtime.convolutions import Reading, Task, reading
 from harp.runtime.emitting import Ends, emit, is_linear
 from harp.runtime.layers import Layer, Shape, Window
 from harp.runtime.memory import Planes
+from harp.runtime.native import SHORT
 from harp.runtime.program import Compiled, Steps, Views, act_fields
-from harp.runtime.taps import FARTHEST, SHORT, Ints, Taps
+from harp.runtime.taps import FARTHEST, Ints, Taps
 from harp.runtime.tiling import DENSE, Machine, linear_cost, pitch_of
 
 

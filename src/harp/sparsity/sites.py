@@ -65,8 +65,8 @@ def find_sites(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[
     `*.conv1`; `*` crosses dots); `class:Linear` for the weights of that class and its subclasses; or `re:PATTERN`,
     searched in the name. A tied weight answers to each of its names.
 
-    A wrapper (`DataParallel`, `torch.compile`) is passed over. Raises `HarpError` for a selector that matches nothing or
-    is no regular expression, where no weight is left, for a TorchScript network, and for a selected weight that is
+    A wrapper (`DataParallel`, `torch.compile`) is passed over. Raises `HarpError` for a selector that matches nothing
+    or is no regular expression, where no weight is left, for a TorchScript network, and for a selected weight that is
     parametrised or not initialised yet.
     """
     model = unwrapped(model)
