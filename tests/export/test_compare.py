@@ -80,7 +80,7 @@ RANDOM = {
 @pytest.mark.parametrize("after", RANDOM.values(), ids=RANDOM)
 def test_a_network_that_answers_otherwise_the_second_time_is_refused(after):
     torch.manual_seed(0)
-    with pytest.raises(HarpError, match="answers the same images otherwise the second time.*random in eval mode"):
+    with pytest.raises(HarpError, match=r"answers the same images otherwise the second time.*random in eval mode"):
         steady(Odd(after), torch.ones(8, 4))
 
 
