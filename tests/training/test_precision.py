@@ -58,7 +58,8 @@ def test_the_attack_and_the_step_compute_as_asked(bf16):
     train(model, Precision(bf16=bf16), until=1)
     attack = torch.bfloat16 if bf16 in ("attack", "both") else torch.float32
     step = torch.bfloat16 if bf16 in ("step", "both") else torch.float32
-    assert model.seen == [(False, attack)] * 2 + [(True, step)]
+    asked_for_its_classes = (False, torch.float32)
+    assert model.seen == [asked_for_its_classes] + [(False, attack)] * 2 + [(True, step)]
     assert model.linear.weight.dtype is model.linear.weight.grad.dtype is torch.float32
 
 
