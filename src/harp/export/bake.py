@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.modes import evaluating
 from harp.runs import file_digest, load_tree, save_tree, write_json
-from harp.sparsity import Masks, copied
+from harp.sparsity import Masks
 
 
 def bake(

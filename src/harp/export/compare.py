@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.modes import evaluating
-from harp.sparsity import copied
 
 Answer = Callable[[Tensor], Tensor]
 

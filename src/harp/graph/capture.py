@@ -1,16 +1,15 @@
 """A PyTorch module as a graph, by `torch.export`: what it computes in eval mode, without its Python."""
 
-import copy
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.graph.ir import Graph
 from harp.graph.translate import translate
-from harp.modes import evaluating
 
 
 def capture(model: nn.Module, example: Tensor) -> Graph:
@@ -27,22 +26,13 @@ def capture(model: nn.Module, example: Tensor) -> Graph:
     """
     if example.ndim < 2 or len(example) == 0:
         raise HarpError(f"an example of shape {list(example.shape)}; expected at least one image [n, ...]")
-    twin = _twin(model)
+    twin = copied(model).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
             return _captured(twin, example, None)
         except Exception:
             return _final(twin, example)
-
-
-def _twin(model: nn.Module) -> nn.Module:
-    with evaluating(model):
-        pass  # by way of train(), which drops what a module has cached of its weights; with a graph none can be copied
-    try:
-        return copy.deepcopy(model).eval()
-    except Exception as error:
-        raise HarpError(f"the network cannot be copied to be captured: {_line(error)}") from error
 
 
 def _final(model: nn.Module, example: Tensor) -> Graph:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from harp.config import identity
+from harp.copies import copied
 from harp.data import Resident
 from harp.evaluation import rejudge, summary
 from harp.export import Deployed, pack, to_onnx
@@ -16,7 +17,6 @@ from harp.package import Counts, Manifest
 from harp.pipeline.assess import RESULT
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.runs import file_digest, read_json
-from harp.sparsity import copied
 from harp.version import VERSION
 
 CHECKED = 64  # test images on which the package's logits are compared with the network's

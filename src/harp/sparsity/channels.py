@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.randomness import generator
 from harp.sparsity.grouping import group
 from harp.sparsity.groups import Channels
-from harp.sparsity.removal import copied
 from harp.sparsity.sites import find_sites
 from harp.sparsity.tracing import shapes_of, trace
 from harp.sparsity.verifying import Verifier, excited

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.sparsity.groups import Group
-from harp.sparsity.removal import copied, cut, remove
+from harp.sparsity.removal import cut, remove
 
 IMAGES, PIXELS = 3, 4096  # at least three images for batch norm, more of small ones: a dead ReLU shows nothing
 EQUAL = 1e-6  # in float64 equal logits differ by 1e-12; where a network casts to float32 inside, by 1e-7
