@@ -143,3 +143,28 @@ class Subsampled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x.permute(0, 2, 3, 1)).relu()[:, ::2, ::2]
         return self.head(x.mean((1, 2)))
+
+
+class Aliased(nn.Module):
+    """Every layer under two names: an attribute, and an entry of the sequence that is run."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.features = nn.Sequential(self.conv, self.norm, nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+class TiedAndAliased(nn.Module):
+    """Two layers of one weight, one of them under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.head = nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.c.weight = self.b.weight
+        self.alias = self.b
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.c(self.b(self.a(x).relu()).relu()).relu())

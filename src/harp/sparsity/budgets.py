@@ -109,9 +109,9 @@ def apportion(
 ) -> list[int]:
     """Integers near `shares`, each within its floor and cap, of price `target`: the largest remainder rounds up.
 
-    Where all units have the same price the target is met exactly; otherwise the price is at most `target`, and short
-    of it by less than one unit of the dearest pool that could still grow. Without a `cost` every unit costs 1. Of
-    equal remainders the earlier index wins. Raises `ValueError` where floors and caps do not admit the target.
+    Where all units have the same price the target is met exactly; otherwise the price is at most `target`, and no pool
+    that could still grow has a unit that fits into what is left. Without a `cost` every unit costs 1. Of equal
+    remainders the earlier index wins. Raises `ValueError` where floors and caps do not admit the target.
     """
     cost = cost or _plain(shares)
     if not cost(floors) <= target <= cost(caps) or any(f > c for f, c in zip(floors, caps, strict=True)):

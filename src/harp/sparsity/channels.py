@@ -9,7 +9,7 @@ from harp.errors import HarpError
 from harp.randomness import generator
 from harp.sparsity.grouping import group
 from harp.sparsity.groups import Channels
-from harp.sparsity.sites import find_sites
+from harp.sparsity.sites import check_weights
 from harp.sparsity.tracing import shapes_of, trace
 from harp.sparsity.verifying import Verifier, excited
 
@@ -23,10 +23,10 @@ def find_channels(model: nn.Module, example: Tensor) -> Channels:
     and together with all other groups. Inputs and logits are in no group. `model` stays as it is. Raises `HarpError`
     where Torch-Pruning is missing, a weight is parametrised, or the network cannot be traced or verified.
     """
-    find_sites(model)  # refuses parametrised weights, which the tracer would take for activations
+    check_weights(model)  # the tracer would take parametrised ones for activations
     for path, module in model.named_modules():
         if is_parametrized(module):
-            raise HarpError(f"{path or 'the network'} is parametrised; fold it first (torch.nn.utils.parametrize)")
+            raise HarpError(f"{path or 'the network'} is parametrised; prune harp.plain(model), a copy that is not")
     draws = generator(0, "channels")
     lively = excited(model, draws)
     verifier = Verifier(lively, example, draws)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
 from harp.copies import copied
@@ -135,15 +134,38 @@ def _shortened(model: nn.Module, groups: Sequence[Group], keep: Mapping[str, Ten
 
 
 def _logits(model: nn.Module, images: Tensor, training: bool, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    named = dict(model.named_parameters()) if weights else {}
     # Copies of the buffers: batch norm writes its statistics into them.
-    tensors = {name: buffer.clone() for name, buffer in model.named_buffers()} | dict(weights or {})
-    with torch.no_grad():
-        logits = functional_call(model.train(training), tensors, (images,))
+    lent = {id(buffer): buffer.clone() for buffer in model.buffers()}
+    lent |= {id(named[name]): tensor for name, tensor in (weights or {}).items()}
+    with torch.no_grad(), _lent(model, lent):
+        logits = model.train(training)(images)
     model.eval()
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
         raise HarpError(f"the network returns an object of type {kind}; expected a tensor of logits")
     return logits
+
+
+@contextmanager
+def _lent(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
+    """Within it the model holds `tensors` in place of those of these identities, under all their names.
+
+    torch.func.functional_call leaves a module that has two names without its parameters.
+    """
+    before = [(m, dict(m._parameters), dict(m._buffers)) for m in model.modules()]
+    try:
+        for module, parameters, buffers in before:
+            for name, tensor in parameters.items():
+                if id(tensor) in tensors:
+                    module._parameters[name] = nn.Parameter(tensors[id(tensor)], requires_grad=False)
+            for name, tensor in buffers.items():
+                module._buffers[name] = tensors.get(id(tensor), tensor)
+        yield
+    finally:
+        for module, parameters, buffers in before:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
 
 
 def _silenced(model: nn.Module, groups: Sequence[Group], keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
