@@ -114,8 +114,8 @@ def _left(model: nn.Module, example: Tensor, units: Units, kept: Counts, before:
 
 def _notes(start: str, sites: Sites, frozen: Sequence[str], macs: Macs) -> Iterator[str]:
     if frozen:
-        one = "is" if len(frozen) == 1 else "are"
-        yield f"{few(frozen, ', ')} {one} frozen (requires_grad False) and not pruned; `include` takes them by full name"
+        are = "is" if len(frozen) == 1 else "are"
+        yield f"{few(frozen, ', ')} {are} frozen (requires_grad False) and not pruned; `include` takes full names"
     idle = [site.name for site in sites if not macs.get(site.name)]
     if idle:
         yield (

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harp.errors import HarpError
 from harp.export.compare import Answer, agree
 from harp.extras import need
+from harp.models import plain
 from harp.modes import evaluating
 from harp.runs import write_atomic
 
@@ -31,7 +32,7 @@ def to_onnx(model: nn.Module, example: Tensor, path: Path | str, tolerance: floa
     largest (`harp.export.compare.agree`). Raises `HarpError` where a library of the extra `onnx` is missing, where the
     network cannot be traced for any number of images, and where the logits differ.
     """
-    path, model_proto = Path(path), _exported(model, example)
+    path, model_proto = Path(path), _exported(plain(model), example)
     data: bytes = model_proto.SerializeToString()
     found = agree(model, onnx_session(data), [example, example[:1], example[:2]], tolerance, "ONNX Runtime")
     write_atomic(path, data)
