@@ -137,6 +137,39 @@ def test_tied_and_aliased_at_once():
     assert agree(model, found.groups, half(found.groups), torch.rand(3, 2))
 
 
+@pytest.mark.parametrize(
+    ("model", "sizes"),
+    [(nets.OneGate(), {"stem.weight": 4, "body.weight": 6}), (nets.GlobalGate(), {"stem.weight": 4})],
+)
+def test_a_gate_of_one_channel_ties_nothing(model, sizes):
+    found = find_channels(model, torch.zeros(2, 2, 3, 3))
+    assert {group.name: group.size for group in found.groups} == sizes
+    assert found.fixed == {"one.weight": "its channels are all one unit", "head.weight": LOGITS}
+    assert agree(model, found.groups, half(found.groups), torch.rand(3, 2, 3, 3))
+
+
+@pytest.mark.parametrize("between", [nets.FrozenNorm(4), nets.Blur(4)], ids=["norm", "blur"])
+def test_buffers_of_a_channel_go_with_it_and_come_back_from_a_file(between):
+    model = nets.constant(between)
+    groups = find_channels(model, torch.zeros(2, 2, 4, 4)).groups
+    assert [group.name for group in groups] == ["0.weight", "3.weight"]
+    for name, buffer in between.named_buffers():
+        buffer.copy_(torch.rand(buffer.shape))  # what a file of trained weights brings
+        assert (f"1.{name}", 0) in {(s.name, s.axis) for s in groups[0].members}
+    assert agree(model, groups, half(groups), torch.rand(3, 2, 4, 4))
+    smaller, again = remove(model, groups, half(groups)).eval(), nets.constant(type(between)(4)).eval()
+    resize(again, {name: tensor.shape for name, tensor in smaller.state_dict().items()})
+    again.load_state_dict(smaller.state_dict())
+    assert torch.equal(again(x := torch.rand(3, 2, 4, 4)), smaller(x))
+
+
+@pytest.mark.parametrize("between", [nets.FrozenNorm(4, saved=False), nets.Blur(4, 4)], ids=["unsaved", "fixed number"])
+def test_buffers_that_no_smaller_file_or_module_can_follow_keep_their_channels(between):
+    found = find_channels(nets.constant(between), torch.zeros(2, 2, 4, 4))
+    assert [group.name for group in found.groups] == ["3.weight"]
+    assert found.fixed["0.weight"].startswith("the smaller network fails")
+
+
 def test_a_bare_parameter_is_a_member_however_small_it_starts():
     maps, _, _ = members(nets.Scaled(normed=False), 2)
     assert maps["stem.weight"]["scale", 0] == [0, 1, 2, 3]

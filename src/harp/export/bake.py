@@ -38,7 +38,7 @@ def bake(
     if masks is not None:
         save_tree(folder / "masks.safetensors", dict(masks))
     blank = copied(model) if blank is None else blank
-    blank.load_state_dict(load_tree(path))
+    _load(blank, path)
     if masks is not None:
         kept = masks.counts
         counts = {name: (mask.numel(), kept[name]) for name, mask in masks.items()}
@@ -55,6 +55,18 @@ def bake(
     }
     write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def _load(blank: nn.Module, path: Path) -> None:
+    try:
+        blank.load_state_dict(load_tree(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).partition("\n")[2].split()) or str(error)
+        # torch's remove_spectral_norm leaves a hook that asks for tensors that are gone.
+        raise HarpError(
+            f"the network does not load its own file ({reason[:200]}); where a weight of it was computed from others, "
+            "export harp.plain(model)"
+        ) from error
 
 
 def _check(masks: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
