@@ -77,6 +77,40 @@ def kept():
     return model
 
 
+class Auxiliary(Net):
+    """A second head in train mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.second = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.features(x).mean((2, 3))
+        return (self.head(x), self.second(x)) if self.training else self.head(x)
+
+
+class Low(Net):
+    """Its middle computes in bfloat16."""
+
+    def __init__(self):
+        super().__init__()
+        self.body.bfloat16()
+
+    def features(self, x):
+        return self.body(self.norm(self.stem(x)).relu().bfloat16()).relu().float()
+
+
+class Outside(Net):
+    """A tensor that is no part of its state."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.full((6,), 2.0)
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)) * self.scale)
+
+
 def frozen(*names):
     model = Net()
     for name in names:
@@ -137,7 +171,8 @@ def attach(model):
     with pruner.attach(optimiser):
         for x, y in DATA:
             optimiser.zero_grad()
-            nn.functional.cross_entropy(model.train()(x), y).backward()
+            out = model.train()(x)
+            nn.functional.cross_entropy(out[0] if isinstance(out, tuple) else out, y).backward()
             optimiser.step()
     return check_settled(model, pruner)
 
@@ -177,16 +212,21 @@ PRUNING = ("sites", "find_units", "fit", "attach", "remove", "bake")
 
 @dataclass(frozen=True)
 class Odd:
-    """A network, and the doors at which it is refused, with a part of the sentence."""
+    """A network, the doors at which it is refused, with a part of the sentence, and which doors are tried."""
 
     make: Callable[[], nn.Module]
     refused: dict[str, str] = field(default_factory=dict)
+    doors: tuple[str, ...] = tuple(DOORS)
 
 
 def computed(how) -> Odd:
     sentence = "stem.weight is parametrised: .*; prune harp.plain(model), a copy with weights of its own, or exclude it"
     return Odd(lambda: wrapped(how), dict.fromkeys(PRUNING, sentence))
 
+
+TUPLE = "the network returns an object of type tuple; expected a tensor of logits"
+FLOAT64 = "channels are verified in float64, where the network fails"
+TRAINED = (*PRUNING, "evaluate")
 
 ODD = {
     "plain": Odd(Net),
@@ -198,13 +238,26 @@ ODD = {
         lambda: frozen("stem", "norm", "body", "head"),
         dict.fromkeys(PRUNING, "no weight of Net may be pruned: all 3 that are selected are frozen"),
     ),
+    "auxiliary head": Odd(
+        Auxiliary,
+        {"find_units": TUPLE, "remove": TUPLE, "fit": "the network returns an object of type tuple in which 2 tensors"},
+        TRAINED,
+    ),
+    "bfloat16 inside": Odd(Low, {"find_units": FLOAT64, "remove": FLOAT64}, TRAINED),
+    "state outside": Odd(Outside, doors=TRAINED),
+    "DataParallel": Odd(lambda: nn.DataParallel(Net()), doors=TRAINED),
+    "compiled": Odd(lambda: torch.compile(Net(), backend="eager"), doors=TRAINED),
+    "TorchScript": Odd(
+        lambda: torch.jit.script(Net()),
+        dict.fromkeys(PRUNING, "RecursiveScriptModule is TorchScript, which is fixed as it is; prune the module"),
+        TRAINED,
+    ),
     **{name: computed(how) for name, how in COMPUTED.items()},
     **{f"{name}, folded": Odd(lambda how=how: harp.plain(wrapped(how))) for name, how in COMPUTED.items()},
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize(("name", "door"), [(name, door) for name, odd in ODD.items() for door in odd.doors])
 def test_right_or_refused_in_one_sentence(name, door, tmp_path):
     torch.manual_seed(0)
     odd = ODD[name]

@@ -66,7 +66,7 @@ def _fold_old(module: nn.Module, hook: Any) -> None:
     if found is None:
         return
     if isinstance(hook, BasePruningMethod):
-        name, value = hook._tensor_name, hook.apply_mask(module)
+        name, value = hook._tensor_name, hook.apply_mask(module)  # type: ignore[no-untyped-call]
     elif isinstance(hook, SpectralNorm):
         name, value = hook.name, hook.compute_weight(module, do_power_iteration=False)
     else:

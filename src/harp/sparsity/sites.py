@@ -116,6 +116,9 @@ def _chosen(
 
 
 def _candidates(model: nn.Module) -> Iterator[Candidate]:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        name = type(model).__name__
+        raise HarpError(f"{name} is TorchScript, which is fixed as it is; prune the module it was made from")
     found: dict[object, Candidate] = {}
     # With duplicates: a module under two names answers to both.
     for path, module in model.named_modules(remove_duplicate=False):

@@ -55,7 +55,14 @@ class Verifier:
         self.model, self.generator = model, generator
         count = min(max(IMAGES, PIXELS // example[0].numel()), 64)
         self.images = torch.randn((count, *example.shape[1:]), generator=generator, dtype=torch.float64)
-        self.logits = _logits(model, self.images, training=False)
+        try:
+            self.logits = _logits(model, self.images, training=False)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise HarpError(
+                f"channels are verified in float64, where the network fails ({type(error).__name__}: {reason[:200]}); "
+                "expected one that takes images of this size and casts nothing to another type"
+            ) from error
         if not _differ(self.logits, self.logits[:1].expand_as(self.logits), VARIED):
             raise HarpError("the network's logits do not vary with its images, so no channel could be verified")
         self.modes = (False,) if self._stochastic() else (False, True)
@@ -156,11 +163,11 @@ def _lent(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
     before = [(m, dict(m._parameters), dict(m._buffers)) for m in model.modules()]
     try:
         for module, parameters, buffers in before:
-            for name, tensor in parameters.items():
-                if id(tensor) in tensors:
-                    module._parameters[name] = nn.Parameter(tensors[id(tensor)], requires_grad=False)
-            for name, tensor in buffers.items():
-                module._buffers[name] = tensors.get(id(tensor), tensor)
+            for name, parameter in parameters.items():
+                if id(parameter) in tensors:
+                    module._parameters[name] = nn.Parameter(tensors[id(parameter)], requires_grad=False)
+            for name, buffer in buffers.items():
+                module._buffers[name] = tensors.get(id(buffer), buffer)
         yield
     finally:
         for module, parameters, buffers in before:
