@@ -9,6 +9,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.export import bake
+from harp.models import plain
 from harp.pruners import Masked
 from harp.runs import read_json
 from harp.sparsity import Masks, find_sites, top_mask
@@ -113,3 +114,13 @@ def test_the_model_is_left_as_it_was(tmp_path):
     bake(model, masks, tmp_path, batches())
     assert [module.training for module in model.modules()] == [True, True, False, True, True, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_network_that_does_not_load_its_own_file_is_refused_with_the_way_out(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.utils.spectral_norm(nn.Linear(4, 3))).eval()
+    nn.utils.remove_spectral_norm(model[1])
+    with pytest.raises(HarpError, match=r"does not load its own file \(.*\); .* export harp.plain\(model\)$"):
+        bake(model, None, tmp_path, batches())
+    assert bake(plain(model), None, tmp_path, batches())["logits_equal"]
