@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "copies", "extras", "sources", "version"},
+    {
+        "errors",
+        "config",
+        "registry",
+        "randomness",
+        "runs",
+        "clock",
+        "threats",
+        "modes",
+        "copies",
+        "extras",
+        "sources",
+        "version",
+    },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
