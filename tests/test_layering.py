@@ -15,10 +15,7 @@ LAYERS = (
         "clock",
         "threats",
         "modes",
-        "extras",
-        "sources",
-        "version",
-        "wrappers",
+        {"extras", "sources", "version", "wrappers", "copies"},
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
@@ -31,6 +28,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "harp"
 FILES = sorted(SOURCE.rglob("*.py"))
 TOP = {"__init__.py", "__main__.py"}  # the public names and `python -m harp` may see everything
 GROUND = {
+    "copies": {"errors", "modes"},
     "config": {"errors", "clock"},
     "registry": {"errors"},
     "runs": {"errors", "version"},

@@ -15,7 +15,7 @@ from harp.evaluation import (
     summary,
 )
 from harp.export import Deployed, bake, load, pack, to_onnx
-from harp.models import MODELS, Logits, Normalised
+from harp.models import MODELS, Logits, Normalised, plain
 from harp.objectives import AWP, MART, OBJECTIVES, PGDAT, TRADES, FastAT, FreeAT, Natural
 from harp.pipeline.benchmark import benchmark
 from harp.pipeline.networks import load_model
@@ -100,6 +100,7 @@ __all__ = [
     "load_model",
     "mcnemar",
     "pack",
+    "plain",
     "radius_at",
     "remove",
     "resize",

@@ -36,6 +36,12 @@ def net(classes, channels, size):
     return Net(classes, channels)
 """
 
+FROZEN = """
+def frozen(model):
+    model.stem.requires_grad_(False)
+    return model
+"""
+
 
 @pytest.fixture
 def own(tmp_path):
@@ -112,6 +118,19 @@ def test_what_is_not_selected_stays_and_is_counted_apart(capsys, own):
     assert "stem.weight head.weight is not selected" in lines
     assert row(lines, "MACs of weights not selected") == [60, 60]
     assert row(lines, "MACs per image")[0] == 16 * (3 * 6 + 6 * 4 + 4 * 6)
+
+
+def test_frozen_weights_are_named_and_left_alone(capsys, own):
+    path = Path(own.rpartition(":")[0])
+    path.write_text(OWN.replace("return Net(classes, channels)", "return frozen(Net(classes, channels))") + FROZEN)
+    lines = said(capsys, own, "--keep", "0.5", "--exclude", "idle")
+    assert row(lines, "weights") == [24 + 24 + 60, 54]
+    assert "note: stem.weight is frozen (requires_grad False) and not pruned; `include` takes" in " ".join(lines)
+    lines = said(capsys, own, "--granularity", "channels", "--keep", "0.9", "--size", "4", "--exclude", "idle")
+    assert "stem.weight stem.weight is frozen" in lines
+    lines = said(capsys, own, "--keep", "0.5", "--include", "stem")
+    assert row(lines, "weights") == [18, 9]
+    assert not any(line.startswith("note: stem.weight is frozen") for line in lines)
 
 
 def test_weights_that_multiply_nothing_are_named(capsys, own):

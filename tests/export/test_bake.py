@@ -9,6 +9,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.export import bake
+from harp.models import plain
 from harp.pruners import Masked
 from harp.runs import read_json
 from harp.sparsity import Masks, find_sites, top_mask
@@ -134,3 +135,16 @@ def test_a_file_that_a_networks_hooks_do_not_take_is_told_of(tmp_path):
     with pytest.raises(HarpError, match=r"does not load into a network of the same class: .*0\.weight.*`blank`"):
         bake(model, masks, tmp_path, batches())
     assert not (tmp_path / "manifest.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_network_that_does_not_load_its_own_file_is_refused_with_the_way_out(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.utils.spectral_norm(nn.Linear(4, 3))).eval()
+    nn.utils.remove_spectral_norm(model[1])
+    with pytest.raises(
+        HarpError,
+        match=r"does not load into a network of the same class: .* computed from others, harp.plain\(model\)$",
+    ):
+        bake(model, None, tmp_path, batches())
+    assert bake(plain(model), None, tmp_path, batches())["logits_equal"]

@@ -1,15 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from harp.errors import HarpError
 from harp.export import SlowWarning, deployed, load, pack, verify
-from harp.export.pack import same_weights, weights
+from harp.export.pack import same_weights
 from harp.graph import capture
-from harp.package import Counts, Manifest, read
+from harp.package import Counts, Manifest, count, read, weight_names
 from tests.attacks.linear import images
 from tests.export.test_bake import pruned
 from tests.export.test_compare import RANDOM, Odd, remembers
+from tests.models.test_plain import FORMS, net
 
 
 def test_the_package_is_the_network(tmp_path):
@@ -21,7 +24,8 @@ def test_the_package_is_the_network(tmp_path):
     assert made.manifest.counts is not None
     assert (made.manifest.counts.weights, made.manifest.counts.nominal, made.manifest.counts.budget) == (28, 8, 8)
     package = read(path)
-    assert made.manifest.counts.effective == weights(package.graph)[1]
+    assert made.manifest.weights == weight_names(package.graph, package.manifest)
+    assert made.manifest.counts.effective == count(package.graph, made.manifest.weights)[1]
     assert package.manifest == made.manifest
     assert torch.allclose(load(path)(images(9)), model(images(9)), atol=1e-6)
     assert [file.name for file in tmp_path.iterdir()] == ["small.safetensors"]
@@ -90,12 +94,9 @@ def test_a_mask_that_leaves_negative_zeros_costs_nothing(tmp_path):
 def test_weights_that_are_not_counted_are_told_apart(tmp_path):
     made = pack(pruned()[0], images(2), tmp_path / "small.safetensors", counted=["4.weight"]).manifest
     assert made.counts is not None
-    assert (
-        0
-        < made.counts.effective
-        < made.provenance["nonzeros"]
-        == weights(read(tmp_path / "small.safetensors").graph)[1]
-    )
+    package = read(tmp_path / "small.safetensors")
+    whole = count(package.graph, weight_names(package.graph, package.manifest))[1]
+    assert 0 < made.counts.effective < made.provenance["nonzeros"] == whole
 
 
 def collapsed():
@@ -170,3 +171,59 @@ def test_a_wrapped_network_is_packed_like_the_network(tmp_path):
     pack(model, images(2), tmp_path / "model.safetensors")
     assert pack(nn.DataParallel(model), images(2), tmp_path / "wrapped.safetensors").batch is None
     assert (tmp_path / "wrapped.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+class Constants(nn.Module):
+    """Two weights of 12 and 9 entries beside all that looks like one: a mean image, a table, a fixed filter, a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.full((1, 2, 2), 0.5))
+        self.register_buffer("filter", torch.full((1, 1, 1, 1), 2.0))
+        self.table = nn.Parameter(torch.rand(1, 3))
+        self.norm = nn.LayerNorm([1, 2, 2])
+        self.layer, self.head = nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        x = nn.functional.conv2d(self.norm(x - self.mean), self.filter)
+        return self.head(self.layer(x.flatten(1)).relu() + self.table)
+
+
+def test_only_weights_count_as_weights(tmp_path):
+    torch.manual_seed(0)
+    made = pack(Constants().eval(), images(3), tmp_path / "p.safetensors").manifest
+    assert made.counts == Counts(21, 21, 21, 21)
+    assert set(made.weights) == {"layer.weight", "head.weight"}
+    old = replace(made, weights=None)
+    assert {"mean", "table"} < set(weight_names(read(tmp_path / "p.safetensors").graph, old))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("form", FORMS)
+def test_computed_weights_are_packed_and_counted_as_they_are_used(tmp_path, form):
+    model = net(FORMS[form]).eval()
+    x = torch.rand(3, 2, 4, 4)
+    made = pack(model, x, tmp_path / "p.safetensors")
+    total = 4 * 2 * 9 + 4 * 2 * 4 + 3 * 4
+    kept = {"pruned": total // 2, "pruned twice": total // 4}.get(form, total)
+    assert (made.manifest.counts.weights, made.manifest.counts.nominal) == (total, kept)
+    assert set(made.manifest.weights) <= {"0.weight", "2.weight", "4.weight"}
+    assert {check.name: check.passed for check in verify(tmp_path / "p.safetensors")}["budget"]
+
+
+def test_a_weight_that_two_norms_took_up_counts_in_both_forms(tmp_path):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.first, self.second = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.first(self.layer(x.flatten(1))).relu()
+            return self.head(self.second(self.layer(x)).relu())
+
+    torch.manual_seed(0)
+    made = pack(Twice().eval(), images(3), tmp_path / "p.safetensors").manifest
+    assert (made.counts.weights, made.counts.nominal) == (24, 24)
+    assert len(made.weights) == 3
+    assert made.counts.effective == made.provenance["nonzeros"]

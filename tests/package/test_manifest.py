@@ -15,6 +15,7 @@ FULL = Manifest(
     high=2.0,
     threat=Threat(2, 0.5, -1.0, 2.0),
     counts=Counts(15_302_848, 153_028, 153_028, 73_691),
+    weights=("conv.weight", "head"),
     values="int8",
     evaluation={"clean": {"right": 871, "n": 1000, "interval": [0.849, 0.891]}},
     provenance={"harp": "0.1.0", "recipe": "3f2a", "seed": None},
@@ -40,6 +41,8 @@ def test_keys_of_a_later_version_are_kept():
     [
         ({"name": 3}, "expected name to be of kind str"),
         ({"classes": ["a", 1]}, "list of names"),
+        ({"weights": "conv"}, "expected weights to be of kind list"),
+        ({"weights": [["conv"]]}, "expected weights to be a list of names"),
         ({"pixels": [0.0]}, "pixels: expected 2 numbers"),
         ({"pixels": [0.0, "1"]}, "pixels: expected 2 numbers"),
         ({"pixels": [False, True]}, "pixels: expected 2 numbers"),

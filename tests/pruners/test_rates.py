@@ -9,7 +9,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.pruners.rates import Exact, make_rates
-from harp.sparsity import Budget, Weights, allocation, allot, find_sites, rates_at, trace_macs
+from harp.sparsity import Budget, Site, Weights, allocation, allot, find_sites, rates_at, trace_macs
 
 STEPS = 100
 
@@ -43,6 +43,16 @@ def test_the_budget_holds_at_every_step_whatever_the_logits(of, r, step):
     spent = rates.cost(list(rates.counts().values()))
     assert rates.allowed - (36 if of == "macs" else 1) < spent <= rates.allowed
     assert float(rates.price().detach()) == pytest.approx(rates.allowed, rel=0.02)
+
+
+def test_the_recorded_density_is_that_of_the_integers_in_force():
+    # 5 % of the second pool's 10 weights is half a weight, and no pool keeps less than one.
+    sites = tuple(Site(f"{i}", nn.Parameter(torch.zeros(size, 1))) for i, size in enumerate((100, 10)))
+    rates = Exact(Weights(sites), Budget(0.05), "uniform", 0.05, steps=STEPS)
+    with torch.no_grad():
+        rates.logits.copy_(torch.tensor([-1.0, -20.0]))
+    assert rates.counts() == {"0": 5, "1": 1}
+    assert rates.record() == {"density": 6 / 110}
 
 
 def test_the_gradient_of_the_shift_is_taken_along():

@@ -143,3 +143,85 @@ class Subsampled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x.permute(0, 2, 3, 1)).relu()[:, ::2, ::2]
         return self.head(x.mean((1, 2)))
+
+
+class Aliased(nn.Module):
+    """Every layer under two names: an attribute, and an entry of the sequence that is run."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.features = nn.Sequential(self.conv, self.norm, nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+class TiedAndAliased(nn.Module):
+    """Two layers of one weight, one of them under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.head = nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.c.weight = self.b.weight
+        self.alias = self.b
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.c(self.b(self.a(x).relu()).relu()).relu())
+
+
+class OneGate(nn.Module):
+    """A map of one channel, normalised, multiplies every channel of another branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body, self.one = nn.Conv2d(2, 4, 1), nn.Conv2d(4, 6, 1), nn.Conv2d(4, 1, 1)
+        self.norm, self.head = nn.BatchNorm2d(1), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.head((self.body(x).relu() * self.norm(self.one(x)).sigmoid()).mean((2, 3)))
+
+
+class GlobalGate(nn.Module):
+    """One number an image, made of all channels, multiplies them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one, self.head = nn.Conv2d(2, 4, 1), nn.Linear(4, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.head((x * self.one(x.mean((2, 3)))[:, :, None, None].sigmoid()).mean((2, 3)))
+
+
+class FrozenNorm(nn.Module):
+    """A batch norm of buffers alone, with the numbers it begins with."""
+
+    def __init__(self, channels: int, saved: bool = True):
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            value = torch.full((channels,), float(name in ("weight", "running_var")))
+            self.register_buffer(name, value, persistent=saved)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        return x * scale.reshape(1, -1, 1, 1) + (self.bias - self.running_mean * scale).reshape(1, -1, 1, 1)
+
+
+class Blur(nn.Module):
+    """A fixed filter for each channel, before every other pixel is left out."""
+
+    def __init__(self, channels: int, count: int | None = None):
+        super().__init__()
+        self.count = count
+        self.register_buffer("filter", torch.full((channels, 1, 2, 2), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.filter, stride=2, groups=self.count or x.shape[1])
+
+
+def constant(between: nn.Module) -> nn.Module:
+    """Something of buffers between two layers of 4 and 3 channels."""
+    ends = [nn.ReLU(), nn.Conv2d(4, 3, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(nn.Conv2d(2, 4, 1), between, *ends, nn.Linear(3, 2))

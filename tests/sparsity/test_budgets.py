@@ -201,10 +201,10 @@ def test_apportion_refuses_what_no_integers_meet(total, floors, caps):
         apportion([1.0, 1.0], total, floors, caps)
 
 
-def test_a_dear_unit_is_bought_while_it_fits_and_the_rest_is_less_than_one():
-    # Prices 4 and 1: 4 * 2.6 + 3.6 = 14; rounding down spends 11, and the larger remainder is not the one that fits.
+def test_a_dear_unit_is_bought_while_it_fits_and_the_rest_is_spent():
+    # Prices 4 and 1; rounding down spends 11: of 14 three are left, no dear unit and three cheap ones.
     cost = Cost(0.0, numpy.array([4.0, 1.0]))
-    assert apportion([2.6, 3.6], 14, [0, 0], [9, 9], cost) == [2, 4]
+    assert apportion([2.6, 3.6], 14, [0, 0], [9, 9], cost) == [2, 6]
     assert apportion([2.6, 3.6], 15, [0, 0], [9, 9], cost) == [3, 3]
 
 
@@ -220,11 +220,25 @@ def test_products_are_priced_as_they_grow():
     assert units.grad.tolist() == [9, 9]
 
 
+def test_a_rest_is_spent_on_what_still_fits():
+    # A unit of 10 and units of 1, wanted in equal numbers: 2.5 each make 27.5, and 20 + 2 leave 5 to the cheap pool.
+    cost = Cost(0.0, numpy.array([10.0, 1.0]))
+    assert apportion([2.5, 2.5], 27, [0, 0], [9, 9], cost) == [2, 7]
+    assert apportion([2.5, 2.5], 27, [0, 0], [9, 4], cost) == [2, 4]
+
+
+def test_a_rest_of_thousands_of_cheap_units_is_shared_out_by_their_shares():
+    cost = Cost(0.0, numpy.array([1e6, 1.0, 1.0]))
+    first, second, third = apportion([1.999, 1000.0, 3000.0], 1_999_000, [0, 0, 0], [9, 10**6, 10**6], cost)
+    assert (first, second + third) == (1, 999_000)
+    assert second / third == pytest.approx(1 / 3, rel=0.1)
+
+
 prices = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 50), st.floats(0, 1)), min_size=1, max_size=8)
 
 
 @given(prices, st.floats(0, 1), st.booleans())
-def test_what_is_spent_is_within_one_unit_of_the_budget_and_never_over(drawn, keep, products):
+def test_nothing_more_fits_into_what_is_left_and_nothing_is_over(drawn, keep, products):
     caps, price = [cap for cap, _, _ in drawn], numpy.array([float(p) for _, p, _ in drawn])
     quadratic = numpy.triu(numpy.ones((len(caps), len(caps)))) if products else None
     cost = Cost(7.0, price, quadratic)
@@ -234,4 +248,4 @@ def test_what_is_spent_is_within_one_unit_of_the_budget_and_never_over(drawn, ke
     assert all(1 <= count <= cap for count, cap in zip(counts, caps, strict=True))
     assert cost(counts) <= target
     room = [cost.step(counts, i, 1) for i, count in enumerate(counts) if count < caps[i]]
-    assert not room or target - cost(counts) < max(room)
+    assert all(target - cost(counts) < price for price in room)

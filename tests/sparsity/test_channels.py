@@ -7,7 +7,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from harp.errors import HarpError
 from harp.models import build
-from harp.sparsity import find_channels, remove
+from harp.sparsity import find_channels, find_sites, find_units, remove, resize
 from tests.foreign import FOREIGN, images, varies
 from tests.models.counting import macs
 from tests.sparsity import nets
@@ -117,6 +117,59 @@ def test_a_weight_of_two_layers_is_one_member_and_ties_both():
     assert smaller[4].weight.shape == (2, 2)
 
 
+def test_modules_of_two_names_shrink_as_any_other():
+    model = nets.Aliased()
+    groups = find_channels(model, torch.zeros(2, 2, 3, 3)).groups
+    assert {(s.name, s.axis) for s in groups[0].members} >= {("conv.weight", 0), ("norm.weight", 0), ("head.weight", 1)}
+    assert agree(model, groups, half(groups), torch.rand(3, 2, 3, 3))
+    smaller = remove(model, groups, half(groups))
+    assert smaller.features[0] is smaller.conv
+    assert smaller.conv.weight.shape == (2, 2, 1, 1)
+    again = nets.Aliased()
+    resize(again, {name: tensor.shape for name, tensor in smaller.state_dict().items()})
+    again.load_state_dict(smaller.state_dict())
+
+
+def test_tied_and_aliased_at_once():
+    model = nets.TiedAndAliased()
+    found = find_channels(model, torch.zeros(2, 2))
+    assert found.fixed == {"head.weight": LOGITS}
+    assert agree(model, found.groups, half(found.groups), torch.rand(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes"),
+    [(nets.OneGate(), {"stem.weight": 4, "body.weight": 6}), (nets.GlobalGate(), {"stem.weight": 4})],
+)
+def test_a_gate_of_one_channel_ties_nothing(model, sizes):
+    found = find_channels(model, torch.zeros(2, 2, 3, 3))
+    assert {group.name: group.size for group in found.groups} == sizes
+    assert found.fixed == {"one.weight": "its channels are all one unit", "head.weight": LOGITS}
+    assert agree(model, found.groups, half(found.groups), torch.rand(3, 2, 3, 3))
+
+
+@pytest.mark.parametrize("between", [nets.FrozenNorm(4), nets.Blur(4)], ids=["norm", "blur"])
+def test_buffers_of_a_channel_go_with_it_and_come_back_from_a_file(between):
+    model = nets.constant(between)
+    groups = find_channels(model, torch.zeros(2, 2, 4, 4)).groups
+    assert [group.name for group in groups] == ["0.weight", "3.weight"]
+    for name, buffer in between.named_buffers():
+        buffer.copy_(torch.rand(buffer.shape))  # what a file of trained weights brings
+        assert (f"1.{name}", 0) in {(s.name, s.axis) for s in groups[0].members}
+    assert agree(model, groups, half(groups), torch.rand(3, 2, 4, 4))
+    smaller, again = remove(model, groups, half(groups)).eval(), nets.constant(type(between)(4)).eval()
+    resize(again, {name: tensor.shape for name, tensor in smaller.state_dict().items()})
+    again.load_state_dict(smaller.state_dict())
+    assert torch.equal(again(x := torch.rand(3, 2, 4, 4)), smaller(x))
+
+
+@pytest.mark.parametrize("between", [nets.FrozenNorm(4, saved=False), nets.Blur(4, 4)], ids=["unsaved", "fixed number"])
+def test_buffers_that_no_smaller_file_or_module_can_follow_keep_their_channels(between):
+    found = find_channels(nets.constant(between), torch.zeros(2, 2, 4, 4))
+    assert [group.name for group in found.groups] == ["3.weight"]
+    assert found.fixed["0.weight"].startswith("the smaller network fails")
+
+
 def test_a_bare_parameter_is_a_member_however_small_it_starts():
     maps, _, _ = members(nets.Scaled(normed=False), 2)
     assert maps["stem.weight"]["scale", 0] == [0, 1, 2, 3]
@@ -200,7 +253,7 @@ def test_activations_that_a_network_caches_with_their_graph_do_not_disturb():
 
 
 def test_a_parametrised_weight_is_a_mistake():
-    with pytest.raises(HarpError, match=r"is parametrised.*; fold it first"):
+    with pytest.raises(HarpError, match=r"is parametrised.*; prune harp.plain"):
         find_channels(nn.Sequential(weight_norm(nn.Linear(2, 2)), nn.Linear(2, 2)), torch.zeros(1, 2))
 
 
@@ -233,3 +286,27 @@ def test_torchvision_is_not_needed(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torchvision", None)
     assert len(find_channels(nets.chain(), torch.zeros(1, 2)).groups) == 2
+
+
+def test_channels_that_a_frozen_weight_makes_or_reads_stay():
+    model = nets.chain()
+    model[0].weight.requires_grad_(False)
+    units = find_units(model, torch.zeros(1, 2), "channels")
+    assert units.names == ("2.weight",)
+    assert units.fixed["0.weight"] == "0.weight is frozen"
+    model = nets.chain()
+    model[2].weight.requires_grad_(False)
+    with pytest.raises(HarpError, match=r"0\.weight: 2\.weight is frozen; 2\.weight: 2\.weight is frozen"):
+        find_units(model, torch.zeros(1, 2), "channels")
+    units = find_units(model, torch.zeros(1, 2), "channels", find_sites(model, ["0", "2.weight", "4"]))
+    assert units.names == ("0.weight", "2.weight")
+
+
+def test_frozen_norms_and_biases_go_with_the_channels():
+    model = nets.flat()
+    model[1].requires_grad_(False)
+    model[0].bias.requires_grad_(False)
+    units = find_units(model, torch.zeros(1, 1, 2, 2), "channels")
+    assert units.names == ("0.weight",)
+    smaller = remove(model, units.groups, half(units.groups))
+    assert [p.requires_grad for p in smaller.parameters()] == [True, False, False, False, True, True]

@@ -5,7 +5,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 from transformers.pytorch_utils import Conv1D
 
 from harp.errors import HarpError
-from harp.sparsity import checked, find_sites
+from harp.sparsity import checked, find_frozen, find_sites, find_weights
 
 
 def names(model, include=(), exclude=()):
@@ -107,10 +107,6 @@ def test_a_module_used_twice_is_one_site():
     assert names(nn.Sequential(layer, nn.ReLU(), layer)) == ["0.weight"]
 
 
-def test_a_frozen_weight_is_a_site():
-    assert names(nn.Linear(2, 2).requires_grad_(False)) == ["weight"]
-
-
 def test_nothing_to_prune_is_a_mistake():
     with pytest.raises(HarpError, match="BatchNorm1d has no weight to prune"):
         find_sites(nn.BatchNorm1d(3))
@@ -181,3 +177,52 @@ def test_what_is_no_site_is_refused():
     for strange in (3, None, [model.weight], "weight"):
         with pytest.raises(HarpError, match=r"expected sites as harp\.find_sites"):
             checked(strange)
+
+
+def frozen(*layers):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    for layer in layers:
+        model[layer].requires_grad_(False)
+    return model
+
+
+def test_a_frozen_weight_is_no_site_unless_it_is_named_in_full():
+    assert names(frozen(0)) == ["1.weight", "2.weight"]
+    assert names(frozen(0), include=["0", "2"]) == ["0.weight", "2.weight"]
+    assert names(frozen(0), include=["0.weight"]) == ["0.weight"]
+    assert names(frozen(0), include=["?"]) == names(frozen(0), include=["class:Linear"]) == ["1.weight", "2.weight"]
+    assert names(nn.Sequential(frozen(0)), include=["0"]) == ["0.1.weight", "0.2.weight"]
+
+
+def test_the_frozen_ones_are_told():
+    assert find_frozen(frozen(0, 2)) == ("0.weight", "2.weight")
+    assert find_frozen(frozen(0, 2), ["0", "1"], ["2"]) == ()
+    assert find_frozen(frozen(0, 2), exclude=["2"]) == ("0.weight",)
+
+
+def test_an_all_frozen_network_is_refused_in_one_sentence():
+    with pytest.raises(HarpError, match=r"^no weight of Sequential may be pruned: all 3 that are selected are frozen"):
+        find_sites(frozen(0, 1, 2))
+    with pytest.raises(HarpError, match=r"all 1 that are selected .*, or name them in full \(include '0"):
+        find_sites(frozen(0), include=["re:^0"])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_every_weight_is_a_weight():
+    assert [site.name for site in find_weights(frozen(0, 1, 2))] == ["0.weight", "1.weight", "2.weight"]
+    assert find_weights(nn.BatchNorm1d(3)) == ()
+    assert [site.name for site in find_weights(computed(weight_norm))] == ["0.weight"]
+
+
+def test_a_module_of_two_names_answers_to_both():
+    layer = nn.Linear(2, 2)
+    model = nn.ModuleDict({"a": layer, "b": nn.Sequential(layer, nn.Linear(2, 2))})
+    assert names(model) == ["a.weight", "b.1.weight"]
+    assert names(model, include=["b.0"]) == ["a.weight"]
+
+
+def test_looking_for_sites_does_not_turn_spectral_norms_vectors():
+    model = nn.Sequential(nn.Linear(3, 3), parametrizations.spectral_norm(nn.Linear(3, 3))).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert names(model, exclude=["1"]) == ["0.weight"]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

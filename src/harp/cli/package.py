@@ -1,6 +1,6 @@
 """`harp inspect FILE`: what a package holds and what it says of itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from rich.table import Table
 from harp.cli.tables import count_table, share_of
 from harp.errors import HarpError
 from harp.export import one_by_one
-from harp.package import Manifest, Sizes, read, sizes
+from harp.package import Manifest, Sizes, read, sizes, weight_names
 
 
 def inspect_package(path: Path, flags: list[str]) -> None:
-    """Prints a row for each tensor of weights, then the manifest in words; raises `HarpError` for a damaged file."""
+    """Prints a row for each weight, then the manifest in words; raises `HarpError` for a damaged file."""
     if flags:
         raise HarpError(f"no argument {flags[0]!r}; a package is inspected as it is: harp inspect {path}")
     package, found = read(path), sizes(path)
@@ -24,23 +24,23 @@ def inspect_package(path: Path, flags: list[str]) -> None:
     name, shape = _text(package.manifest.name) or "a network", "x".join(map(str, package.graph.shape))
     operations = f"{len(package.graph.nodes)} operations, values in {package.manifest.values}"
     console.print(f"{path}: {name}, images {shape}, {operations}\n")
-    console.print(_tensors(found))
+    console.print(_tensors(found, set(weight_names(package.graph, package.manifest))))
     if package.graph.batch is not None:
         console.print(f"\n{one_by_one(package.graph.batch)}")
     for line in _told(package.manifest, found):
         console.print(line)
 
 
-def _tensors(found: Sizes) -> Table:
+def _tensors(found: Sizes, weights: Container[str]) -> Table:
     table, rest = count_table("weight", "shape", "not zero", "share", "bytes", numbers=4), 0
     for tensor in found.tensors:
         size = tensor.index + tensor.values
-        if len(tensor.shape) < 2:
+        if tensor.name not in weights:
             rest += size
             continue
         shape, share = "x".join(map(str, tensor.shape)), share_of(tensor.nonzeros, prod(tensor.shape))
         table.add_row(_text(tensor.name), shape, f"{tensor.nonzeros:,}", share, f"{size:,}")
-    table.add_row("(biases and other vectors)", "", "", "", f"{rest:,}")
+    table.add_row("(biases and other tensors)", "", "", "", f"{rest:,}")
     return table
 
 

@@ -19,8 +19,10 @@ from harp.sparsity import (
     Units,
     allocation,
     allot,
+    find_frozen,
     find_sites,
     find_units,
+    find_weights,
     remove,
     trace_macs,
 )
@@ -68,7 +70,7 @@ class Plan:
     @cached_property
     def weights(self) -> set[str]:
         """The names of all weights, selected or not."""
-        return {site.name for site in find_sites(self.model)}
+        return {site.name for site in find_weights(self.model)}
 
 
 def make_plan(recipe: Recipe, *, classes: int, channels: int, size: int) -> Plan:
@@ -86,11 +88,11 @@ def make_plan(recipe: Recipe, *, classes: int, channels: int, size: int) -> Plan
     budget = Budget(prune.keep, prune.measure, prune.floor)
     kept = allot(units, budget, allocation(prune.start, units))
     before = trace_macs(model, example)
+    frozen = find_frozen(model, wanted.include, wanted.exclude)
     left, after = _left(model, example, units, kept, before)
     title = f"{wanted.name}, images {channels}x{size}x{size}, {classes} classes; {units.kind} shared out: {prune.start}"
-    return Plan(
-        title, model, sites, units, budget, kept, left, before, after, tuple(_notes(prune.start, sites, before))
-    )
+    notes = tuple(_notes(prune.start, sites, frozen, before))
+    return Plan(title, model, sites, units, budget, kept, left, before, after, notes)
 
 
 def few(names: Sequence[str], between: str) -> str:
@@ -110,7 +112,10 @@ def _left(model: nn.Module, example: Tensor, units: Units, kept: Counts, before:
     return sizes, trace_macs(small, example)
 
 
-def _notes(start: str, sites: Sites, macs: Macs) -> Iterator[str]:
+def _notes(start: str, sites: Sites, frozen: Sequence[str], macs: Macs) -> Iterator[str]:
+    if frozen:
+        are = "is" if len(frozen) == 1 else "are"
+        yield f"{few(frozen, ', ')} {are} frozen (requires_grad False) and not pruned; `include` takes full names"
     idle = [site.name for site in sites if not macs.get(site.name)]
     if idle:
         yield (

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.export.compare import steady
 from harp.modes import evaluating
 from harp.runs import file_digest, load_tree, save_tree, write_json
-from harp.sparsity import Masks, copied
+from harp.sparsity import Masks
 from harp.wrappers import unwrapped
 
 
@@ -86,9 +87,10 @@ def _filled(blank: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
         blank.load_state_dict(state)
     except Exception as error:  # hooks that a network brings may raise anything
         line = " ".join(str(error).split())
+        # torch's remove_spectral_norm leaves a hook behind that asks for tensors that are gone.
         raise HarpError(
             f"the exported file does not load into a network of the same class: {line[:300]}; expected `blank`, the "
-            "network built anew"
+            "network built anew, or, where a weight was computed from others, harp.plain(model)"
         ) from error
     return blank
 

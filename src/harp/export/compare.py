@@ -9,10 +9,10 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.models.adapt import logits_of
 from harp.modes import evaluating
-from harp.sparsity import copied
 
 Answer = Callable[[Tensor], Tensor]
 NOISE = 1e-6  # of the largest logit: what two sums of the same numbers may differ by

@@ -17,6 +17,7 @@ from harp.errors import HarpError
 from harp.export.compare import Answer, agree, steady
 from harp.extras import need
 from harp.graph import BATCH, exported
+from harp.models import plain
 from harp.runs import write_atomic
 from harp.wrappers import unwrapped
 
@@ -34,7 +35,7 @@ def to_onnx(model: nn.Module, example: Tensor, path: Path | str, tolerance: floa
     network is random or changes itself in eval mode or cannot be traced for any number of images, and where the logits
     differ.
     """
-    path, model = Path(path), unwrapped(model)
+    path, model = Path(path), plain(unwrapped(model))
     steady(model, example)
     model_proto = _exported(model, example)
     data: bytes = model_proto.SerializeToString()

@@ -18,9 +18,10 @@ from harp.export.compare import agree, steady
 from harp.export.deployed import Deployed
 from harp.export.fold import fold
 from harp.export.shrink import shrink
+from harp.export.weights import Origins, weight_sizes
 from harp.graph import Graph, Interpreter, Sparse, capture
-from harp.models import Function
-from harp.package import Counts, Manifest, Sizes, read, write
+from harp.models import Function, plain
+from harp.package import Counts, Manifest, Sizes, count, looks_like_one, read, write
 from harp.wrappers import unwrapped
 
 TOLERANCE = 1e-5
@@ -50,12 +51,13 @@ class Packed:
 class Small:
     """What a package holds: the graph as it was shrunk, all its weights counted, and whether it has collapsed.
 
-    `effective` is what is left of each layer's non-zeros, by the name of its weight in the network.
+    `weights` are those of its tensors that are the network's weights: of each, the names in the network of what it was
+    made from.
     """
 
     graph: Graph
     counts: Counts
-    effective: Mapping[str, int]
+    weights: Mapping[str, frozenset[str]]
     collapsed: bool
 
 
@@ -76,9 +78,10 @@ def pack(
     were written, bit for bit with `values` "fp32", and its logits then those of `source` to 1e-5 of the largest
     (`harp.export.compare.agree`). "fp16", "bf16" and "int8" are smaller and cost some accuracy; nothing is refused for
     that, but `difference` tells. `manifest` says what the file should say beside the network. Its counts are the
-    promise, of the weights `counted` (None: all); those that have an effect are counted here, and all non-zeros of the
-    file under "nonzeros" in the provenance. `judge` is given the network as read back, and what it returns becomes
-    part of the manifest's evaluation.
+    promise, of the weights `counted` (None: all of `find_weights`); those that have an effect are counted here, and the
+    non-zeros of all weights in the file under "nonzeros" in the provenance. Weights that the network computes from
+    others in every forward pass are packed as they are in eval mode (`harp.models.plain`). `judge` is given the
+    network as read back, and what it returns becomes part of the manifest's evaluation.
 
     Raises `HarpError` for a network that cannot be captured, for one that is random or changes itself in eval mode, for
     one that answers every image alike unless `collapsed` allows it, and where the file is not the network; then nothing
@@ -116,16 +119,22 @@ def one_by_one(batch: int) -> str:
 
 def small(source: nn.Module | Graph, images: Tensor) -> Small:
     """What a package of the network holds; raises `HarpError` for a network that cannot be captured."""
+    source = source if isinstance(source, Graph) else plain(source)
     graph = source if isinstance(source, Graph) else capture(source, images)
-    found, (total, nominal) = shrink(fold(graph)), weights(graph)
+    sizes, found = weight_sizes(source, graph), shrink(fold(graph))
     left = replace(found.graph, tensors={name: _plain_zeros(t) for name, t in found.graph.tensors.items()})
-    return Small(left, Counts(total, nominal, nominal, weights(left)[1]), found.effective, found.collapsed)
+    origins = Origins(graph, found.origin)
+    made = {name: origins.of(name) & sizes.keys() for name, t in left.tensors.items() if looks_like_one(t)}
+    weights = {name: names for name, names in made.items() if names}
+    total, nominal = (sum(size[i] for size in sizes.values()) for i in (0, 1))
+    return Small(left, Counts(total, nominal, nominal, count(left, weights)[1]), weights, found.collapsed)
 
 
 def _counted(about: Manifest, made: Small, counted: Collection[str] | None) -> Manifest:
-    effective = made.counts.effective if counted is None else sum(made.effective.get(name, 0) for name in counted)
-    counts = replace(about.counts or made.counts, effective=effective)
-    return replace(about, counts=counts, provenance={**about.provenance, "nonzeros": made.counts.effective})
+    wanted = [name for name, made_of in made.weights.items() if counted is None or not made_of.isdisjoint(counted)]
+    counts = replace(about.counts or made.counts, effective=count(made.graph, wanted)[1])
+    provenance = {**about.provenance, "nonzeros": made.counts.effective}
+    return replace(about, counts=counts, weights=tuple(made.weights), provenance=provenance)
 
 
 def same_weights(found: Graph, expected: Graph) -> None:
@@ -152,23 +161,9 @@ def _plain_zeros(tensor: Tensor | Sparse) -> Tensor | Sparse:
 
     They are numbers to store like any other, and change no sum but the sign of one that is 0.
     """
-    if len(tensor.shape) < 2 or not _values(tensor).is_floating_point():
+    if not looks_like_one(tensor):
         return tensor
     return Sparse.of(tensor.dense() + 0.0) if isinstance(tensor, Sparse) else tensor + 0.0
-
-
-def _values(tensor: Tensor | Sparse) -> Tensor:
-    return tensor.values if isinstance(tensor, Sparse) else tensor
-
-
-def weights(graph: Graph) -> tuple[int, int]:
-    """Entries of all tensors that multiply (floating point, two axes or more), and how many are not zero."""
-    total = kept = 0
-    for tensor in graph.tensors.values():
-        values = _values(tensor)
-        if len(tensor.shape) > 1 and values.is_floating_point():
-            total, kept = total + torch.Size(tensor.shape).numel(), kept + int(values.count_nonzero())
-    return total, kept
 
 
 def _bits(tensor: Tensor) -> Tensor:

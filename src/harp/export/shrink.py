@@ -1,15 +1,14 @@
 """What does nothing in a pruned network, removed exactly: filters without weights, channels nobody reads, constants."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from harp.export.channels import Filters, Rule, State, rule
 from harp.export.rewriting import renamed
+from harp.export.weights import layer_weights
 from harp.graph import Graph, Node, Ref, dtype, run
-
-_LAYERS = ("conv1d", "conv2d", "conv3d", "linear", "conv_transpose1d", "conv_transpose2d.input")
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Shrunk:
     `nominal` and `effective` are the non-zeros of each weight of a convolution or linear layer, before and after, by
     the weight's name in the graph before. `removed` tells how many of its filters are gone, `constants` how many
     constant channels went into a bias or into another that carries them. `collapsed` networks give the same logits for
-    every image; the graph then holds nothing but these.
+    every image; the graph then holds nothing but these. `origin` has the former name of each tensor with a new one.
     """
 
     graph: Graph
@@ -28,6 +27,7 @@ class Shrunk:
     removed: dict[str, int]
     constants: int
     collapsed: bool
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 def shrink(graph: Graph) -> Shrunk:
@@ -56,7 +56,7 @@ def shrink(graph: Graph) -> Shrunk:
     for name, count in _nonzeros(small).items():
         effective[state.origin.get(name, name)] += count
     folded = sum(found.folded for found in rules if isinstance(found, Filters))
-    return Shrunk(small, nominal, effective, _removed(graph, small, state), folded, False)
+    return Shrunk(small, nominal, effective, _removed(graph, small, state), folded, False, state.origin)
 
 
 def _rules(graph: Graph, state: State) -> list[Rule]:
@@ -106,20 +106,14 @@ def _constant(graph: Graph) -> Graph:
     return Graph(graph.input, graph.shape, (size, made), every, {constant: logits}, graph.batch)
 
 
-def _weights(graph: Graph) -> list[str]:
-    """The weights of convolutions and linear layers, each once."""
-    names = [node.args[1].name for node in graph.nodes if node.op in _LAYERS]
-    return [name for name in dict.fromkeys(names) if name in graph.tensors]
-
-
 def _nonzeros(graph: Graph) -> dict[str, int]:
-    return {name: int(graph.tensor(name).count_nonzero()) for name in _weights(graph)}
+    return {name: int(graph.tensor(name).count_nonzero()) for name in layer_weights(graph)}
 
 
 def _removed(graph: Graph, small: Graph | None, state: State) -> dict[str, int]:
     """Filters gone, by the weight that held them; those of a tied weight counted for the reader that kept most."""
-    rows = dict.fromkeys(_weights(graph), 0)
-    for name in _weights(small) if small is not None else ():
+    rows = dict.fromkeys(layer_weights(graph), 0)
+    for name in layer_weights(small) if small is not None else ():
         old = state.origin.get(name, name)
         rows[old] = max(rows[old], small.tensors[name].shape[0] if small is not None else 0)
     return {name: graph.tensors[name].shape[0] - count for name, count in rows.items()}

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from harp.errors import HarpError
 from harp.export.compare import agree
 from harp.export.deployed import Deployed
-from harp.export.pack import TOLERANCE, one_by_one, same_weights, small, weights
+from harp.export.pack import TOLERANCE, one_by_one, same_weights, small
 from harp.graph import Graph, check
-from harp.package import Package, check_file, read, write
+from harp.package import Package, check_file, count, read, weight_names, write
 from harp.runs import file_digest
 
 IMAGES = 8
@@ -80,7 +80,8 @@ def _structure(graph: Graph) -> str:
 
 
 def _budget(package: Package) -> str:
-    counts, found = package.manifest.counts, weights(package.graph)[1]
+    counts, names = package.manifest.counts, weight_names(package.graph, package.manifest)
+    found = count(package.graph, names)[1]
     if counts is None:
         return f"{found:,} weights are not zero; the manifest promises no number"
     said = package.manifest.provenance.get("nonzeros")
@@ -111,7 +112,10 @@ def _named(package: Package, path: Path) -> str:
 
 def _derived(package: Package, source: Source) -> str:
     """The source's weights, packed in the same way and read back, are the package's."""
-    derived = small(source.model, source.images).graph
+    made = small(source.model, source.images)
+    derived, said = made.graph, package.manifest.weights
+    if said is not None and (wrong := set(said) ^ made.weights.keys()):
+        raise HarpError(f"the manifest and the source differ in whether {min(wrong)} is a weight")
     with TemporaryDirectory() as folder:
         again = Path(folder, "again.safetensors")
         write(again, derived, replace(package.manifest, more={}), package.manifest.values)

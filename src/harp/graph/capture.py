@@ -1,17 +1,16 @@
 """A PyTorch module as a graph, by `torch.export`: what it computes in eval mode, without its Python."""
 
-import copy
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.graph.ir import Graph
 from harp.graph.splitting import split
 from harp.graph.translate import translate
-from harp.modes import evaluating
 from harp.wrappers import unwrapped
 
 BATCH = "batch"  # what the open number of images is called
@@ -76,12 +75,7 @@ def _twin(model: nn.Module) -> nn.Module:
         raise HarpError(
             "a TorchScript network cannot be captured as a graph; expected the Python module it was made from"
         )
-    with evaluating(model):
-        pass  # by way of train(), which drops what a module has cached of its weights; with a graph none can be copied
-    try:
-        return copy.deepcopy(model).eval()
-    except Exception as error:
-        raise HarpError(f"the network cannot be copied to be captured: {_line(error)}") from error
+    return copied(model).eval()
 
 
 def _program(model: nn.Module, example: Tensor, batch: int | None, strict: bool) -> Any:

@@ -5,6 +5,7 @@ from harp.models.adapt import Function, Logits, Normalised, opened
 from harp.models.base import MODELS, Factory
 from harp.models.check import check_logits, classes_of, placed
 from harp.models.own import own_file
+from harp.models.plain import plain
 from harp.models.sources import build
 from harp.models.weights import load_weights
 
@@ -21,4 +22,5 @@ __all__ = [
     "opened",
     "own_file",
     "placed",
+    "plain",
 ]

@@ -1,5 +1,6 @@
 """The packed network as one file (docs/format.md): written, read without trust, measured, checked."""
 
+from harp.package.counting import count, looks_like_one, weight_names
 from harp.package.files import Package, check_file, read, sizes, write
 from harp.package.manifest import Counts, Manifest
 from harp.package.precision import PRECISIONS
@@ -13,7 +14,10 @@ __all__ = [
     "Sizes",
     "TensorSize",
     "check_file",
+    "count",
+    "looks_like_one",
     "read",
     "sizes",
+    "weight_names",
     "write",
 ]

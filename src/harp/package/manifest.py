@@ -27,6 +27,7 @@ class Counts:
 class Manifest:
     """The network's name, its classes in the order of the logits, the range of its pixels, and where it comes from.
 
+    `weights` are the names of the tensors that count as weights, None in files that do not say.
     `evaluation` and `provenance` are JSON objects; whoever packs a network puts there its results with their n and
     interval, and versions, the recipe's identity and the source's SHA-256. `values` is the precision of the weights,
     set by `write`. `more` holds the keys this version does not know: they are kept when the package is written again.
@@ -38,6 +39,7 @@ class Manifest:
     high: float = 1.0
     threat: Threat | None = None
     counts: Counts | None = None
+    weights: tuple[str, ...] | None = None
     values: str = "fp32"
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -50,6 +52,7 @@ _KINDS = {
     "pixels": list,
     "threat": dict,
     "counts": dict,
+    "weights": list,
     "values": str,
     "evaluation": dict,
     "provenance": dict,
@@ -66,6 +69,7 @@ def manifest_value(manifest: Manifest) -> dict[str, Any]:
         "pixels": [float(manifest.low), float(manifest.high)],
         "threat": threat and _threat_value(threat),
         "counts": manifest.counts and vars(manifest.counts),
+        "weights": None if manifest.weights is None else list(manifest.weights),
         "values": manifest.values,
         "evaluation": dict(manifest.evaluation),
         "provenance": dict(manifest.provenance),
@@ -86,23 +90,28 @@ def manifest_of(value: Any) -> Manifest:
     """The manifest that `manifest_value` made; raises `HarpError` where a known key holds something else."""
     known = {key: part for key, part in value.items() if key in _KINDS} if type(value) is dict else value
     found = record(known, "the manifest", {"pixels": list, "values": str}, _KINDS)
-    classes = tuple(found.get("classes", ()))
-    if any(type(name) is not str for name in classes):
-        raise HarpError("the manifest: expected classes to be a list of names")
+    classes, weights = (_names(found, key) for key in ("classes", "weights"))
     low, high = _numbers(found["pixels"], "pixels", 2)
     threat, counts = found.get("threat"), found.get("counts")
     return Manifest(
         name=found.get("name", ""),
-        classes=classes,
+        classes=classes or (),
         low=low,
         high=high,
         threat=None if threat is None else _threat(threat),
         counts=None if counts is None else _counts(counts),
+        weights=weights,
         values=found["values"],
         evaluation=found.get("evaluation", {}),
         provenance=found.get("provenance", {}),
         more={key: part for key, part in value.items() if key not in _KINDS},
     )
+
+
+def _names(found: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    if any(type(name) is not str for name in found.get(key, ())):
+        raise HarpError(f"the manifest: expected {key} to be a list of names")
+    return tuple(found[key]) if key in found else None
 
 
 def _threat_value(threat: Threat) -> dict[str, Any]:

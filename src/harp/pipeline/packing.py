@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from harp.config import identity
+from harp.copies import copied
 from harp.data import Resident
 from harp.evaluation import rejudge, summary
 from harp.export import Deployed, SlowWarning, one_by_one, pack, to_onnx
@@ -17,7 +18,6 @@ from harp.package import Counts, Manifest
 from harp.pipeline.assess import RESULT
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.runs import file_digest, read_json
-from harp.sparsity import copied
 from harp.version import VERSION
 from harp.wrappers import unwrapped
 

@@ -180,6 +180,11 @@ class Exact(Rates):
         units = numpy.clip(family(self.shift()) * sizes, self.floors, sizes)
         return self.units.named(apportion(units.tolist(), self.allowed, self.floors, self.units.sizes, self.cost))
 
+    def record(self) -> dict[str, Any]:
+        # Of the integers in force: where floors bind, the rates alone cost less.
+        counts = self.counts()
+        return {"density": self.cost([counts[name] for name in self.units.names]) / self.whole}
+
     def advance(self, step: int) -> None:
         self.step = step
 

@@ -35,6 +35,8 @@ class Scores(Reparam):
         self.budget = budget
         self.dense = {site.name: weight for site, weight in zip(self.sites, self._known[0], strict=True)}
         self.scores = {name: nn.Parameter(score) for name, score in self.units.first_scores().items()}
+        # A frozen weight that was selected by name: its scores learn from its gradient, it itself does not train.
+        self._frozen = [site.param.requires_grad_() for site in self.sites if not site.param.requires_grad]
 
     @abstractmethod
     def counts(self) -> Counts:
@@ -63,7 +65,10 @@ class Scores(Reparam):
         self.check_untouched(self.weights)
         for note in self.notes():
             warnings.warn(SearchWarning(note), stacklevel=2)
-        return self._settle()
+        masks = self._settle()
+        for param in self._frozen:
+            param.requires_grad_(False)
+        return masks
 
     @contextmanager
     def settled(self) -> Iterator[None]:

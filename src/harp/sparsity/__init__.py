@@ -7,8 +7,8 @@ from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, trace_macs
 from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.masks import Masks, top_mask
-from harp.sparsity.removal import copied, remove, resize
-from harp.sparsity.sites import Site, Sites, checked, find_sites
+from harp.sparsity.removal import remove, resize
+from harp.sparsity.sites import Site, Sites, checked, find_frozen, find_sites, find_weights
 from harp.sparsity.units import Units, Weights, units_of
 
 __all__ = [
@@ -29,10 +29,11 @@ __all__ = [
     "allot",
     "apportion",
     "checked",
-    "copied",
     "find_channels",
+    "find_frozen",
     "find_sites",
     "find_units",
+    "find_weights",
     "from_logits",
     "from_rates",
     "rates_at",

@@ -109,9 +109,9 @@ def apportion(
 ) -> list[int]:
     """Integers near `shares`, each within its floor and cap, of price `target`: the largest remainder rounds up.
 
-    Where all units have the same price the target is met exactly; otherwise the price is at most `target`, and short
-    of it by less than one unit of the dearest pool that could still grow. Without a `cost` every unit costs 1. Of
-    equal remainders the earlier index wins. Raises `ValueError` where floors and caps do not admit the target.
+    Where all units have the same price the target is met exactly; otherwise the price is at most `target`, and no pool
+    that could still grow has a unit that fits into what is left. Without a `cost` every unit costs 1. Of equal
+    remainders the earlier index wins. Raises `ValueError` where floors and caps do not admit the target.
     """
     cost = cost or _plain(shares)
     if not cost(floors) <= target <= cost(caps) or any(f > c for f, c in zip(floors, caps, strict=True)):
@@ -135,14 +135,19 @@ def apportion(
             if price <= target - spent + SLACK:
                 counts[i] += 1
                 spent += price
-    return _last(counts, shares, caps, cost, target - spent)
+    return _filled(counts, shares, caps, cost, target - spent)
 
 
-def _last(counts: list[int], shares: Sequence[float], caps: Sequence[int], cost: Cost, rest: float) -> list[int]:
-    # What is left buys no unit of the dearest pool; of the others each may still grow by one.
-    for i in sorted(range(len(counts)), key=lambda i: counts[i] - shares[i]):
-        price = cost.step(counts, i, 1)
-        if counts[i] < caps[i] and 0 < price <= rest + SLACK:
-            counts[i] += 1
-            rest -= price
-    return counts
+def _filled(counts: list[int], shares: Sequence[float], caps: Sequence[int], cost: Cost, rest: float) -> list[int]:
+    # What is left buys no unit of the dearest pool; of the others those grow that lie furthest below their share.
+    while True:
+        prices = cost.nexts(counts)
+        fits = [i for i, price in enumerate(prices) if counts[i] < caps[i] and 0 < price <= rest + SLACK]
+        if not fits:
+            return counts
+        i = min(fits, key=lambda i: (counts[i] - shares[i]) / max(shares[i], 1.0))
+        # Thousands of cheap units may fit; a share of them at a time ends in as many steps as that has digits.
+        some = min(caps[i] - counts[i], max(1, int(rest / prices[i]) // (2 * len(fits))))
+        change = some if cost.step(counts, i, some) <= rest + SLACK else 1
+        rest -= cost.step(counts, i, change)
+        counts[i] += change

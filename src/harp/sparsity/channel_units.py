@@ -12,7 +12,7 @@ from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, Vector, trace_macs
 from harp.sparsity.groups import Channels, Slice
 from harp.sparsity.places import place_of
-from harp.sparsity.sites import Site, Sites, find_sites
+from harp.sparsity.sites import Site, Sites, find_sites, find_weights
 from harp.sparsity.units import Units, Weights, scaled
 from harp.wrappers import unwrapped
 
@@ -116,7 +116,8 @@ def find_units(
     """The units of either granularity, with their prices in parameters and in multiply-accumulates.
 
     `example` float [1, c, h, w] is traced; `sites` (None: `find_sites(model)`) are the weights that budgets count.
-    Channels that a weight outside `sites` makes or reads stay. Raises `HarpError` where no channel can go.
+    Channels that a weight outside `sites` makes or reads stay, and so do those of frozen weights, which are in `sites`
+    only by name. Raises `HarpError` where no channel can go.
     """
     model = unwrapped(model)
     sites = sites or find_sites(model)
@@ -127,7 +128,12 @@ def find_units(
 
 
 def _within(channels: Channels, model: nn.Module, sites: Sites) -> Channels:
-    outside = {site.name for site in find_sites(model)} - {site.name for site in sites}
-    touched = {group.name: sorted({part.name for part in group.members} & outside) for group in channels.groups}
-    reasons = {name: f"{names[0]} is not selected" for name, names in touched.items() if names}
+    selected = {site.name for site in sites}
+    outside = {site.name: site.param for site in find_weights(model) if site.name not in selected}
+    reasons: dict[str, str] = {}
+    for group in channels.groups:
+        touched = [part.name for part in group.members if part.name in outside]
+        if touched:
+            frozen = [name for name in touched if not outside[name].requires_grad]
+            reasons[group.name] = f"{frozen[0]} is frozen" if frozen else f"{min(touched)} is not selected"
     return Channels(tuple(g for g in channels.groups if g.name not in reasons), {**channels.fixed, **reasons})

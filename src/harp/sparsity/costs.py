@@ -49,6 +49,11 @@ class Cost:
         own = 0.0 if self.quadratic is None else float(self.quadratic[pool, pool])
         return change * float(self.slopes(units)[pool]) + change**2 * own
 
+    def nexts(self, units: Sequence[float] | Vector) -> Vector:
+        """By how much the price rises with one unit more, for each pool, shape [pools]."""
+        slopes = self.slopes(units)
+        return slopes if self.quadratic is None else slopes + numpy.diagonal(self.quadratic)
+
     def tensor(self, units: Tensor) -> Tensor:
         """The price of `units`, shape [pools], differentiable, in their dtype."""
         price = self.constant + (units * torch.as_tensor(self.linear).to(units)).sum()

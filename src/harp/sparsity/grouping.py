@@ -10,6 +10,7 @@ from torch import Tensor
 from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.tracing import Ties
 
+ONE = "its channels are all one unit"
 Axis = tuple[str, int]
 Unit = dict[Axis, list[int]]  # the indices of one unit on every axis it has a part in
 
@@ -42,11 +43,14 @@ def group(ties: Ties, shapes: Mapping[str, torch.Size]) -> Channels:
         if reason is None and not inputs:
             reason = "no weight reads its channels"
         if reason is None and len(members) == 1:
-            reason = "its channels are all one unit"
+            reason = ONE
         if reason is None:
             groups.append(_group(name, members, shapes, set(inputs)))
         else:
             fixed.setdefault(name, str(reason))
+    for name, axis in ties.outputs:
+        if shapes[name][axis] == 1:
+            fixed.setdefault(name, ONE)
     groups.sort(key=lambda found: order[found.name])
     return Channels(tuple(_distinct(groups)), fixed)
 

@@ -1,6 +1,5 @@
 """Channels physically removed: a smaller network of the same class, and one made ready to load a smaller file."""
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from harp.copies import copied
 from harp.errors import HarpError, choices
 from harp.sparsity.groups import Group
 from harp.wrappers import unwrapped
@@ -67,19 +67,6 @@ def resize(model: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
         new[name] = tensor.new_empty(shapes[name])
     _check_ties(tensors, shapes, new)
     _replace(model, new)
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy of a network, also of one that holds activations of a graph, which no copy may have."""
-    try:
-        return copy.deepcopy(model)
-    except RuntimeError:
-        # LeViT caches attention biases while in eval mode, with their graph; train mode drops what is cached.
-        before = [(module, module.training) for module in model.modules()]
-        model.train()
-        for module, training in before:
-            module.training = training
-        return copy.deepcopy(model)
 
 
 def _check(name: str, mask: Tensor, groups: Mapping[str, Group]) -> None:

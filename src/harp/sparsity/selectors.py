@@ -26,6 +26,15 @@ class Candidate:
         """Every name, and the names of all modules around it."""
         return {name[:end] for name in self.names for end in [*(m.start() for m in re.finditer(r"\.", name)), None]}
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it is a parameter that does not train."""
+        return self.parameter is not None and not self.parameter.requires_grad
+
+    def named(self, selectors: Sequence[str]) -> bool:
+        """Whether a selector is, in full, the name of the weight or of the module that holds it."""
+        return any(selector in (name, name.rpartition(".")[0]) for name in self.names for selector in selectors)
+
 
 def select(candidates: Sequence[Candidate], include: Sequence[str], exclude: Sequence[str]) -> list[Candidate]:
     """The candidates that a selector of `include` matches, all where there is none, less those of `exclude`.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from harp.errors import HarpError
+from harp.modes import evaluating
 from harp.sparsity.places import Place
 from harp.sparsity.selectors import Candidate, select
 from harp.wrappers import unwrapped
@@ -65,35 +66,73 @@ def find_sites(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[
     `*.conv1`; `*` crosses dots); `class:Linear` for the weights of that class and its subclasses; or `re:PATTERN`,
     searched in the name. A tied weight answers to each of its names.
 
-    A wrapper (`DataParallel`, `torch.compile`) is passed over. Raises `HarpError` for a selector that matches nothing
-    or is no regular expression, where no weight is left, for a TorchScript network, and for a selected weight that is
-    parametrised or not initialised yet.
+    A frozen weight (requires_grad False) is prunable only where `include` names it: by its own name or that of the
+    layer that holds it, in full (`find_frozen` has the others).
+
+    A wrapper (`DataParallel`, `torch.compile`) is passed over. Raises `HarpError` for a TorchScript network, for a
+    selector that matches nothing or is no regular expression, where no weight is left or all that are left are frozen,
+    and for a selected weight that is parametrised or not initialised yet.
     """
-    model = unwrapped(model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise HarpError("a TorchScript network cannot be pruned; expected the Python module it was made from")
+    chosen, frozen = _chosen(model, include, exclude)
+    if not chosen:
+        name = frozen[0].names[0]
+        raise HarpError(
+            f"no weight of {type(model).__name__} may be pruned: all {len(frozen)} that are selected are frozen "
+            f"(requires_grad False); unfreeze some, or name them in full (include {name!r})"
+        )
+    return tuple(_site(candidate) for candidate in chosen)
+
+
+def find_frozen(model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names of the weights that `find_sites` would take were they not frozen; raises what it raises."""
+    return tuple(candidate.names[0] for candidate in _chosen(model, include, exclude)[1])
+
+
+def find_weights(model: nn.Module) -> Sites:
+    """Every weight of a kind that can be pruned, selected or not, frozen or not; those computed from others left out.
+
+    This is what counts as a weight wherever weights are counted. None at all is an empty tuple.
+    """
+    return tuple(_site(found) for found in _candidates(model) if found.parameter is not None)
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raises `HarpError` where there is no weight at all, or one is parametrised or not initialised yet."""
+    candidates = list(_candidates(model))
+    if not candidates:
+        raise HarpError(f"{type(model).__name__} has no weight to prune")
+    for candidate in candidates:
+        _site(candidate)
+
+
+def _chosen(
+    model: nn.Module, include: Sequence[str], exclude: Sequence[str]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """The selected weights, and apart those that are left alone because they are frozen."""
     candidates = list(_candidates(model))
     if not candidates:
         raise HarpError(f"{type(model).__name__} has no weight to prune")
     chosen = select(candidates, include, exclude)
-    return tuple(_site(candidate) for candidate in chosen)
+    frozen = [found for found in chosen if found.frozen and not found.named(include)]
+    return [found for found in chosen if found not in frozen], frozen
 
 
 def _candidates(model: nn.Module) -> Iterator[Candidate]:
-    found: dict[int, Candidate] = {}
-    for path, module in model.named_modules():
+    model = unwrapped(model)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        name = type(model).__name__
+        raise HarpError(f"{name} is TorchScript, which is fixed as it is; prune the module it was made from")
+    found: dict[object, Candidate] = {}
+    # With duplicates: a module under two names answers to both.
+    for path, module in model.named_modules(remove_duplicate=False):
         kinds = [kind.__name__ for kind in type(module).__mro__]
         layer = isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
         if not layer and any(_NOT_PRUNED.fullmatch(kind) for kind in kinds):
             continue
         for own, parameter in _weights(module):
-            name = f"{path}.{own}" if path else own
-            candidate = Candidate(parameter, module)
-            if parameter is not None:
-                candidate = found.setdefault(id(parameter), candidate)
-            else:
-                found[id(candidate)] = candidate
-            candidate.names.append(name)
+            key = (id(module), own) if parameter is None else id(parameter)
+            candidate = found.setdefault(key, Candidate(parameter, module))
+            candidate.names.append(f"{path}.{own}" if path else own)
             candidate.kinds.update(kinds)
     yield from found.values()
 
@@ -107,7 +146,11 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter | None]]:
     computed = dict.fromkeys(getattr(module, "parametrizations", ()))
     computed |= dict.fromkeys(re.sub("_(orig|v)$", "", own) for own in module._parameters)
     for own in computed:
-        value = getattr(module, own, None) if own.endswith("weight") and own not in module._parameters else None
+        if not own.endswith("weight") or own in module._parameters:
+            continue
+        # In eval mode: spectral norm moves its vectors whenever its weight is looked at in training.
+        with evaluating(module), torch.no_grad():
+            value = getattr(module, own, None)
         if isinstance(value, Tensor) and value.dim() > 1:
             yield own, None
 
@@ -116,8 +159,8 @@ def _site(candidate: Candidate) -> Site:
     name, parameter, module = candidate.names[0], candidate.parameter, candidate.module
     if parameter is None:
         raise HarpError(
-            f"{name} is parametrised: it is computed from other parameters in every forward pass; fold it first "
-            "(torch.nn.utils.parametrize.remove_parametrizations, or the remove_ function of what put it there)"
+            f"{name} is parametrised: it is computed from other parameters in every forward pass; prune "
+            "harp.plain(model), a copy with weights of its own, or exclude it"
         )
     if is_lazy(parameter):
         raise HarpError(f"{name} is not initialised yet; run one batch through the lazy {type(module).__name__} first")

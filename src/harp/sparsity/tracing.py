@@ -6,7 +6,7 @@ for independent.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -49,8 +49,8 @@ def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items() if first.setdefault(id(tensor), name) == name}
 
 
-def trace(model: nn.Module, example: Tensor) -> Ties:
-    """The ties of a network; `example` is one batch of its inputs.
+def trace(model: nn.Module, example: Tensor, axes: Mapping[str, int] | None = None) -> Ties:
+    """The ties of a network; `example` is one batch of its inputs, `axes` where bare parameters hold their channels.
 
     `model` is in eval mode and its parameters require gradients. Raises `HarpError` where Torch-Pruning is not
     installed or cannot trace the network.
@@ -62,9 +62,10 @@ def trace(model: nn.Module, example: Tensor) -> Ties:
         logits.append(net(images))
         return logits[0]
 
+    bare = [(model.get_parameter(name), axis) for name, axis in (axes or {}).items()]
     try:
         # Without a forward_fn the batch would be taken apart into one argument per image.
-        graph.build_dependency(model, example, forward_fn=forward, verbose=False)
+        graph.build_dependency(model, example, forward_fn=forward, unwrapped_parameters=bare, verbose=False)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise HarpError(f"Torch-Pruning cannot trace {type(model).__name__} ({reason})") from error
@@ -170,6 +171,8 @@ class _Anchor:
 
     def _tie(self, number: int, place: Place) -> None:
         name, axis, index = place
+        if self.shapes[name][axis] == 1:
+            return  # it is spread over all channels, such as a gate's one map, and belongs to none of them
         if index < self.shapes[name][axis]:
             self.ties.edges.append((number, self.ties.place(place)))
         else:

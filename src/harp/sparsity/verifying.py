@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
+from harp.copies import copied
 from harp.errors import HarpError
 from harp.sparsity.groups import Group
-from harp.sparsity.removal import copied, cut, remove
+from harp.sparsity.removal import cut, remove
 
 IMAGES, PIXELS = 3, 4096  # at least three images for batch norm, more of small ones: a dead ReLU shows nothing
 EQUAL = 1e-6  # in float64 equal logits differ by 1e-12; where a network casts to float32 inside, by 1e-7
@@ -55,7 +55,14 @@ class Verifier:
         self.model, self.generator = model, generator
         count = min(max(IMAGES, PIXELS // example[0].numel()), 64)
         self.images = torch.randn((count, *example.shape[1:]), generator=generator, dtype=torch.float64)
-        self.logits = _logits(model, self.images, training=False)
+        try:
+            self.logits = _logits(model, self.images, training=False)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise HarpError(
+                f"channels are verified in float64, where the network fails ({type(error).__name__}: {reason[:200]}); "
+                "expected one that takes images of this size and casts nothing to another type"
+            ) from error
         if not _differ(self.logits, self.logits[:1].expand_as(self.logits), VARIED):
             raise HarpError("the network's logits do not vary with its images, so no channel could be verified")
         self.modes = (False,) if self._stochastic() else (False, True)
@@ -134,15 +141,38 @@ def _shortened(model: nn.Module, groups: Sequence[Group], keep: Mapping[str, Ten
 
 
 def _logits(model: nn.Module, images: Tensor, training: bool, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    named = dict(model.named_parameters()) if weights else {}
     # Copies of the buffers: batch norm writes its statistics into them.
-    tensors = {name: buffer.clone() for name, buffer in model.named_buffers()} | dict(weights or {})
-    with torch.no_grad():
-        logits = functional_call(model.train(training), tensors, (images,))
+    lent = {id(buffer): buffer.clone() for buffer in model.buffers()}
+    lent |= {id(named[name]): tensor for name, tensor in (weights or {}).items()}
+    with torch.no_grad(), _lent(model, lent):
+        logits = model.train(training)(images)
     model.eval()
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
         raise HarpError(f"the network returns an object of type {kind}; expected a tensor of logits")
     return logits
+
+
+@contextmanager
+def _lent(model: nn.Module, tensors: Mapping[int, Tensor]) -> Iterator[None]:
+    """Within it the model holds `tensors` in place of those of these identities, under all their names.
+
+    torch.func.functional_call leaves a module that has two names without its parameters.
+    """
+    before = [(m, dict(m._parameters), dict(m._buffers)) for m in model.modules()]
+    try:
+        for module, parameters, buffers in before:
+            for name, parameter in parameters.items():
+                if id(parameter) in tensors:
+                    module._parameters[name] = nn.Parameter(tensors[id(parameter)], requires_grad=False)
+            for name, buffer in buffers.items():
+                module._buffers[name] = tensors.get(id(buffer), buffer)
+        yield
+    finally:
+        for module, parameters, buffers in before:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
 
 
 def _silenced(model: nn.Module, groups: Sequence[Group], keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
