@@ -7,18 +7,8 @@ import pytest
 
 LAYERS = (
     {
-        "errors",
-        "config",
-        "registry",
-        "randomness",
-        "runs",
-        "clock",
-        "threats",
-        "modes",
-        "extras",
-        "sources",
-        "version",
-        "wrappers",
+        *("errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats", "modes"),
+        *("extras", "sources", "version", "wrappers"),
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
@@ -33,7 +23,9 @@ TOP = {"__init__.py", "__main__.py"}  # the public names and `python -m harp` ma
 GROUND = {
     "config": {"errors", "clock"},
     "registry": {"errors"},
-    "runs": {"errors", "version"},
+    "files": {"errors"},
+    "trees": {"errors", "files"},
+    "runs": {"errors", "files", "trees", "version"},
     "extras": {"errors"},
     "threats": {"errors", "randomness"},
 }
