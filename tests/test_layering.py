@@ -7,15 +7,8 @@ import pytest
 
 LAYERS = (
     {
-        "errors",
-        "config",
-        "registry",
-        "randomness",
-        "runs",
-        "clock",
-        "threats",
-        "modes",
-        {"extras", "sources", "version", "wrappers", "copies"},
+        *("errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats", "modes"),
+        *("extras", "sources", "version", "wrappers", "copies"),
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
@@ -31,7 +24,9 @@ GROUND = {
     "copies": {"errors", "modes"},
     "config": {"errors", "clock"},
     "registry": {"errors"},
-    "runs": {"errors", "version"},
+    "files": {"errors"},
+    "trees": {"errors", "files"},
+    "runs": {"errors", "files", "trees", "version"},
     "extras": {"errors"},
     "threats": {"errors", "randomness"},
 }

@@ -1,12 +1,10 @@
-"""A run directory: files that are whole or absent, metrics as JSON lines, done-markers, the environment.
+"""A run directory: metrics as JSON lines, done-markers, one process at a time, the environment.
 
-Nothing here is pickled. A checkpoint is one safetensors file: tensors by dotted name, everything else as JSON in its
-header, so that both are replaced in one atomic rename and can never disagree.
+What its files are and how they are written and read stands in `harp.files` and `harp.trees`, which others reach
+through here.
 """
 
-import hashlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,111 +13,61 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pydantic
 import safetensors
-import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 
 from harp.errors import HarpError
+from harp.files import (
+    DamagedError,
+    checked,
+    file_digest,
+    parse_json,
+    read_json,
+    remove,
+    write_atomic,
+    write_json,
+    writing,
+)
+from harp.trees import Tree, digest, load_tensors, load_tree, save_tree
 from harp.version import VERSION, commit
 
-Tree = dict[str, Any]  # nested dictionaries with str keys, whose leaves are tensors or JSON values
+__all__ = [
+    "DamagedError",
+    "Done",
+    "Metrics",
+    "Moment",
+    "Run",
+    "Tree",
+    "checked",
+    "digest",
+    "environment",
+    "file_digest",
+    "load_tensors",
+    "load_tree",
+    "read_json",
+    "remove",
+    "save_tree",
+    "write_atomic",
+    "write_json",
+    "writing",
+]
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """`path` holds `data`; a reader or a crash at any moment finds the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+class Moment(pydantic.BaseModel, extra="allow"):
+    """The least that a line of metrics says."""
+
+    step: int
 
 
-def file_digest(path: Path) -> str:
-    """The file's SHA-256, 64 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class Done(pydantic.BaseModel, extra="allow"):
+    """What a stage's done-marker says, each stage its part of it."""
 
-
-def write_json(path: Path, value: Any) -> None:
-    """`path` holds `value` as indented JSON, atomically; NaN and infinity are refused with `ValueError`."""
-    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """The value in `path`; raises `HarpError` where it is missing or not JSON."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise HarpError(f"no file {path}") from None
-    except (ValueError, OSError) as error:
-        raise HarpError(f"{path} is not readable JSON: {error}") from None
-
-
-def save_tree(path: Path, tree: Tree) -> None:
-    """`path` is a safetensors file with every tensor of `tree` under its dotted name and the rest as JSON metadata.
-
-    Raises `ValueError` where two tensors have the same dotted name.
-    """
-    tensors, rest = _split(tree)
-    data = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_atomic(path, safetensors.torch.save(data, metadata={"harp": json.dumps(rest, sort_keys=True)}))
-
-
-def load_tree(path: Path) -> Tree:
-    """The tree that `save_tree` wrote, tensors on the CPU; raises `HarpError` for a missing or damaged file.
-
-    A safetensors file from elsewhere is read as a flat mapping from name to tensor.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        rest = json.loads(metadata["harp"]) if "harp" in metadata else {"names": {}, "values": {}}
-        return _join(tensors, rest)
-    except FileNotFoundError:
-        raise HarpError(f"no file {path}") from None
-    except (safetensors.SafetensorError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-        raise HarpError(f"{path} is not a whole safetensors file: {error}") from None
-
-
-def _split(tree: Tree) -> tuple[dict[str, torch.Tensor], Tree]:
-    # Keys may themselves hold dots ("conv.weight"), so the header keeps each tensor's path of keys.
-    tensors: dict[str, torch.Tensor] = {}
-    paths: dict[str, list[str]] = {}
-
-    def strip(node: Tree, path: tuple[str, ...]) -> Tree:
-        kept: Tree = {}
-        for key, value in node.items():
-            if isinstance(value, torch.Tensor):
-                name = ".".join((*path, key))
-                if name in tensors:
-                    raise ValueError(f"two tensors are named {name!r} once their keys are joined")
-                tensors[name], paths[name] = value, [*path, key]
-            else:
-                kept[key] = strip(value, (*path, key)) if isinstance(value, dict) else value
-        return kept
-
-    values = strip(tree, ())
-    return tensors, {"names": paths, "values": values}
-
-
-def _join(tensors: Mapping[str, torch.Tensor], rest: Tree) -> Tree:
-    tree: Tree = rest["values"]
-    for name, tensor in tensors.items():
-        *path, last = rest["names"].get(name, [name])
-        node = tree
-        for key in path:
-            node = node.setdefault(key, {})
-        node[last] = tensor
-    return tree
+    notes: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    selected_step: int | None = None
+    seconds: float | None = None
 
 
 class Metrics:
@@ -129,24 +77,27 @@ class Metrics:
         self.path = path
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The whole records; a last line that a kill cut short is left out."""
-        if self.path.exists():
-            for line in self.path.read_text().splitlines(keepends=True):
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        """The whole records; a last line that a kill cut short is left out; `DamagedError` for any other line."""
+        for number, line in enumerate(self._lines(), 1):
+            try:
+                value = parse_json(line)
+            except (ValueError, RecursionError) as error:
+                raise DamagedError(self.path, f"{self.path}: line {number} is not readable JSON: {error}") from None
+            checked(self.path, value, Moment)
+            yield value
 
     def add(self, record: Mapping[str, Any]) -> None:
         """`record` is the file's last line; a line before it that a kill cut short is gone."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+b") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        line = json.dumps(record, allow_nan=False).encode()
+        write_atomic(self.path, b"".join([*(whole + b"\n" for whole in self._lines()), line, b"\n"]))
 
     def rewind(self, step: int) -> None:
         """Only records up to `step` remain: those after it will be written again by the resumed stage."""
         lines = [json.dumps(record) + "\n" for record in self if record["step"] <= step]
         write_atomic(self.path, "".join(lines).encode())
+
+    def _lines(self) -> list[bytes]:
+        return self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []
 
 
 class Run:
@@ -165,14 +116,14 @@ class Run:
 
     def claim(self) -> None:
         """This process alone works in the folder until `release` or its end; raises `HarpError` where another does."""
-        with _possible(self.folder):
+        with writing(self.folder / ".lock"):
             self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise HarpError(
-                f"another process is at work in {self.folder}; wait for it or choose another folder"
-            ) from None
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise HarpError(
+                    f"another process is at work in {self.folder}; wait for it or choose another folder"
+                ) from None
 
     def release(self) -> None:
         """Others may work in the folder again."""
@@ -184,7 +135,8 @@ class Run:
     def done(self, stage: str) -> dict[str, Any] | None:
         """What the stage's done-marker says, or None where the stage has not ended."""
         marker = self.at(stage) / "done.json"
-        return read_json(marker) if marker.exists() else None
+        value: dict[str, Any] | None = read_json(marker, Done) if marker.exists() else None
+        return value
 
     def finish(self, stage: str, record: Mapping[str, Any]) -> None:
         """The stage is done: its marker, written after all its other files, holds `record`."""

@@ -1,5 +1,7 @@
 """The command line as users meet it: what it prints, what it refuses, and that it leaves nothing half-written."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy
@@ -215,3 +217,14 @@ def test_a_network_from_a_file_of_ones_own(here):
     )
     main(["run", "tiny.yaml", "--model.name", "mine.py:net", "--model.width", "1", "--folder", "own"])
     assert int((load_file(here / "own" / "export" / "model.safetensors")["1.weight"] != 0).sum()) > 0
+
+
+def test_what_the_system_refuses_ends_in_a_sentence(monkeypatch, capsys):
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/somewhere")
+
+    monkeypatch.setattr("harp.cli._list", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main(["list"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "harp: /tmp/somewhere: no space left on device\n"

@@ -1,6 +1,8 @@
 """The whole house on tiny digits: every stage, skipped when done, resumed when begun."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import warnings
@@ -14,8 +16,9 @@ from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, FastAT
 from harp.pipeline import STAGES, run_stages
 from harp.pipeline import train as train_module
+from harp.pipeline.workspace import FOLDERS
 from harp.pruners import METHODS, SearchWarning
-from harp.runs import Metrics, read_json
+from harp.runs import Metrics, Run, read_json
 from tests.tiny import results, workspace
 
 
@@ -319,3 +322,66 @@ def test_a_selector_that_matches_nothing_stops_the_run_before_it_begins(tmp_path
     with pytest.raises(HarpError, match="exclude: 'layer9' matches no weight"):
         run_stages(workspace(tmp_path, model={"exclude": ["layer9"]}))
     assert not (tmp_path / "1-pretrain").exists()
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_works_in_a_folder_where_another_process_does(copy, stage):
+    marker = copy / {"evaluate": "evaluation", "report": ""}.get(stage, FOLDERS.get(stage, "")) / "done.json"
+    (copy / "report.html" if stage == "report" else marker).unlink()
+    before = results(copy)
+    other = Run(copy)
+    other.claim()
+    with pytest.raises(HarpError, match="another process is at work"):
+        run_stages(workspace(copy), [stage])
+    assert results(copy) == before
+    other.release()
+
+
+def test_what_another_process_ended_meanwhile_is_not_done_again(copy, monkeypatch):
+    done = (copy / "export" / "done.json").read_bytes()
+    (copy / "export" / "done.json").unlink()
+    monkeypatch.setattr(Run, "claim", lambda self: (copy / "export" / "done.json").write_bytes(done))
+    monkeypatch.setitem(STAGES, "export", None)
+    run_stages(workspace(copy), ["export"])
+
+
+def test_an_export_made_anew_leaves_no_report_of_the_old_one(copy):
+    (copy / "export" / "done.json").unlink()
+    run_stages(workspace(copy), ["export"])
+    assert not (copy / "report.html").exists()
+    assert not (copy / "report.md").exists()
+
+
+def test_what_a_kill_left_after_the_marker_is_cleared_by_the_next_stage(copy):
+    left = [copy / "2-prune" / name for name in ("checkpoint.safetensors", "best.safetensors", ".x.partial")]
+    for path in left:
+        path.write_bytes(b"")
+    (copy / "export" / "done.json").unlink()
+    run_stages(workspace(copy), ["export"])
+    assert not any(path.exists() for path in left)
+
+
+def test_a_run_goes_on_once_there_is_room_on_the_disk(finished, tmp_path, monkeypatch):
+    sync, stages = os.fsync, ["pretrain", "prune", "finetune"]
+    for room in (3, 14, 21):
+        left = iter(range(room))
+
+        def full(handle, left=left):
+            if next(left, None) is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            sync(handle)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(HarpError, match=r"^cannot write .*no space left .* make room and run the same command"):
+                run_stages(workspace(tmp_path), stages)
+        assert not list(tmp_path.rglob("*.partial"))
+    run_stages(workspace(tmp_path), stages)
+    whole = results(finished)
+    assert results(tmp_path) == {name: whole[name] for name in results(tmp_path)}

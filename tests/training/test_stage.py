@@ -7,10 +7,10 @@ from torch import nn
 from harp.errors import HarpError
 from harp.objectives import FreeAT, Natural
 from harp.pruners import Pruner
-from harp.runs import load_tree
+from harp.runs import load_tree, save_tree
 from harp.sparsity import find_sites
 from harp.threats import Threat
-from harp.training import Moment, Stage, sgd
+from harp.training import Moment, Stage, clear, sgd
 
 
 def stage(folder, accuracies=(), model=None, **options):
@@ -100,3 +100,21 @@ def test_a_state_that_is_not_finite_never_replaces_a_checkpoint(tmp_path):
     with pytest.raises(HarpError, match="weight became NaN or infinite"):
         callback(moment(4))
     assert torch.equal(load_tree(tmp_path / "checkpoint.safetensors")["model"]["weight"], good)
+
+
+def test_a_whole_file_that_is_no_checkpoint_of_the_stage_is_refused(tmp_path):
+    first = stage(tmp_path)
+    first(moment(2))
+    state = load_tree(tmp_path / "checkpoint.safetensors")
+    for broken in ({"step": 3}, {**state, "model": None}, {**state, "optimiser": {"state": [], "param_groups": 1}}):
+        save_tree(tmp_path / "checkpoint.safetensors", broken)
+        with pytest.raises(HarpError, match=r"checkpoint.safetensors is no checkpoint of this stage: .*whole copy"):
+            stage(tmp_path).resume()
+
+
+def test_a_cleared_stage_has_nothing_to_resume_from(tmp_path):
+    first = stage(tmp_path, [0.5])
+    first(moment(2))
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert stage(tmp_path).resume() == 0

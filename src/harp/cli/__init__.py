@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _dispatch(list(sys.argv[1:] if arguments is None else arguments))
     except HarpError as error:
         sys.exit(_fail(str(error)))
+    except OSError as error:  # a disk that is full where temporary files lie, a path that may not be looked at
+        named = f"{error.filename}: " if error.filename else ""
+        sys.exit(_fail(f"{named}{(error.strerror or str(error)).lower()}"))
     except KeyboardInterrupt:
         sys.exit(_fail("stopped; the same command goes on from the last checkpoint", 130))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from harp.cli.flags import Parser
 from harp.cli.recipes import RecipeFlags, lengthened, network_values
-from harp.config import make_recipe, read_recipe
+from harp.config import make_recipe
 from harp.errors import HarpError
 
 
@@ -24,6 +24,7 @@ def export_network(arguments: list[str]) -> None:
 
     from harp.export import is_package
     from harp.pipeline import Workspace
+    from harp.pipeline.kept import settings_in
     from harp.pipeline.networks import find_network, loaded, run_of
     from harp.pipeline.packing import Origin, onnx_file, origin, pack_network, sentences
 
@@ -32,7 +33,7 @@ def export_network(arguments: list[str]) -> None:
         raise HarpError(f"{own.network} is a package already; expected the network it was made from")
     run = run_of(network.weights) if network.weights else None
     # A run's own evaluation settings say which images are on record.
-    whole = read_recipe(run / "recipe.yaml") if run else network.settings
+    whole = settings_in(run / "recipe.yaml") if run else network.settings
     work = Workspace(make_recipe(network_values(own.network, whole, above)))
     model, path = loaded(work, network.weights), own.to or Path(f"{network.label}.package.safetensors")
     found = (

@@ -13,13 +13,15 @@ from harp.errors import HarpError
 from harp.export import bake
 from harp.modes import evaluating
 from harp.pipeline.assess import assess_run, attacks_of, draw
+from harp.pipeline.outside import OTHER
 from harp.pipeline.packing import onnx_file, origin, pack_network
 from harp.pipeline.tables import accuracy_table
-from harp.pipeline.train import dense_weights, final_masks
+from harp.pipeline.train import dense_weights, final_masks, masks_in
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.randomness import Keyed
 from harp.report import write_report
-from harp.runs import Tree, load_tree, read_json, save_tree, write_json
+from harp.report.reading import read_models
+from harp.runs import Tree, load_tensors, read_json, save_tree, write_json
 from harp.sparsity import Masks, Weights, trace_macs
 
 EXAMPLES = 10  # as many as fit side by side on a page
@@ -59,10 +61,11 @@ def export(work: Workspace) -> None:
     path = model_files(work).get("finetuned")
     if path is None:
         raise HarpError(f"{work.run.folder} has no finished finetune stage; run `harp finetune` there first")
+    work.open()
     model = work.loaded(path, small=True)
-    masks = None if work.channels else Masks(load_tree(final_masks(work)))
+    masks = None if work.channels else Masks(load_tensors(final_masks(work)))
     images = work.in_order(work.split.test, work.recipe.evaluation.batch_size)
-    blank = work.smaller(model.state_dict())
+    blank = work.smaller(model.state_dict(), OTHER)  # under the same draw it would hide what the file lacks
     sizes = {site.name: site.size for site in work.sites(model)}
     counts = {site.name: (site.size, sizes[site.name]) for site in work.sites(work.model())}
     folder = work.run.at(FOLDERS["export"])
@@ -97,7 +100,7 @@ def report(work: Workspace) -> None:
 
 def table(work: Workspace) -> Table:
     """Dense, pruned and fine-tuned side by side, as recorded."""
-    results = read_json(work.run.at(FOLDERS["evaluation"]) / "results.json")["models"]
+    results = read_models(work.run.at(FOLDERS["evaluation"]) / "results.json")
     sizes = {
         "weights kept": [f"{r['kept']:,} of {r['total']:,}" for r in results.values()],
         "MACs per image": [f"{r['macs']:,} of {r['total_macs']:,}" for r in results.values()],
@@ -134,7 +137,7 @@ def _size(work: Workspace, name: str, model: nn.Module) -> dict[str, int]:
         return _counted(sum(left.sizes), left.cost("macs")(left.sizes), whole)
     if name != "dense":
         path = final_masks(work) if name == "finetuned" else work.run.at(FOLDERS["prune"]) / "masks.safetensors"
-        counts = Masks(load_tree(path)).counts
+        counts = masks_in(path, work.sites(model)).counts
         kept = [counts[name] for name in whole.names]
     return _counted(sum(kept), macs(kept), whole)
 

@@ -8,11 +8,13 @@ from typing import Any
 from torch import nn
 
 from harp import models
-from harp.config import make_recipe, read_recipe
+from harp.config import make_recipe
 from harp.errors import HarpError
 from harp.export import is_package, load
 from harp.package import Manifest, read
 from harp.pipeline.edits import check_sources
+from harp.pipeline.kept import settings_in
+from harp.pipeline.outside import check_file
 from harp.pipeline.workspace import Workspace
 
 # Where a run keeps its networks, the one to ship first.
@@ -59,9 +61,8 @@ def find_network(target: str, weights: Path | None = None) -> Network:
     if not path.is_file():
         raise HarpError(f"no file {target}")
     if folder := run_of(path):
-        recipe = read_recipe(folder / "recipe.yaml")
-        kept = {name: recipe[name] for name in SECTIONS if name in recipe}
-        _check_sources(folder, recipe, path)
+        kept = settings_in(folder / "recipe.yaml", SECTIONS)
+        _check_sources(folder, kept, path)
         return Network("-".join(path.relative_to(folder.parent).parts[:-1]), kept, path)
     return Network(path.stem, _claimed(path) if is_package(path) else {}, path)
 
@@ -99,11 +100,15 @@ def _claimed(path: Path) -> dict[str, Any]:
 def loaded(work: Workspace, weights: Path | None) -> nn.Module:
     """The recipe's network in eval mode with the weights in the file; without one, as its factory makes it.
 
-    A package is its own network, and answers without gradients.
+    A package is its own network, and answers without gradients. Raises `HarpError` where the file is not all that its
+    network knows.
     """
     if weights is not None and is_package(weights):
         return load(weights, work.recipe.threads)
-    model = work.loaded(weights, small=True) if weights else work.model()
+    if weights is None:
+        return work.model().eval()
+    model = work.loaded(weights, small=True)
+    check_file(work, model, weights, small=True)
     return model.eval()
 
 

@@ -17,6 +17,7 @@ from harp.export import Deployed, SlowWarning, one_by_one, pack, to_onnx
 from harp.package import Counts, Manifest
 from harp.pipeline.assess import RESULT
 from harp.pipeline.workspace import FOLDERS, Workspace
+from harp.report.reading import read_allocation, read_export
 from harp.runs import file_digest, read_json
 from harp.version import VERSION
 from harp.wrappers import unwrapped
@@ -46,9 +47,9 @@ def origin(run: Path, weights: Path) -> Origin:
     baked, shared = run / FOLDERS["export"] / "manifest.json", run / FOLDERS["prune"] / "allocation.json"
     counts = counted = None
     if final and baked.exists():
-        sizes, budget = read_json(baked), read_json(shared) if shared.exists() else {}
-        promised = budget["budget"] if budget.get("of") == "parameters" else sizes["kept"]
-        counts, counted = Counts(sizes["total"], promised, sizes["kept"], 0), tuple(sizes["sites"])
+        sizes, budget = read_export(baked), read_allocation(shared) if shared.exists() else None
+        promised = budget.budget if budget and budget.of == "parameters" else sizes.kept
+        counts, counted = Counts(sizes.total, promised, sizes.kept, 0), tuple(sizes.sites)
     return Origin(weights, counts, counted, record if final and (record / RESULT).exists() else None)
 
 
@@ -119,7 +120,7 @@ def _told(record: Path | None) -> dict[str, Any]:
     """The result on record, without what only its folder is about."""
     if record is None:
         return {}
-    result = read_json(record / RESULT)
+    result = read_json(record / RESULT, dict[str, Any])
     return {name: result[name] for name in TOLD if name in result}
 
 

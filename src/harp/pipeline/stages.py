@@ -8,6 +8,7 @@ from harp.errors import HarpError
 from harp.pipeline import measure, train
 from harp.pipeline.assess import check
 from harp.pipeline.limits import check_sizes
+from harp.pipeline.outside import check_network
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.report import REPORT
 
@@ -41,14 +42,20 @@ def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
     work.check_recipe()
     if waiting := [name for name in TRAINING if name in wanted and not is_done(work, name)]:
         check_sizes(work.recipe, work.split, waiting)
+        check_network(work)
     if "prune" in wanted and not is_done(work, "prune"):
         train.check_budget(work)
     try:
         for name in wanted:
             # Asked in turn: a stage that ran makes an earlier report out of date.
-            if not is_done(work, name):
-                work.display.say(f"{name} ...")
-                STAGES[name](work)
+            if is_done(work, name):
+                continue
+            if work.run.folder.is_dir():
+                work.run.claim()
+                if is_done(work, name):  # by another process, a moment ago
+                    continue
+            work.display.say(f"{name} ...")
+            STAGES[name](work)
     finally:
         work.run.release()
 
@@ -61,7 +68,7 @@ def is_done(work: Workspace, name: str) -> bool:
         return work.run.done(FOLDERS[name]) is not None
     # An evaluation made before the last training stage ended is not the whole one.
     done = work.run.done(FOLDERS["evaluation"])
-    return done is not None and done["models"] == sorted(measure.model_files(work))
+    return done is not None and done.get("models") == sorted(measure.model_files(work))
 
 
 def _unnecessary(work: Workspace, names: Sequence[str]) -> set[str]:

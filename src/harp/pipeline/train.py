@@ -13,14 +13,15 @@ from harp.data import Batches
 from harp.errors import HarpError
 from harp.evaluation import correct
 from harp.objectives import AWP, LEVEL, Objective
+from harp.pipeline.outside import check_file
 from harp.pipeline.settle import settle
 from harp.pipeline.unused import METHOD_OPTIONS, unused_by_method, unused_by_objective
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.pruners import METHODS, Masked, Pruner, SearchWarning
 from harp.registry import accepted
-from harp.runs import load_tree, save_tree
+from harp.runs import load_tensors, save_tree
 from harp.sparsity import Masks, Sites, allocation
-from harp.training import SCHEDULES, Moment, Stage, fit, sgd, steps_per_epoch
+from harp.training import SCHEDULES, Moment, Stage, clear, fit, sgd, steps_per_epoch
 from harp.training.stage import Validate
 
 # Not a setting: an image's attack noise is its own, so another size would change nothing but the speed.
@@ -58,13 +59,13 @@ def finetune(work: Workspace) -> None:
     model = work.loaded(settings.source or _previous(work, "prune"), small=True)
     sites = work.sites(model)
     # Channels are gone by now: what is left trains as any dense network does.
-    pruner = Pruner(sites) if work.channels else Masked(sites, _masks(work, sites))
+    pruner = Pruner(sites) if work.channels else Masked(sites, masks_in(final_masks(work), sites))
     _train(work, "finetune", settings, model, pruner, lambda model, pruner: (model, []))
 
 
-def _masks(work: Workspace, sites: Sites) -> Masks:
-    path = final_masks(work)
-    masks = load_tree(path)
+def masks_in(path: Path, sites: Sites) -> Masks:
+    """The masks in the file for these sites; raises `HarpError` where they are others'."""
+    masks = load_tensors(path)
     missing = [site.name for site in sites if site.name not in masks]
     if missing:
         raise HarpError(f"{path} has no mask for {missing[0]}: it belongs to another model")
@@ -124,7 +125,9 @@ def _train(
     selected = stage.select()
     model, notes = finish(model, pruner)
     notes = [*notes, *work.sources.notes(), *unused_by_objective(name, settings), *objective.notes()]
-    save_tree(stage.folder / "model.safetensors", dict(model.state_dict()))
+    path = stage.folder / "model.safetensors"
+    save_tree(path, dict(model.state_dict()))
+    check_file(work, model, path, small=name != "pretrain")
     record = {
         "selected_step": selected,
         "steps": stage.until,
@@ -134,7 +137,7 @@ def _train(
         "environment": work.environment(),
     }
     work.run.finish(FOLDERS[name], record)
-    stage.clear()
+    clear(stage.folder)
     for note in notes:
         work.display.say(f"note: {note}")
 

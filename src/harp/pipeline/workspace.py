@@ -11,22 +11,24 @@ from torch import Tensor, nn
 from harp import data, models
 from harp.attacks import ATTACKS, PGD, VERSIONS
 from harp.clock import Step
-from harp.config import Recipe, TrainingSettings, different, identity, make_recipe, read_recipe, write_recipe
+from harp.config import Recipe, TrainingSettings, different, identity, make_recipe, write_recipe
 from harp.errors import HarpError, choices
 from harp.objectives import OBJECTIVES, Objective
 from harp.pipeline.devices import find_device
 from harp.pipeline.display import Display
 from harp.pipeline.edits import Sources
 from harp.pipeline.images import Split, padding, split_images
+from harp.pipeline.kept import settings_in
 from harp.pipeline.limits import check_width
 from harp.pruners import METHODS
 from harp.randomness import seed_of
 from harp.registry import accepted
-from harp.report import REPORT
-from harp.runs import Run, environment, load_tree, read_json, write_atomic, write_json
+from harp.report import PAGES
+from harp.report.record import DataSet
+from harp.runs import Run, checked, environment, load_tensors, read_json, remove, write_atomic, write_json
 from harp.sparsity import Budget, Sites, Units, find_sites, find_units, resize
 from harp.threats import Threat
-from harp.training import Precision
+from harp.training import Precision, clear
 
 FOLDERS = {
     "pretrain": "1-pretrain",
@@ -67,12 +69,17 @@ class Workspace:
         self._check_names()
 
     def open(self) -> None:
-        """The folder holds the resolved recipe, the environment and the data; what cannot work raises first."""
+        """The folder holds the resolved recipe, the environment and the data; what cannot work raises first.
+
+        Gone are a report, which does not tell what is done now, and what a kill left of stages that had ended.
+        """
         split = self.split
         self.model()
         self.run.claim()
         self.sources.record()
-        (self.run.folder / REPORT).unlink(missing_ok=True)  # what is done now is not in it
+        for page in PAGES:
+            remove(self.run.folder / page)
+        self._clear()
         record = {
             "name": split.dataset.name,
             "fingerprint": split.dataset.fingerprint,
@@ -83,13 +90,20 @@ class Workspace:
         }
         path = self.run.folder / "data.json"
         if path.exists():
-            from_before = read_json(path)
-            if from_before["fingerprint"] != record["fingerprint"]:
+            before: DataSet = checked(path, read_json(path), DataSet)
+            if before.fingerprint != record["fingerprint"]:
                 raise HarpError(f"the images of {split.dataset.name} are not those {self.run.folder} was begun with")
         write_json(path, record)
         write_atomic(self.run.folder / "recipe.yaml", write_recipe(self.recipe))
         if not (self.run.folder / "environment.json").exists():
             write_json(self.run.folder / "environment.json", self.environment())
+
+    def _clear(self) -> None:
+        for stage in FOLDERS.values():
+            for partial in self.run.at(stage).glob("**/.*.partial"):
+                remove(partial)
+            if self.run.done(stage) is not None:
+                clear(self.run.at(stage))
 
     def environment(self) -> dict[str, Any]:
         """What a result depends on beside recipe and data: of a user's own network its sources, too."""
@@ -140,8 +154,8 @@ class Workspace:
         size = min(batch_size, len(images))
         return data.Resident(images, size, 0, device=self.device, shuffle=False)
 
-    def model(self) -> nn.Module:
-        """The recipe's network with the weights its seed gives it."""
+    def model(self, draw: str = "weights") -> nn.Module:
+        """The recipe's network with the weights its seed gives it; under another `draw` with others."""
         settings, dataset = self.recipe.model, self.split.dataset
         height, width = dataset.size
         if height != width:
@@ -149,7 +163,7 @@ class Workspace:
         shape = {"classes": len(dataset.classes), "channels": dataset.channels, "size": height}
         check_width(settings.name, settings.width, **shape)
         with torch.random.fork_rng([]):
-            torch.manual_seed(seed_of(self.recipe.seed, "weights"))
+            torch.manual_seed(seed_of(self.recipe.seed, draw))
             model = models.build(
                 settings.name,
                 **shape,
@@ -161,16 +175,16 @@ class Workspace:
         # Here and not in training alone: one layout, so one set of kernels, from the first step to the exported file.
         return self.precision.lay_out(model.to(self.device))
 
-    def loaded(self, path: Path, small: bool = False) -> nn.Module:
+    def loaded(self, path: Path, small: bool = False, draw: str = "weights") -> nn.Module:
         """The recipe's network with the weights in `path`; where it is `small`, without the channels the file lacks."""
-        state = load_tree(path)
-        model = self.smaller(state) if small else self.model()
+        state = load_tensors(path)
+        model = self.smaller(state, draw) if small else self.model(draw)
         models.load_weights(model, state, str(path))
         return model
 
-    def smaller(self, state: Mapping[str, Tensor]) -> nn.Module:
+    def smaller(self, state: Mapping[str, Tensor], draw: str = "weights") -> nn.Module:
         """The recipe's network in the shapes of `state`, which are its own unless channels are pruned."""
-        model = self.model()
+        model = self.model(draw)
         if self.channels:
             resize(model, {name: value.shape for name, value in state.items()})
         return model
@@ -220,7 +234,7 @@ class Workspace:
         path = self.run.folder / "recipe.yaml"
         if not path.exists():
             return
-        before, now = different(make_recipe(read_recipe(path))), different(self.recipe)
+        before, now = different(make_recipe(settings_in(path))), different(self.recipe)
         order = list(FOLDERS)
         for name in sorted({*before, *now}):
             if before.get(name) == now.get(name):

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-__all__ = ["REPORT", "write_report"]
+__all__ = ["PAGES", "REPORT", "write_report"]
 
 REPORT = "report.html"
+PAGES = (REPORT, "report.md")
 
 
 def write_report(folder: Path) -> Path:

@@ -49,9 +49,9 @@ def _exported(record: Record) -> Iterator[str]:
     if record.allocation.granularity == "channels":
         # The allocation counts channels; an evaluation counts weights, but none that the recipe excludes.
         model = record.evaluation.models["finetuned"]
-        same = manifest["total"] == model.total
-        kept, other = model.kept if same else manifest["kept"], "the evaluated model"
-    if manifest["kept"] != kept:
-        yield f"The file keeps {count(manifest['kept'])} weights, {other} {count(kept)}."
-    if not manifest["logits_equal"]:
+        same = manifest.total == model.total
+        kept, other = model.kept if same else manifest.kept, "the evaluated model"
+    if manifest.kept != kept:
+        yield f"The file keeps {count(manifest.kept)} weights, {other} {count(kept)}."
+    if not manifest.logits_equal:
         yield "The exported file's logits were not equal to the trained model's."

@@ -117,7 +117,11 @@ def budget(stage: Stage, allocation: Allocation) -> Markup | None:
         "penalty": ("excess over the budget, as a share of it", ORANGE),
         "gamma": ("gamma, the weight of the excess in the loss", PURPLE),
     }
-    series = {key: [record["pruner"][key] for record in records] for key in titles if key in records[0]["pruner"]}
+    series = {
+        key: [record["pruner"][key] for record in records]
+        for key in titles
+        if records[0]["pruner"].get(key) is not None
+    }
     with style():
         figure, axes = panels(len(series), 1, 0.7 + 1.5 * len(series))
         for panel, (key, values) in zip(axes, series.items(), strict=True):

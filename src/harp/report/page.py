@@ -147,7 +147,7 @@ def _security(record: Record) -> Markup | None:
 
 def _pictures(record: Record) -> Mapping[str, Any]:
     prune = record.stage("2-prune")
-    classes = record.data["classes"]
+    classes = record.data.classes
     return {
         "security": _security(record),
         "keep_shares": figures.keep_shares(record.allocation),

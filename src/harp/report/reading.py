@@ -1,25 +1,30 @@
 """Reads a run directory into a `Record`, and says which stage is missing where one is."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy
+import torch
 import yaml
 
 from harp.errors import HarpError
+from harp.report.metrics import read_metrics
 from harp.report.record import (
     Accuracy,
     Allocation,
     Curve,
+    DataSet,
     Evaluation,
     Examples,
+    Export,
     ModelResult,
     Record,
-    SiteShare,
     Stage,
 )
-from harp.runs import Metrics, Run, load_tree, read_json
+from harp.report.schemas import CurveTree, ExamplesTree, Results, Row, Told
+from harp.runs import DamagedError, Run, checked, load_tree, read_json
 from harp.threats import Threat
 
 TRAINING = ("1-pretrain", "2-prune", "3-finetune")
@@ -38,24 +43,56 @@ _REQUIRED = {
     "evaluation/examples.safetensors": "evaluate",
     "export/manifest.json": "export",
 }
-_DATA = ("name", "fingerprint", "train", "validation", "test", "classes")
-_MANIFEST = ("file", "bytes", "sha256", "total", "kept", "sites", "logits_equal", "checked_images")
 
 
 def read_record(folder: Path) -> Record:
     """Everything recorded in the run directory `folder`; `1-pretrain` may be absent.
 
-    Raises `HarpError` that names the command to run first for a missing file, and the folder for a record
-    that lacks a value.
+    Raises `HarpError` that names the command to run first for a missing file, and the file for a record that is
+    damaged or lacks a value.
     """
     _require(folder)
-    try:
-        return _read(folder)
-    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
-        raise HarpError(
-            f"a record in {folder} is damaged or of another version ({type(error).__name__}: {error}); "
-            "expected the files `harp run` writes"
-        ) from error
+    text, recipe = _recipe(folder / "recipe.yaml")
+    dense = folder / "1-pretrain/model.safetensors"
+    data: DataSet = _as(folder / "data.json", DataSet)
+    return Record(
+        recipe=recipe,
+        recipe_text=text,
+        environment=read_json(folder / "environment.json", dict[str, Any]),
+        data=data,
+        stages=tuple(_stages(Run(folder))),
+        notes=tuple(_notes(Run(folder))),
+        allocation=read_allocation(folder / "2-prune/allocation.json"),
+        evaluation=_evaluation(folder / "evaluation/results.json"),
+        curves=dict(_curves(folder / "evaluation")),
+        examples=_examples(folder / "evaluation/examples.safetensors", len(data.classes)),
+        manifest=read_export(folder / "export/manifest.json"),
+        dense_bytes=dense.stat().st_size if dense.is_file() else None,
+    )
+
+
+def read_allocation(path: Path) -> Allocation:
+    """How a budget was shared out, from allocation.json; raises `DamagedError` for a missing or damaged file."""
+    found: Allocation = _as(path, Allocation)
+    if not found.sites:
+        raise DamagedError(path, f"{path} is damaged or of another version: it names no layer")
+    return found
+
+
+def read_export(path: Path) -> Export:
+    """The manifest of an export; raises `DamagedError` for a missing or damaged file."""
+    found: Export = _as(path, Export)
+    return found
+
+
+def read_models(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of results.json by model, as they are; raises `DamagedError` for a missing or damaged file."""
+    models: dict[str, dict[str, Any]] = read_json(path, Results)["models"]
+    return models
+
+
+def _as(path: Path, kind: Any) -> Any:
+    return checked(path, read_json(path), kind)
 
 
 def _require(folder: Path) -> None:
@@ -66,85 +103,50 @@ def _require(folder: Path) -> None:
             raise HarpError(f"{folder} holds no {name}; run `harp {command}` on it before the report")
 
 
-def _read(folder: Path) -> Record:
-    text = (folder / "recipe.yaml").read_text()
-    dense = folder / "1-pretrain/model.safetensors"
-    return Record(
-        recipe=_recipe(yaml.safe_load(text)),
-        recipe_text=text,
-        environment=read_json(folder / "environment.json"),
-        data=_complete(read_json(folder / "data.json"), _DATA),
-        stages=tuple(_stages(Run(folder))),
-        notes=tuple(_notes(Run(folder))),
-        allocation=_allocation(read_json(folder / "2-prune/allocation.json")),
-        evaluation=_evaluation(read_json(folder / "evaluation/results.json")),
-        curves=dict(_curves(folder / "evaluation")),
-        examples=_examples(folder / "evaluation/examples.safetensors"),
-        manifest=_complete(read_json(folder / "export/manifest.json"), _MANIFEST),
-        dense_bytes=dense.stat().st_size if dense.is_file() else None,
-    )
-
-
-def _recipe(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    _complete(value, ("name", "precision"))
-    _complete(value["model"], ("name",))
-    _complete(value["prune"], ("mode",))
-    for name in TRAINING:
-        _complete(value[name.partition("-")[2]], ("objective", "awp"))
-    return value
-
-
-def _complete(value: Mapping[str, Any], keys: Iterable[str]) -> Mapping[str, Any]:
-    for key in keys:
-        value[key]
-    return value
+def _recipe(path: Path) -> tuple[str, Mapping[str, Any]]:
+    try:
+        text = path.read_text()
+        value = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DamagedError(path, f"{path} is not a readable recipe: {' '.join(str(error).split())}") from None
+    checked(path, value, Told)
+    return text, value
 
 
 def _stages(run: Run) -> Iterator[Stage]:
     for name in TRAINING:
         done = run.done(name)
         if done is not None:
-            yield Stage(name, tuple(Metrics(run.at(name) / "metrics.jsonl")), done)
+            yield Stage(name, read_metrics(run.at(name) / "metrics.jsonl"), done)
 
 
 def _notes(run: Run) -> Iterator[tuple[str, str]]:
     for name in (*TRAINING, "evaluation", "export"):
         for note in (run.done(name) or {}).get("notes", ()):
-            yield name, str(note)
+            yield name, note
 
 
-def _allocation(value: Mapping[str, Any]) -> Allocation:
-    fields = ("name", "size", "kept", "uniform", "rate")
-    return Allocation(
-        method=value["method"],
-        granularity=_one_of(value["granularity"], ("weights", "channels")),
-        of=_one_of(value["of"], ("parameters", "macs")),
-        keep=value["keep"],
-        budget=value["budget"],
-        price=value["price"],
-        total=value["total"],
-        density_before=value["density_before"],
-        sites=tuple(SiteShare(*(site[field] for field in fields)) for site in value["sites"]),
+def _evaluation(path: Path) -> Evaluation:
+    found: Results = _as(path, Results)
+    for name in MODELS:
+        if name not in found.models:
+            raise DamagedError(path, f"{path} is damaged or of another version: it lacks models.{name}")
+    return Evaluation(
+        _threat(path, found.threat), found.attacks, {name: _model(name, found.models[name]) for name in MODELS}
     )
 
 
-def _one_of(value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"expected {' or '.join(choices)}, got {value!r}")
-    return value
+def _threat(path: Path, value: Mapping[str, Any]) -> Threat:
+    try:
+        return Threat(math.inf if value["norm"] == "inf" else float(value["norm"]), float(value["eps"]))
+    except (KeyError, TypeError, ValueError, HarpError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise DamagedError(path, f"{path} is damaged or of another version: threat: {said}") from None
 
 
-def _evaluation(value: Mapping[str, Any]) -> Evaluation:
-    threat = value["threat"]
-    norm = math.inf if str(threat["norm"]) == "inf" else float(threat["norm"])
-    models = {name: _model(name, value["models"][name]) for name in MODELS}
-    return Evaluation(Threat(norm, float(threat["eps"])), value["attacks"], models)
-
-
-def _model(name: str, value: Mapping[str, Any]) -> ModelResult:
-    accuracies = {row: read_accuracy(cell) for row, cell in value.items() if isinstance(cell, Mapping)}
-    sizes = {key: int(value[key]) for key in ("kept", "total", "macs", "total_macs")}
-    return ModelResult(name, accuracies=dict(_complete(accuracies, ("clean", "worst"))), **sizes)
+def _model(name: str, row: Row) -> ModelResult:
+    accuracies = {"clean": row.clean, **(row.__pydantic_extra__ or {}), "worst": row.worst}
+    return ModelResult(name, row.kept, row.total, row.macs, row.total_macs, accuracies)
 
 
 def _curves(folder: Path) -> Iterator[tuple[str, Curve]]:
@@ -155,10 +157,12 @@ def _curves(folder: Path) -> Iterator[tuple[str, Curve]]:
 
 
 def read_curve(path: Path) -> Curve:
-    """The security curve in a record's curve.safetensors; raises `HarpError` for a missing or damaged file."""
-    tree = load_tree(path)
-    eps, accuracy, low, high = (tree[key].double().numpy() for key in ("eps", "accuracy", "low", "high"))
-    return Curve(eps, accuracy, low, high, int(tree["n"]))
+    """The security curve in a record's curve.safetensors; raises `DamagedError` for a missing or damaged file."""
+    tree: CurveTree = checked(path, load_tree(path), CurveTree)
+    values = [value.double().numpy() for value in (tree.eps, tree.accuracy, tree.low, tree.high)]
+    if any(value.shape != (values[0].size,) or not value.size or not numpy.isfinite(value).all() for value in values):
+        raise DamagedError(path, f"{path} is damaged or of another version: no curve of one length")
+    return Curve(values[0], values[1], values[2], values[3], tree.n)
 
 
 def read_accuracy(cell: Mapping[str, Any]) -> Accuracy:
@@ -166,11 +170,19 @@ def read_accuracy(cell: Mapping[str, Any]) -> Accuracy:
     return Accuracy(cell["accuracy"], cell["low"], cell["high"], cell["n"], tuple(cell.get("doubts", ())))
 
 
-def _examples(path: Path) -> Examples:
-    tree = load_tree(path)
+def _examples(path: Path, classes: int) -> Examples:
+    tree: ExamplesTree = checked(path, load_tree(path), ExamplesTree)
+    images, labels = tree.images, tree.labels
+    predicted = [labels, *tree.predictions.values()]
+    fit = images.ndim == 4 and labels.shape == images.shape[:1] and {*tree.adversarial, *tree.predictions} == {*MODELS}
+    fit = fit and all(adversarial.shape == images.shape for adversarial in tree.adversarial.values())
+    fit = fit and all(said.shape == (len(images), 2) for said in tree.predictions.values())
+    fit = fit and all(said.dtype == torch.int64 and bool(((said >= 0) & (said < classes)).all()) for said in predicted)
+    if not fit:
+        raise DamagedError(path, f"{path} is damaged or of another version: images, labels and answers do not fit")
     return Examples(
-        images=tree["images"].double().numpy(),
-        labels=tuple(int(label) for label in tree["labels"]),
-        adversarial={name: batch.double().numpy() for name, batch in tree["adversarial"].items()},
-        predictions={name: batch.numpy() for name, batch in tree["predictions"].items()},
+        images=images.double().numpy(),
+        labels=tuple(labels.tolist()),
+        adversarial={name: batch.double().numpy() for name, batch in tree.adversarial.items()},
+        predictions={name: batch.numpy() for name, batch in tree.predictions.items()},
     )

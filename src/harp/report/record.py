@@ -1,23 +1,29 @@
-"""What a run directory recorded, as values that cannot change."""
+"""What a run directory recorded, as values that cannot change; what is read from its files is checked against them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy
 from numpy.typing import NDArray
+from pydantic import Field
 
 from harp.threats import Threat
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Whole = Annotated[int, Field(gt=0, lt=1 << 63)]
+Finite = Annotated[float, Field(gt=-1e30, lt=1e30)]
 
 
 @dataclass(frozen=True)
 class Accuracy:
     """A share of `n` test images in [0, 1], with the ends of its 95 % interval; `doubts` speak against it."""
 
-    accuracy: float
-    low: float
-    high: float
-    n: int
+    accuracy: Share
+    low: Share
+    high: Share
+    n: Count
     doubts: tuple[str, ...] = ()
 
 
@@ -29,10 +35,10 @@ class ModelResult:
     """
 
     name: str
-    kept: int
-    total: int
-    macs: int
-    total_macs: int
+    kept: Count
+    total: Whole
+    macs: Count
+    total_macs: Whole
     accuracies: Mapping[str, Accuracy]
 
     def left(self, of: str) -> tuple[int, int]:
@@ -65,10 +71,10 @@ class SiteShare:
     """How many units a pool keeps, and would in a uniform allocation; its rate in [0, 1], None where not learned."""
 
     name: str
-    size: int
-    kept: int
-    uniform: int
-    rate: float | None
+    size: Whole
+    kept: Count
+    uniform: Count
+    rate: Share | None
 
     @property
     def share(self) -> float:
@@ -87,13 +93,13 @@ class Allocation:
     """
 
     method: str
-    granularity: str
-    of: str
-    keep: float
-    budget: int
-    price: int
-    total: int
-    density_before: float
+    granularity: Literal["weights", "channels"]
+    of: Literal["parameters", "macs"]
+    keep: Share
+    budget: Count
+    price: Count
+    total: Whole
+    density_before: Finite
     sites: tuple[SiteShare, ...]
 
     @property
@@ -115,6 +121,59 @@ class Allocation:
     def learned(self) -> bool:
         """Whether the method learned keep rates."""
         return any(site.rate is not None for site in self.sites)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The images of a run: whose they are, what tells them from others, how many of each use, and their classes."""
+
+    name: str
+    fingerprint: str
+    train: Count
+    validation: Count
+    test: Count
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many weights a layer had, and how many of them it keeps."""
+
+    size: Count
+    kept: Count
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Of how many images a package was asked, and of how many its verdict was another than the network's."""
+
+    compared: Count
+    different: Count
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The package of an export."""
+
+    file: str
+    bytes: Count
+    values: str
+    judged: Judged | None
+
+
+@dataclass(frozen=True)
+class Export:
+    """The manifest of an export: its file, weights by layer, how it was checked, and its package if it has one."""
+
+    file: str
+    bytes: Count
+    sha256: str
+    total: Whole
+    kept: Count
+    sites: Mapping[str, Size]
+    logits_equal: bool
+    checked_images: Count
+    package: Packed | None = None
 
 
 @dataclass(frozen=True)
@@ -156,14 +215,14 @@ class Record:
     recipe: Mapping[str, Any]
     recipe_text: str
     environment: Mapping[str, Any]
-    data: Mapping[str, Any]
+    data: DataSet
     stages: tuple[Stage, ...]
     notes: tuple[tuple[str, str], ...]
     allocation: Allocation
     evaluation: Evaluation
     curves: Mapping[str, Curve]
     examples: Examples
-    manifest: Mapping[str, Any]
+    manifest: Export
     dense_bytes: int | None
 
     def stage(self, name: str) -> Stage:

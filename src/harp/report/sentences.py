@@ -39,7 +39,7 @@ def budget(allocation: Allocation) -> str:
 
 def size(record: Record) -> str:
     """`12.3 kB (12,345 bytes); dense: 45.7 kB (45,678 bytes)`: the file's size, and that of the dense network's."""
-    text = f"{file_size(record.manifest['bytes'])} ({count(record.manifest['bytes'])} bytes)"
+    text = f"{file_size(record.manifest.bytes)} ({count(record.manifest.bytes)} bytes)"
     if record.dense_bytes is not None:
         text += f"; dense: {file_size(record.dense_bytes)} ({count(record.dense_bytes)} bytes)"
     return text
@@ -47,13 +47,13 @@ def size(record: Record) -> str:
 
 def package(record: Record) -> str:
     """Size, precision and verdicts of the packed file; `none` where the run has none."""
-    made = record.manifest.get("package")
+    made = record.manifest.package
     if made is None:
         return "none"
-    text = f"{made['file']}, {file_size(made['bytes'])} ({count(made['bytes'])} bytes), values in {made['values']}"
-    if made["judged"] is None:
+    text = f"{made.file}, {file_size(made.bytes)} ({count(made.bytes)} bytes), values in {made.values}"
+    if made.judged is None:
         return text
-    different, compared = made["judged"]["different"], made["judged"]["compared"]
+    different, compared = made.judged.different, made.judged.compared
     verdicts = (
         f"{count(different)} of {count(compared)} verdicts" if different else f"none of {count(compared)} verdicts"
     )

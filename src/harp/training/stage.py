@@ -10,11 +10,20 @@ from torch import nn
 from harp.errors import HarpError
 from harp.objectives import Objective
 from harp.pruners import Pruner
-from harp.runs import Metrics, Tree, load_tree, save_tree
+from harp.runs import DamagedError, Metrics, Tree, load_tree, remove, save_tree
 from harp.training.loop import Moment
 
 Validate = Callable[[nn.Module], dict[str, float]]
 """Accuracies of a model on the validation split; must hold "robust" and "clean"."""
+
+
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
+
+
+def clear(folder: Path) -> None:
+    """The files in a stage's folder that only a resume needs are gone; after the done-marker."""
+    for name in (CHECKPOINT, BEST):
+        remove(folder / name)
 
 
 class Stage:
@@ -50,18 +59,34 @@ class Stage:
 
     def resume(self) -> int:
         """The optimiser step from which to go on: 0, or that of the checkpoint, whose state is then in place."""
-        path = self.folder / "checkpoint.safetensors"
+        path = self.folder / CHECKPOINT
         step = 0
         if path.exists():
-            state = load_tree(path)
-            self.model.load_state_dict(state["model"])
-            self.pruner.load_state_dict(state["pruner"])
-            self.objective.load_state_dict(state.get("objective", {}))  # checkpoints once had none
-            self.optimiser.load_state_dict(_from_text_keys(state["optimiser"]))
-            _lay_out_like_parameters(self.optimiser)
-            self.best, self._losses, step = state["best"], state["losses"], state["step"]
+            step = self._take_up(path, self._everything)
         self.metrics.rewind(step)
         return step
+
+    def _everything(self, state: Tree) -> int:
+        self._networks(state)
+        self.objective.load_state_dict(state.get("objective", {}))  # checkpoints once had none
+        self.optimiser.load_state_dict(_from_text_keys(state["optimiser"]))
+        _lay_out_like_parameters(self.optimiser)
+        self.best, self._losses = state["best"], state["losses"]
+        return int(state["step"])
+
+    def _networks(self, state: Tree) -> int:
+        self.model.load_state_dict(state["model"])
+        self.pruner.load_state_dict(state["pruner"])
+        return 0
+
+    def _take_up(self, path: Path, load: Callable[[Tree], int]) -> int:
+        state = load_tree(path)
+        try:
+            return load(state)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            # A whole file from elsewhere, or of another version: what else could be in it nobody can list.
+            said = " ".join(str(error).split())
+            raise DamagedError(path, f"{path} is no checkpoint of this stage: {type(error).__name__}: {said}") from None
 
     def __call__(self, moment: Moment) -> None:
         self._losses["sum"] += float(moment.loss)
@@ -69,21 +94,14 @@ class Stage:
         if moment.step % self.every == 0 or moment.step == self.until:
             self._measure(moment)
         if moment.step % self.checkpoint == 0:
-            save_tree(self.folder / "checkpoint.safetensors", self._state(moment.step))
+            save_tree(self.folder / CHECKPOINT, self._state(moment.step))
 
     def select(self) -> int:
         """The step whose state the model and the pruner now hold: the best validated one, else the last."""
         if self.best is None:
             return self.until
-        state = load_tree(self.folder / "best.safetensors")
-        self.model.load_state_dict(state["model"])
-        self.pruner.load_state_dict(state["pruner"])
+        self._take_up(self.folder / BEST, self._networks)
         return int(self.best["step"])
-
-    def clear(self) -> None:
-        """The files that only a resume needs are gone; after the done-marker."""
-        for name in ("checkpoint.safetensors", "best.safetensors"):
-            (self.folder / name).unlink(missing_ok=True)
 
     def _measure(self, moment: Moment) -> None:
         validation = None
@@ -110,7 +128,7 @@ class Stage:
             self._check_finite()
             self.best = {"step": step, "rank": rank}
             tree = {"model": self.model.state_dict(), "pruner": self.pruner.state_dict()}
-            save_tree(self.folder / "best.safetensors", tree)
+            save_tree(self.folder / BEST, tree)
 
     def _state(self, step: int) -> Tree:
         self._check_finite()

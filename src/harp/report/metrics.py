@@ -1,0 +1,70 @@
+"""The lines of a stage's metrics, checked for what the charts are drawn from."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from harp.report.record import Count, Finite, Share
+from harp.runs import DamagedError, Metrics, checked
+
+Layers = Annotated[dict[str, Finite], Field(min_length=1)]
+
+
+class Validation(BaseModel):
+    """Accuracies on the validation images."""
+
+    clean: Share
+    robust: Share
+
+
+class Forces(BaseModel):
+    """The parts of the rates' gradient, by layer."""
+
+    robust: Layers
+    size: Layers
+    decay: Layers
+
+
+class Learned(BaseModel):
+    """What a method tells of its rates; nothing where it learns none."""
+
+    density: Finite | None = None
+    penalty: Finite | None = None
+    gamma: Finite | None = None
+    target_met: bool | None = None
+    rates: Layers | None = None
+    rate_gradients: Forces | None = None
+
+
+class Line(BaseModel):
+    """One moment of training."""
+
+    step: Count
+    epoch: Finite
+    validation: Validation | None
+    pruner: Learned | None = None
+
+
+def read_metrics(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """The records in the file, in order; raises `DamagedError` where one is no `Line`, or tells of other layers."""
+    records = tuple(Metrics(path))
+    first: dict[str, Any] = {}
+    for number, record in enumerate(records, 1):
+        checked(path, record, Line)
+        for key, names in _told(record.get("pruner") or {}):
+            if first.setdefault(key, names) != names:
+                raise DamagedError(path, f"{path}: {key} in line {number} does not tell of the same as before")
+    return records
+
+
+def _told(pruner: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a record must tell alike in every line: which numbers there are, of which layers."""
+    if pruner.get("density") is not None:
+        yield "density", [key for key in ("penalty", "gamma") if pruner.get(key) is not None]
+    if (rates := pruner.get("rates")) is not None:
+        yield "rates", sorted(rates)
+    if (forces := pruner.get("rate_gradients")) is not None:
+        for force in ("robust", "size", "decay"):
+            yield "rate_gradients", sorted(forces[force])
