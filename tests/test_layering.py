@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras", "sources", "version"},
+    {"ambient", "errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras"}
+    | {"sources", "version"},
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
@@ -18,6 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "harp"
 FILES = sorted(SOURCE.rglob("*.py"))
 TOP = {"__init__.py", "__main__.py"}  # the public names and `python -m harp` may see everything
 GROUND = {
+    "ambient": {"errors"},
     "config": {"errors", "clock"},
     "registry": {"errors"},
     "runs": {"errors", "version"},

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.modes import evaluating
 from harp.runs import file_digest, load_tree, save_tree, write_json
 from harp.sparsity import Masks, copied
 
 
+@precise()
 def bake(
     model: nn.Module,
     masks: Masks | None,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.export.compare import Answer, agree
 from harp.extras import need
@@ -22,6 +23,7 @@ IMAGES, LOGITS, BATCH = "images", "logits", "batch"
 TOLERANCE = 1e-4
 
 
+@precise()
 def to_onnx(model: nn.Module, example: Tensor, path: Path | str, tolerance: float = TOLERANCE) -> dict[str, Any]:
     """What is in the ONNX file at `path`: its bytes, sha256, opset, and how far ONNX Runtime's logits are from torch's.
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.export.compare import agree
 from harp.export.deployed import Deployed
@@ -48,6 +49,7 @@ class Small:
     collapsed: bool
 
 
+@precise()
 def pack(
     source: nn.Module | Graph,
     images: Tensor,
@@ -88,6 +90,7 @@ def pack(
     return Packed(replace(about, values=values), sizes, len(images), difference)
 
 
+@precise()
 def small(source: nn.Module | Graph, images: Tensor) -> Small:
     """What a package of the network holds; raises `HarpError` for a network that cannot be captured."""
     graph = source if isinstance(source, Graph) else capture(source, images)

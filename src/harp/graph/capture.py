@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.graph.ir import Graph
 from harp.graph.translate import translate
 from harp.modes import evaluating
 
 
+@precise()
 def capture(model: nn.Module, example: Tensor) -> Graph:
     """The graph of `model` in eval mode, from images [n, *shape] to logits [n, classes].
 

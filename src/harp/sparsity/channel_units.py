@@ -7,6 +7,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, Vector, trace_macs
@@ -109,6 +110,7 @@ class ChannelUnits(Units):
         return weight
 
 
+@precise()
 def find_units(
     model: nn.Module, example: Tensor, kind: Literal["weights", "channels"] = "weights", sites: Sites | None = None
 ) -> Units:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.randomness import generator
 from harp.sparsity.grouping import group
@@ -14,6 +15,7 @@ from harp.sparsity.tracing import shapes_of, trace
 from harp.sparsity.verifying import Verifier, excited
 
 
+@precise()
 def find_channels(model: nn.Module, example: Tensor) -> Channels:
     """The groups of channels that `remove` may shorten with equal logits, and why the other channels stay.
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise, usable
 from harp.attacks import Attack
 from harp.errors import HarpError
 from harp.evaluation.doubts.base import DOUBTS, Doubt
@@ -16,6 +17,7 @@ from harp.randomness import Keyed, seed_of
 from harp.threats import Threat
 
 
+@precise()
 def examine(
     model: nn.Module,
     x: Tensor,
@@ -43,6 +45,7 @@ def examine(
 
     Raises `HarpError` where images, labels, logits or flags do not fit each other or the threat.
     """
+    x, y = usable(x), usable(y)
     places = torch.arange(len(x)) if places is None else places.cpu()
     check_images(x, threat)
     _check_flags(flags or {}, places, len(x))
