@@ -59,7 +59,12 @@ def onnx_session(source: bytes | Path, threads: int = 1, batch: int | None = Non
     if batch is not None:
         options.add_free_dimension_override_by_name(BATCH, batch)
     model = str(source) if isinstance(source, Path) else source
-    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    try:
+        session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no class in common
+        raise HarpError(
+            f"ONNX Runtime cannot run the network, which should compute in float32 (model.float()): {_reason(error)}"
+        ) from error
     return lambda x: torch.from_numpy(session.run(None, {IMAGES: x.detach().cpu().numpy()})[0])
 
 
@@ -88,9 +93,16 @@ def _exported(model: nn.Module, example: Tensor) -> Any:
     except HarpError:
         raise
     except Exception as error:  # whatever the tracing of a foreign network raises
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        raise HarpError(f"the network cannot be written as ONNX ({type(error).__name__}: {reason})") from error
+        raise HarpError(f"the network cannot be written as ONNX ({_reason(error)})") from error
     return proto
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong at first: PyTorch wraps it into advice for its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:300]}"
 
 
 def _anonymous(proto: Any) -> None:
