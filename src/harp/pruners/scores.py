@@ -65,7 +65,7 @@ class Scores(Reparam):
     def settle(self) -> Masks:
         self.check_untouched(self.weights)
         for note in self.notes():
-            warnings.warn(SearchWarning(note), stacklevel=2)
+            warnings.warn(SearchWarning(note), stacklevel=3)
         return self._settle()
 
     @contextmanager

@@ -94,7 +94,7 @@ def fit(
             if step >= until:
                 break
     for note in pruner.collapsed():
-        warnings.warn(SearchWarning(note), stacklevel=2)
+        warnings.warn(SearchWarning(note), stacklevel=3)
 
 
 def steps_per_epoch(data: Batches, objective: Objective) -> int:
