@@ -7,8 +7,8 @@ import pytest
 
 LAYERS = (
     {
-        *("errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats", "modes"),
-        *("extras", "sources", "version", "wrappers", "copies"),
+        *("ambient", "errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats"),
+        *("modes", "extras", "sources", "version", "wrappers", "copies"),
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
@@ -21,6 +21,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "harp"
 FILES = sorted(SOURCE.rglob("*.py"))
 TOP = {"__init__.py", "__main__.py"}  # the public names and `python -m harp` may see everything
 GROUND = {
+    "ambient": {"errors"},
     "copies": {"errors", "modes"},
     "config": {"errors", "clock"},
     "registry": {"errors"},

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.attacks.ascent import Ascent
+from harp.attacks.base import guarded
 from harp.attacks.halving import Halving
 from harp.attacks.losses import LOSSES, TARGETED
 from harp.attacks.pgd import ATTACKS
@@ -46,6 +47,7 @@ class APGD:
             if value is not None and value < least:
                 raise HarpError(f"{name}: expected at least {least}, got {value}")
 
+    @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         return sweep(self.search(model, threat, x.device), model, x, y, noise, self.batch)
 

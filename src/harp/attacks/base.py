@@ -1,9 +1,14 @@
 """What every attack is."""
 
-from typing import Protocol
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
+from harp.ambient import pinned, usable
+from harp.errors import HarpError
 from harp.randomness import Noise
 from harp.threats import Threat
 
@@ -24,3 +29,24 @@ class AttackWarning(UserWarning):
 
     The text names no point and counts nothing, so that the same finding in two batches is the same text.
     """
+
+
+Given = TypeVar("Given", bound=Callable[..., Any])
+
+
+def guarded(call: Given) -> Given:
+    """An attack's method under pinned settings (`harp.ambient`), so that it does the same wherever it is called.
+
+    Images made in inference mode are copied. Raises `HarpError` for images of float16 or bfloat16: their steps, up to
+    a whole 1/255, would carry the attack out of the threat.
+    """
+
+    @wraps(call)
+    def inside(attack: Any, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Any:
+        if x.dtype in (torch.float16, torch.bfloat16):
+            kind = str(x.dtype).removeprefix("torch.")
+            raise HarpError(f"images of {kind} are too coarse to attack; give float32, and cast inside the network")
+        with pinned():
+            return call(attack, model, usable(x), usable(y), threat, noise)
+
+    return cast(Given, inside)

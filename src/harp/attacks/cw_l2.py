@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harp.attacks.base import guarded
 from harp.attacks.losses import gradient, margin, wrong
 from harp.attacks.pgd import ATTACKS
 from harp.attacks.surrogate import judge
@@ -44,9 +45,11 @@ class CWL2:
         if self.steps < 1 or self.searches < 1:
             raise HarpError(f"cw-l2: expected at least 1 step and 1 search, got {self.steps} and {self.searches}")
 
+    @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         return sweep(_Descent(self, model, threat), model, x, y, noise, self.batch)
 
+    @guarded
     def nearest(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> tuple[Tensor, Tensor]:
         """The nearest image found that the model gets wrong, and its distance [n], whatever the threat's eps.
 

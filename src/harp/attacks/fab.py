@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harp.attacks.base import guarded
 from harp.attacks.hyperplanes import length, straighten, towards
 from harp.attacks.losses import wrong
 from harp.attacks.pgd import ATTACKS
@@ -46,9 +47,11 @@ class FAB:
             if value is not None and value < 1:
                 raise HarpError(f"fab, {name}: expected at least 1, got {value}")
 
+    @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         return sweep(_Search(self, model, threat, threat.eps), model, x, y, noise, self.batch)
 
+    @guarded
     def nearest(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> tuple[Tensor, Tensor]:
         """The nearest adversarial images found, like `x`, and their distances [n]; where there is none, `x` and inf.
 

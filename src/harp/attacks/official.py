@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harp.attacks.base import AttackWarning
+from harp.attacks.base import AttackWarning, guarded
 from harp.attacks.guards import Heard, undisturbed
 from harp.attacks.losses import margin
 from harp.attacks.surrogate import judge
@@ -53,6 +53,7 @@ class Official:
         if self.name not in names:
             raise HarpError(f"AutoAttack {self.version!r} has no attack {self.name!r}; {choices(self.name, names)}")
 
+    @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         self._refuse(x, threat)
         # Row by row in memory, whatever the layout of x: the package takes views.
@@ -69,7 +70,7 @@ class Official:
                 auto = self._authors(model, x.device, threat, logits.shape[1], heard)
                 adv[able] = self._attacked(auto, adv[able], y[able], threat, heard)
         for note in heard.notes:
-            warnings.warn(AttackWarning(f"{self.name}, {note}"), stacklevel=2)
+            warnings.warn(AttackWarning(f"{self.name}, {note}"), stacklevel=3)
         return adv
 
     def _refuse(self, x: Tensor, threat: Threat) -> None:

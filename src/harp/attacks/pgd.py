@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from harp.attacks.base import Attack
+from harp.attacks.base import Attack, guarded
 from harp.attacks.losses import LOSSES, divergence, gradient, wrong
 from harp.modes import evaluating
 from harp.randomness import Noise, fork, normal
@@ -42,6 +42,7 @@ class PGD:
     start: Literal["random", "image", "gaussian"] = "random"
     start_in_box: bool = True
 
+    @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         model = alone(model)
         with evaluating(model):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harp.attacks.base import guarded
 from harp.attacks.losses import margin, wrong
 from harp.attacks.pgd import ATTACKS
 from harp.attacks.sweep import State, sweep
@@ -41,6 +42,7 @@ class Square:
         if not 0 < self.p_init <= 1:
             raise HarpError(f"square: expected p_init above 0 and at most 1, got {self.p_init}")
 
+    @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         if x.ndim != 4:
             raise HarpError(f"square: expected images [n, c, h, w], got {list(x.shape)}; pgd takes any shape")

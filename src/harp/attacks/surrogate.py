@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harp.attacks.base import Attack
+from harp.attacks.base import Attack, guarded
 from harp.attacks.losses import gradient
 from harp.modes import evaluating
 from harp.randomness import Noise
@@ -57,6 +57,7 @@ class Quick:
     attack: Attack
     bf16: bool = False
 
+    @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         with evaluating(model):
             return self.attack(Surrogate(model, x[:EXAMPLES], self.bf16), x, y, threat, noise)

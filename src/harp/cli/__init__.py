@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from harp.ambient import pinned
 from harp.cli.bench import bench_network
 from harp.cli.evaluate import evaluate_network, names_network
 from harp.cli.export import export_network
@@ -37,6 +38,7 @@ def _fail(message: str, code: int = 2) -> int:
     return code
 
 
+@pinned()
 def _dispatch(arguments: list[str]) -> None:
     others = {
         "inspect": "what pruning would do to a network, or what a package holds",

@@ -13,7 +13,7 @@ def crop(images: Tensor, pad: int, noise: torch.Generator) -> Tensor:
     """
     n, c, h, w = images.shape
     device = images.device
-    down, right = torch.randint(0, 2 * pad + 1, (2, n), generator=noise).to(device)
+    down, right = torch.randint(0, 2 * pad + 1, (2, n), generator=noise, device="cpu").to(device)
     rows = (down[:, None] + torch.arange(h, device=device))[:, None, :, None]
     columns = (right[:, None] + torch.arange(w, device=device))[:, None, None, :]
     image = torch.arange(n, device=device)[:, None, None, None]
@@ -23,5 +23,5 @@ def crop(images: Tensor, pad: int, noise: torch.Generator) -> Tensor:
 
 def mirror(images: Tensor, noise: torch.Generator) -> Tensor:
     """The images [n, c, h, w], each mirrored left to right with probability 1/2; `noise` is on the CPU."""
-    chosen = (torch.rand(len(images), generator=noise) < 0.5).to(images.device)
+    chosen = (torch.rand(len(images), generator=noise, dtype=torch.float32, device="cpu") < 0.5).to(images.device)
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)

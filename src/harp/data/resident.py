@@ -94,7 +94,8 @@ class Resident:
     def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return torch.arange(len(self), device=self.labels.device)
-        return torch.randperm(len(self), generator=generator(self.seed, "order", epoch)).to(self.labels.device)
+        draws = generator(self.seed, "order", epoch)
+        return torch.randperm(len(self), generator=draws, device="cpu").to(self.labels.device)
 
     def _augmented(self, images: Tensor, step: int) -> Tensor:
         noise = generator(self.seed, "augment", step)

@@ -109,9 +109,9 @@ def _between(counts: list[int], low: list[int], high: list[int]) -> list[int]:
 def _choose(labels: Tensor, counts: list[int], noise: torch.Generator) -> Tensor:
     """True (bool [n], on the CPU) at `counts[i]` random images of the i-th class present."""
     _, classes, sizes = torch.unique(labels.cpu(), return_inverse=True, return_counts=True)
-    order = torch.randperm(len(classes), generator=noise)
+    order = torch.randperm(len(classes), generator=noise, device="cpu")
     order = order[classes[order].argsort(stable=True)]
-    place = torch.arange(len(classes)) - (sizes.cumsum(0) - sizes)[classes[order]]
-    chosen = torch.zeros(len(classes), dtype=torch.bool)
-    chosen[order] = place < torch.tensor(counts)[classes[order]]
+    place = torch.arange(len(classes), device="cpu") - (sizes.cumsum(0) - sizes)[classes[order]]
+    chosen = torch.zeros(len(classes), dtype=torch.bool, device="cpu")
+    chosen[order] = place < torch.tensor(counts, device="cpu")[classes[order]]
     return chosen

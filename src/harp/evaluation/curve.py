@@ -46,7 +46,7 @@ def security_curve(distances: Tensor, grid: Sequence[float] | Tensor | None = No
     found = distances.detach().cpu().sort().values
     eps = _steps(found) if grid is None else _checked(grid)
     counts = len(found) - torch.searchsorted(found, eps.to(found.dtype), right=True)
-    bounds = torch.tensor([wilson(int(count), len(found)) for count in counts], dtype=torch.float64)
+    bounds = torch.tensor([wilson(int(count), len(found)) for count in counts], dtype=torch.float64, device="cpu")
     return SecurityCurve(eps, counts.double() / len(found), bounds[:, 0], bounds[:, 1], len(found))
 
 
@@ -67,7 +67,7 @@ def _first(eps: Tensor, reached: Tensor) -> float:
 
 
 def _steps(found: Tensor) -> Tensor:
-    return torch.tensor(sorted({0.0, *found[found.isfinite()].tolist()}), dtype=torch.float64)
+    return torch.tensor(sorted({0.0, *found[found.isfinite()].tolist()}), dtype=torch.float64, device="cpu")
 
 
 def _require(distances: Tensor) -> None:
@@ -79,7 +79,7 @@ def _require(distances: Tensor) -> None:
 
 
 def _checked(grid: Sequence[float] | Tensor) -> Tensor:
-    eps = torch.as_tensor(grid, dtype=torch.float64).cpu()
+    eps = torch.as_tensor(grid, dtype=torch.float64, device="cpu")
     if eps.ndim != 1 or not len(eps) or not eps.isfinite().all() or eps[0] < 0 or (eps.diff() <= 0).any():
         raise HarpError(f"grid: expected finite, increasing values of eps, the first at least 0, got {eps.tolist()}")
     return eps

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise, usable
 from harp.attacks import Attack, AttackWarning
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
@@ -55,6 +56,7 @@ class Evaluation:
     cascade: bool
 
 
+@precise()
 def evaluate(
     model: nn.Module | Callable[[Tensor], object],
     batches: Batches,
@@ -130,7 +132,7 @@ def once(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
 def _placed(batches: Batches) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
     place = 0
     for index, (x, y) in enumerate(once(batches)):
-        yield index, x, y, torch.arange(place, place + len(x))
+        yield index, usable(x), usable(y), torch.arange(place, place + len(x))
         place += len(x)
 
 

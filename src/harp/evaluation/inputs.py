@@ -18,6 +18,8 @@ def check_images(x: Tensor, threat: Threat, first: int = 0) -> None:
     """
     if not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
         raise HarpError(f"images are {_form(x)}; expected floating point [n, channels, height, width], at least one")
+    if x.dtype in (torch.float16, torch.bfloat16):
+        raise HarpError(f"images are {_form(x)}, too coarse to be attacked; give float32, and cast inside the network")
     slack = ROUNDING * (threat.high - threat.low)
     # Comparisons with NaN are false, so it counts as outside.
     fits = ((x >= threat.low - slack) & (x <= threat.high + slack)).flatten(1)

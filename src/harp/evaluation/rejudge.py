@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
 from harp.evaluation.evaluate import Batches, Flags, once
@@ -27,6 +28,7 @@ class Rejudged:
     different: int
 
 
+@precise()
 def rejudge(model: nn.Module, batches: Batches, folder: Path) -> Rejudged:
     """What `model` makes of the images in the record of another network's evaluation.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise, usable
 from harp.attacks import Attack
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
@@ -32,6 +33,7 @@ def attacked(
         return ~wrong(model(adv), y), adv
 
 
+@precise()
 def correct(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -48,7 +50,7 @@ def correct(
     """
     flags, place = [], 0
     with evaluating(model):
-        for x, y in batches:
+        for x, y in (map(usable, batch) for batch in batches):
             with torch.no_grad():
                 right = ~wrong(model(x), y)
             if attack is not None and right.any():

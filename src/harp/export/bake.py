@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.copies import copied
 from harp.errors import HarpError
 from harp.export.compare import steady
@@ -17,6 +18,7 @@ from harp.sparsity import Masks
 from harp.wrappers import unwrapped
 
 
+@precise()
 def bake(
     model: nn.Module,
     masks: Masks | None,

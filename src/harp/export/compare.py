@@ -122,5 +122,8 @@ def _allowed(model: nn.Module, x: Tensor, expected: Tensor, tolerance: float) ->
 
 def _own_error(model: nn.Module, x: Tensor, expected: Tensor) -> float:
     exact = copied(model).double()
-    with evaluating(exact):
-        return relative(expected, exact(x.double()))
+    try:
+        with evaluating(exact):
+            return relative(expected, exact(x.double()))
+    except RuntimeError:  # a network that casts inside to a type of its own has no float64 to go by
+        return 0.0

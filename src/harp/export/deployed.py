@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from harp.ambient import pinned
 from harp.errors import HarpError
 from harp.graph import Graph, Interpreter
 from harp.models import Function
@@ -29,6 +30,7 @@ def is_package(path: Path | str) -> bool:
         return False
 
 
+@pinned()
 def load(path: str | PathLike[str], threads: int | None = None) -> "Deployed":
     """The network in a package, ready to run on the CPU with so many threads (None: as many as PyTorch has).
 
@@ -53,6 +55,7 @@ class Deployed(nn.Module):
 
     seal: Tensor
 
+    @pinned()
     def __init__(self, package: Package, threads: int | None = None):
         super().__init__()
         self.graph: Graph = package.graph
@@ -78,6 +81,7 @@ class Deployed(nn.Module):
         return self._engine.why
 
     @cached_property
+    @pinned()
     def module(self) -> nn.Module:
         """The same network, computed by PyTorch, operator by operator and with gradients."""
         return Function(Interpreter(self.graph)).eval()

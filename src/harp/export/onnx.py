@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.export.compare import Answer, agree, steady
 from harp.extras import need
@@ -25,6 +26,7 @@ IMAGES, LOGITS = "images", "logits"
 TOLERANCE = 1e-4
 
 
+@precise()
 def to_onnx(model: nn.Module, example: Tensor, path: Path | str, tolerance: float = TOLERANCE) -> dict[str, Any]:
     """What is in the ONNX file at `path`: its bytes, sha256, opset, and how far ONNX Runtime's logits are from torch's.
 
@@ -63,7 +65,12 @@ def onnx_session(source: bytes | Path, threads: int = 1, batch: int | None = Non
     if batch is not None:
         options.add_free_dimension_override_by_name(BATCH, batch)
     model = str(source) if isinstance(source, Path) else source
-    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    try:
+        session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no class in common
+        raise HarpError(
+            f"ONNX Runtime cannot run the network, which should compute in float32 (model.float()): {_reason(error)}"
+        ) from error
     return lambda x: torch.from_numpy(session.run(None, {IMAGES: x.detach().cpu().numpy()})[0])
 
 
@@ -87,16 +94,16 @@ def _exported(model: nn.Module, example: Tensor) -> Any:
         _call_batch(proto)
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # whatever the writing of a foreign network raises
-        reason = next((line.strip() for line in _told(error) if line.strip()), "")
-        raise HarpError(f"the network cannot be written as ONNX ({type(error).__name__}: {reason})") from error
+        raise HarpError(f"the network cannot be written as ONNX ({_reason(error)})") from error
     return proto
 
 
-def _told(error: BaseException) -> list[str]:
-    """The lines of the exception that began it all; those on top of it tell what the exporter was about."""
+def _reason(error: BaseException) -> str:
+    """The first line of the exception that began it all; those on top of it tell what the exporter was about."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).splitlines()
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:300]}"
 
 
 def _call_batch(proto: Any) -> None:

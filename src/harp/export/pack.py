@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.export.compare import agree, steady
 from harp.export.deployed import Deployed
@@ -61,6 +62,7 @@ class Small:
     collapsed: bool
 
 
+@precise()
 def pack(
     source: nn.Module | Graph,
     images: Tensor,
@@ -117,6 +119,7 @@ def one_by_one(batch: int) -> str:
     )
 
 
+@precise()
 def small(source: nn.Module | Graph, images: Tensor) -> Small:
     """What a package of the network holds; raises `HarpError` for a network that cannot be captured."""
     source = source if isinstance(source, Graph) else plain(source)

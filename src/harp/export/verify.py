@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.export.compare import agree
 from harp.export.deployed import Deployed
@@ -57,7 +58,8 @@ def verify(path: Path, source: Source | None = None) -> Iterator[Check]:
         return
     yield _tried("budget", lambda: _budget(package))
     deployed = Deployed(package)
-    noise = torch.rand(IMAGES, *package.graph.shape, generator=torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(0)
+    noise = torch.rand(IMAGES, *package.graph.shape, generator=draws, dtype=torch.float32, device="cpu")
     yield _tried("engine", lambda: _logits(deployed.module, deployed, noise, TOLERANCE))
     if source is not None:
         yield _tried("source file", lambda: _named(package, source.weights))
@@ -66,6 +68,7 @@ def verify(path: Path, source: Source | None = None) -> Iterator[Check]:
         yield _tried("logits", lambda: _logits(source.model, deployed, source.images, TOLERANCE if exact else 1.0))
 
 
+@precise()
 def _tried(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, True, look())

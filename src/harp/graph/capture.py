@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.copies import copied
 from harp.errors import HarpError
 from harp.graph.ir import Graph
@@ -16,6 +17,7 @@ from harp.wrappers import unwrapped
 BATCH = "batch"  # what the open number of images is called
 
 
+@precise()
 def capture(model: nn.Module, example: Tensor) -> Graph:
     """The graph of `model` in eval mode, from images [n, *shape] to logits [n, classes].
 

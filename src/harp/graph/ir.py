@@ -52,7 +52,7 @@ class Sparse:
 
     def dense(self) -> Tensor:
         """All of it, [*shape], of the values' dtype."""
-        flat = torch.zeros(torch.Size(self.shape).numel(), dtype=self.values.dtype)
+        flat = torch.zeros(torch.Size(self.shape).numel(), dtype=self.values.dtype, device=self.values.device)
         flat[self.index] = self.values
         return flat.view(self.shape)
 

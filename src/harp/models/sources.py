@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from harp.ambient import pinned
 from harp.errors import HarpError, choices
 from harp.models.adapt import Normalised
 from harp.models.base import MODELS
@@ -49,6 +50,7 @@ def _normalised(
     return Normalised(model, mean, std, output)
 
 
+@pinned()
 def build(
     name: str,
     *,

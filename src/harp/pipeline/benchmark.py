@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harp import data
+from harp.ambient import precise
 from harp.attacks import AttackWarning
 from harp.config import make_recipe
 from harp.errors import HarpError, choices
@@ -30,6 +31,7 @@ INFO = Path("model_info")
 FIELDS = ("link", "name", "authors", "additional_data", "number_forward_passes", "dataset", "venue", "architecture")
 
 
+@precise()
 def benchmark(
     model: nn.Module | Callable[[Tensor], object],
     n_examples: int = 10_000,

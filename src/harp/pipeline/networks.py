@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from harp import models
+from harp.ambient import pinned
 from harp.config import make_recipe
 from harp.errors import HarpError
 from harp.export import is_package, load
@@ -112,6 +113,7 @@ def loaded(work: Workspace, weights: Path | None) -> nn.Module:
     return model.eval()
 
 
+@pinned()
 def load_model(
     model_name: str, weights: Path | str | None = None, dataset: str | None = None, data_dir: Path | str | None = None
 ) -> nn.Module:

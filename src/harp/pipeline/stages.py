@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
-
+from harp.ambient import deterministic, pinned
 from harp.errors import HarpError
 from harp.pipeline import measure, train
 from harp.pipeline.assess import check
@@ -24,16 +23,14 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
 TRAINING = ("pretrain", "prune", "finetune")
 
 
+@pinned()
+@deterministic()
 def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
     """The named stages are done: finished ones are skipped, begun ones resumed.
 
     `names` in the order of `STAGES`. A stage that begins from a `source` of its own makes those before it unnecessary,
     and a whole run then leaves them out; it leaves out the report, too, where there is no prune stage to tell of.
     """
-    # Every operation here has a deterministic form on the CPU; on a GPU some only warn.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling fresh memory with NaN would cost time and change nothing.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     wanted = [name for name in names if name not in _unnecessary(work, names)]
     if "evaluate" in wanted:
         check(work.recipe.evaluation, work.threat.norm)

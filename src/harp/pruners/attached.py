@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from harp.ambient import pinned
 from harp.errors import HarpError
 from harp.pruners.gradients import check_gradients
 
@@ -28,6 +29,7 @@ _LIVE: weakref.WeakSet[Attached] = weakref.WeakSet()
 class Attached:
     """A pruner in somebody else's loop, until `detach` or the end of a `with`; see `Pruner.attach`."""
 
+    @pinned()
     def __init__(self, pruner: Pruner, optimiser: Optimizer, start: int = 0):
         _check_parameters(pruner, optimiser)
         _check_free(pruner)
@@ -80,7 +82,7 @@ class Attached:
 
         return args[:1], {**kwargs, "closure": evaluate}
 
-    @torch.enable_grad()
+    @pinned()
     def _pull(self) -> None:
         if self._pulled:
             name = type(self.optimiser).__name__
@@ -96,6 +98,7 @@ class Attached:
             self._renew()  # whoever catches it may go on with the next batch
             raise
 
+    @pinned()
     def _after(self, optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.step += 1
         self._renew()

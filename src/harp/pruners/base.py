@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from torch import Tensor, nn, zeros
+from torch import Tensor, float32, nn, zeros
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -62,7 +62,7 @@ class Pruner:
 
     def penalty(self) -> Tensor:
         """A scalar added to the loss."""
-        return zeros(())
+        return zeros((), dtype=float32, device="cpu")
 
     def pull(self) -> None:
         """Turns the gradients at the effective weights into gradients of the trainables; after backward."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import pinned
 from harp.pruners.base import METHODS
 from harp.pruners.endings import at_the_floor, off_budget
 from harp.pruners.rates import Mode, make_rates
@@ -25,6 +26,7 @@ class Harp(Scores):
     budget below the floors, for a start that is no allocation, and for mode exact without `steps`.
     """
 
+    @pinned()
     def __init__(
         self,
         what: Sites | Units,

@@ -33,9 +33,9 @@ class Rates(ABC):
         device = units.sites[0].param.device
         shares = rates_at(units, Budget(at, budget.of), allocation(start, units))
         self.logits = nn.Parameter(
-            torch.tensor([_first_logit(s, budget.least) for s in shares.tolist()], device=device)
+            torch.tensor([_first_logit(s, budget.least) for s in shares.tolist()], dtype=torch.float32, device=device)
         )
-        self.sizes = torch.tensor([float(size) for size in units.sizes], device=device)
+        self.sizes = torch.tensor(units.sizes, dtype=torch.float32, device=device)
 
     @abstractmethod
     def now(self) -> Tensor:
@@ -47,7 +47,7 @@ class Rates(ABC):
 
     def penalty(self) -> Tensor:
         """What the loss gains."""
-        return torch.zeros((), device=self.logits.device)
+        return torch.zeros_like(self.logits[0].detach())
 
     @abstractmethod
     def advance(self, step: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import pinned
 from harp.errors import HarpError
 from harp.pruners.base import Pruner
 from harp.runs import Tree
@@ -49,12 +50,14 @@ class Reparam(Pruner):
         weights = self.weights() if self._last == "made" else self._known[0]
         return {site.param: weight.detach() != 0 for site, weight in zip(self.sites, weights, strict=True)}
 
+    @pinned()
     def push(self, step: int) -> None:
         weights = self.weights()
         self.check_untouched(lambda: weights)
         self.write(weights, "pushed")
         self._graph = weights
 
+    @pinned()
     def pull(self) -> None:
         self.check_places()
         if self._last != "pushed":

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import pinned
 from harp.errors import HarpError
 from harp.pruners.base import METHODS, SearchWarning, like
 from harp.pruners.reparam import Reparam
@@ -27,6 +28,7 @@ class Scores(Reparam):
     companions: Literal["all", "norms"] = "norms"
     estimator: Estimator = "zero"
 
+    @pinned()
     def __init__(self, what: Sites | Units, budget: Budget):
         if not isinstance(budget, Budget):
             raise HarpError(f"budget: expected harp.Budget(keep), got {type(budget).__name__}")
@@ -61,10 +63,11 @@ class Scores(Reparam):
         }
         return self.units.effective(self.dense, masks)
 
+    @pinned()
     def settle(self) -> Masks:
         self.check_untouched(self.weights)
         for note in self.notes():
-            warnings.warn(SearchWarning(note), stacklevel=2)
+            warnings.warn(SearchWarning(note), stacklevel=3)
         masks = self._settle()
         for param in self._frozen:
             param.requires_grad_(False)
@@ -107,6 +110,7 @@ class Scores(Reparam):
 class ScoresOnly(Scores):
     """Learned scores under fixed keep rates, shared out by `start`: HARP's ablation (section 4)."""
 
+    @pinned()
     def __init__(self, what: Sites | Units, budget: Budget, *, start: str = "uniform"):
         super().__init__(what, budget)
         self._counts = allot(self.units, budget, allocation(start, self.units))
@@ -118,4 +122,5 @@ class ScoresOnly(Scores):
         return self._counts
 
     def rates(self) -> Tensor:
-        return torch.tensor([self._counts[n] / s for n, s in zip(self.units.names, self.units.sizes, strict=True)])
+        shares = [self._counts[n] / s for n, s in zip(self.units.names, self.units.sizes, strict=True)]
+        return torch.tensor(shares, dtype=torch.float32, device="cpu")

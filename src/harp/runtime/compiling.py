@@ -94,6 +94,10 @@ class CompiledSegment:
         counts = (len(self.inputs), len(self.outputs), len(self.bounds), self.block)
         return Network(*programs, *counts, *kept, (c_int64 * 3)(*self._floats())), (kept, programs)
 
+    def input_sizes(self) -> list[int]:
+        """Numbers that one image has in each input."""
+        return self._sizes(self.inputs)
+
     def _sizes(self, names: Any) -> list[int]:
         return [math.prod(self._single.shapes[name]) for name in names]
 

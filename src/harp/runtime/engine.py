@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harp.ambient import ordinary, pinned
 from harp.errors import HarpError
 from harp.graph import Graph, Interpreter, Node
 from harp.graph.interpret import carry_out, steps
@@ -62,12 +63,13 @@ class Engine:
             if self._alone is not None:
                 return self._alone.alone(x)
             if self.graph.batch is None:
-                return self._forward(x)
+                with ordinary(), torch.no_grad():
+                    return self._forward(x)
             if len(x) % self.graph.batch:
                 raise HarpError(f"{len(x)} images; this graph takes multiples of {self.graph.batch}")
-            return torch.cat([self._forward(part) for part in torch.split(x, self.graph.batch)])
+            with ordinary(), torch.no_grad():
+                return torch.cat([self._forward(part) for part in torch.split(x, self.graph.batch)])
 
-    @torch.no_grad()
     def _forward(self, x: Tensor) -> Tensor:
         values: dict[str, Any] = {**self._tensors, self.graph.input: x}
         for part in self._parts:
@@ -92,6 +94,7 @@ class _Native:
         self.compiled, self.build, self.run, self.threads = compiled, build, build.run, threads
         self._into, self._outof = (c_void_p * len(compiled.inputs))(), (c_void_p * len(compiled.outputs))()
         self._settle()
+        self._sizes = compiled.input_sizes()
         self._shapes = {name: self._dense(lowering.shapes[name], lowering.batch) for name in compiled.outputs}
         self._tail = next(iter(self._shapes.values()))[1:]
 
@@ -119,20 +122,53 @@ class _Native:
 
     def alone(self, x: Tensor) -> Tensor:
         """The one value it makes of the one it takes."""
-        x = x.contiguous()
-        made = torch.empty((len(x), *self._tail))
-        self._into[0], self._outof[0] = x.data_ptr(), made.data_ptr()
+        x, made = _floats(x, len(x) * self._sizes[0]), _empty((len(x), *self._tail))
+        self._into[0], self._outof[0] = _address(x), _address(made)
         self._run(len(x))
         return made
 
     def __call__(self, values: dict[str, Any], images: int) -> None:
-        given = [values[name].contiguous() for name in self.compiled.inputs]
+        named = zip(self.compiled.inputs, self._sizes, strict=True)
+        given = [_floats(values[name], images * size) for name, size in named]
         for place, tensor in enumerate(given):
-            self._into[place] = tensor.data_ptr()
+            self._into[place] = _address(tensor)
         for place, (name, shape) in enumerate(self._shapes.items()):
-            made = values[name] = torch.empty((images * shape[0], *shape[1:]))
-            self._outof[place] = made.data_ptr()
+            made = values[name] = _empty((images * shape[0], *shape[1:]))
+            self._outof[place] = _address(made)
         self._run(images)
+
+
+def _floats(x: Tensor, size: int) -> Tensor:
+    """`x` as C may read it: so many float32 numbers one after the other on the CPU; else raises `HarpError`."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x.layout != torch.strided or x.numel() != size:
+        raise HarpError(f"the sparse engine was handed {_form(x)}; expected {size} float32 numbers on the CPU")
+    return x.resolve_neg().contiguous()
+
+
+def _empty(shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def _address(tensor: Tensor) -> int:
+    """Where the numbers are; raises `HarpError` where there are none, as in FakeTensorMode and inside `torch.vmap`.
+
+    C takes an address at its word, and a wrong one reads or writes elsewhere.
+    """
+    try:
+        found = 0 if torch._C._is_tracing() else tensor.data_ptr()
+    except RuntimeError:
+        found = 0
+    if not found:
+        raise HarpError(
+            "the sparse engine was handed a tensor without numbers of its own; call it outside of torch.func "
+            "transforms, of torch.jit.trace, and of modes such as FakeTensorMode"
+        )
+    return found
+
+
+def _form(x: Tensor) -> str:
+    kind, layout = (str(value).removeprefix("torch.") for value in (x.dtype, x.layout))
+    return f"{kind} {list(x.shape)} on {x.device} ({layout})"
 
 
 def _check(x: Tensor, shape: torch.Size) -> None:
@@ -143,7 +179,7 @@ def _check(x: Tensor, shape: torch.Size) -> None:
 
 def _aligned(floats: int) -> Tensor:
     """Zeros that begin where a cache line does."""
-    whole = torch.zeros(floats + 16)
+    whole = torch.zeros(floats + 16, dtype=torch.float32, device="cpu")
     skip = -whole.data_ptr() % 64 // 4
     return whole[skip : skip + floats]
 
@@ -161,12 +197,13 @@ class Fallback:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            with torch.no_grad():
+            with ordinary(), torch.no_grad():
                 return self._interpreter(x)
         finally:
             torch.set_num_threads(before)
 
 
+@pinned()
 def compile(graph: Graph, threads: int = 1, variant: str | None = None) -> Engine | Fallback:
     """The graph as a quick function from images [n, *shape] in float32 to logits [n, classes].
 

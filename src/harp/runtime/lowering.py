@@ -152,7 +152,7 @@ class Lowering:
         if constant is None:
             return None
         alpha = node.args[2] if len(node.args) > 2 else 1
-        one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        one, zero = (torch.tensor([value], dtype=torch.float64, device="cpu") for value in (1.0, 0.0))
         scale, shift = {
             "add.Tensor": (one * (alpha if swapped else 1), constant * (1 if swapped else alpha)),
             "sub.Tensor": (-one * alpha, constant) if swapped else (one, -constant * alpha),
@@ -163,7 +163,7 @@ class Lowering:
 
     def _constant(self, c: Any, rank: int, form: str) -> Tensor | None:
         if isinstance(c, int | float) and not isinstance(c, bool):
-            return torch.tensor([float(c)], dtype=torch.float64)
+            return torch.tensor([float(c)], dtype=torch.float64, device="cpu")
         if not self._weighted(c):
             return None
         tensor = self.graph.tensor(c.name).double()

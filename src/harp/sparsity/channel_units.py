@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy
-import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, Vector, trace_macs
@@ -81,7 +81,7 @@ class ChannelUnits(Units):
         scores = {}
         params = {site.name: site.param.detach() for site in self.sites}
         for group in self.groups:
-            squares = torch.zeros(group.size, device=params[group.consumers[0].name].device)
+            squares = params[group.consumers[0].name].new_zeros(group.size)
             for part in group.consumers:
                 weight = params[part.name].transpose(0, part.axis).flatten(1).square().sum(1)
                 owned = part.owner.to(weight.device) >= 0
@@ -110,6 +110,7 @@ class ChannelUnits(Units):
         return weight
 
 
+@precise()
 def find_units(
     model: nn.Module, example: Tensor, kind: Literal["weights", "channels"] = "weights", sites: Sites | None = None
 ) -> Units:

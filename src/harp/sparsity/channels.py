@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from harp.ambient import precise
 from harp.copies import copied
 from harp.errors import HarpError
 from harp.randomness import generator
@@ -16,6 +17,7 @@ from harp.sparsity.verifying import Verifier, excited
 from harp.wrappers import unwrapped
 
 
+@precise()
 def find_channels(model: nn.Module, example: Tensor) -> Channels:
     """The groups of channels that `remove` may shorten with equal logits, and why the other channels stay.
 

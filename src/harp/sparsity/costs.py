@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from harp.ambient import precise, usable
 from harp.modes import evaluating
 from harp.wrappers import unwrapped
 
@@ -85,6 +86,7 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
+@precise()
 def trace_macs(model: nn.Module, example: Tensor) -> dict[str | None, int]:
     """Multiply-accumulates per image by the name of the parameter that multiplies, from one pass over `example`.
 
@@ -101,7 +103,7 @@ def trace_macs(model: nn.Module, example: Tensor) -> dict[str | None, int]:
     try:
         # Fused attention on a CPU is an operator without a formula; as plain products it has one on every device.
         with evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Trace(owners) as trace:
-            model(example)
+            model(usable(example))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return {name: macs // len(example) for name, macs in trace.macs.items()}

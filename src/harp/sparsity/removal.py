@@ -7,12 +7,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from harp.ambient import pinned
 from harp.copies import copied
 from harp.errors import HarpError, choices
 from harp.sparsity.groups import Group
 from harp.wrappers import unwrapped
 
 
+@pinned()
 def remove(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]) -> nn.Module:
     """A smaller copy of `model` without the units whose mask is false; `model` itself stays as it is.
 
@@ -25,6 +27,7 @@ def remove(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]
     return smaller
 
 
+@pinned()
 def cut(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]) -> None:
     """`model`, in place, without the units whose mask is false; otherwise as `remove`."""
     found = {group.name: group for group in groups}
@@ -43,6 +46,7 @@ def cut(model: nn.Module, groups: Iterable[Group], keep: Mapping[str, Tensor]) -
     _replace(model, shorter)
 
 
+@pinned()
 def resize(model: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
     """`model`, in place, with tensors of the given shapes, ready to load the file of a network made by `remove`.
 

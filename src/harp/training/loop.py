@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import pinned, usable
 from harp.data import Batch, Batches, batches_of
 from harp.errors import HarpError
 from harp.models import opened, placed
@@ -30,6 +31,7 @@ class Moment:
     lr: float
 
 
+@pinned()
 def fit(
     model: nn.Module,
     data: Batches | Iterable[Batch],
@@ -66,7 +68,7 @@ def fit(
         return
     check = BatchCheck(model, stage)
     with opened(model):
-        for x, y in data.after(step // replays):
+        for x, y in (map(usable, batch) for batch in data.after(step // replays)):
             check(x, y, step)
             done = step % replays
             closures = objective(view, x, y, generator(seed, stage, "attack", step - done, device=x.device))
@@ -92,7 +94,7 @@ def fit(
             if step >= until:
                 break
     for note in pruner.collapsed():
-        warnings.warn(SearchWarning(note), stacklevel=2)
+        warnings.warn(SearchWarning(note), stacklevel=3)
 
 
 def steps_per_epoch(data: Batches, objective: Objective) -> int:

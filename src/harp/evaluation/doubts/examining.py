@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from harp.ambient import precise, usable
 from harp.attacks import Attack
 from harp.errors import HarpError
 from harp.evaluation.doubts.base import DOUBTS, Doubt
@@ -17,6 +18,7 @@ from harp.threats import Threat
 from harp.wrappers import unwrapped
 
 
+@precise()
 def examine(
     model: nn.Module,
     x: Tensor,
@@ -44,7 +46,7 @@ def examine(
 
     Raises `HarpError` where images, labels, logits or flags do not fit each other or the threat.
     """
-    model = unwrapped(model)
+    model, x, y = unwrapped(model), usable(x), usable(y)
     places = torch.arange(len(x)) if places is None else places.cpu()
     check_images(x, threat)
     _check_flags(flags or {}, places, len(x))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harp.ambient import precise
 from harp.errors import HarpError
 from harp.export import agree
 from harp.pipeline.bench.memory import memory
@@ -46,6 +47,7 @@ class Entry:
     baseline: bool
 
 
+@precise()
 def bench(subject: Subject, whole: Subject | None, plan: Plan, display: Display) -> dict[str, Any]:
     """Everything measured, as JSON values: sizes in bytes, and of each batch and runner times in seconds and memory.
 
