@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    {"errors", "config", "registry", "randomness", "runs", "clock", "threats", "modes", "extras", "sources", "version"},
+    {
+        "errors",
+        "config",
+        "registry",
+        "randomness",
+        "runs",
+        "clock",
+        "threats",
+        "modes",
+        "extras",
+        "sources",
+        "version",
+        "seals",
+    },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
@@ -22,6 +35,7 @@ GROUND = {
     "registry": {"errors"},
     "runs": {"errors", "version"},
     "extras": {"errors"},
+    "seals": {"errors", "runs"},
     "threats": {"errors", "randomness"},
 }
 

@@ -42,6 +42,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def file_word(what: str, name: str) -> str:
+    """`name` itself, which is to be part of a file's name; raises `HarpError` where it would lead to another folder."""
+    if not name or name.startswith(".") or set(name) & set("/\\\0"):
+        raise HarpError(f"{what} cannot be called {name!r}: it becomes a file's name; expected a word without / or \\")
+    return name
+
+
 def file_digest(path: Path) -> str:
     """The file's SHA-256, 64 hex digits."""
     with open(path, "rb") as file:

@@ -10,6 +10,7 @@ from torch import nn
 from harp import models
 from harp.config import make_recipe, read_recipe
 from harp.errors import HarpError
+from harp.evaluation.record import digest
 from harp.export import is_package, load
 from harp.package import Manifest, read
 from harp.pipeline.edits import check_sources
@@ -105,6 +106,12 @@ def loaded(work: Workspace, weights: Path | None) -> nn.Module:
         return load(weights, work.recipe.threads)
     model = work.loaded(weights, small=True) if weights else work.model()
     return model.eval()
+
+
+def untrained(work: Workspace) -> bool:
+    """Whether the recipe's network, as its factory makes it, has weights that another seed would draw otherwise."""
+    other = Workspace(work.recipe.model_copy(update={"seed": work.recipe.seed + 1}), work.run.folder, work.display)
+    return digest(work.model().state_dict()) != digest(other.model().state_dict())
 
 
 def load_model(

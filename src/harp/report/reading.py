@@ -20,6 +20,7 @@ from harp.report.record import (
     Stage,
 )
 from harp.runs import Metrics, Run, load_tree, read_json
+from harp.seals import read_sealed
 from harp.threats import Threat
 
 TRAINING = ("1-pretrain", "2-prune", "3-finetune")
@@ -77,7 +78,7 @@ def _read(folder: Path) -> Record:
         stages=tuple(_stages(Run(folder))),
         notes=tuple(_notes(Run(folder))),
         allocation=_allocation(read_json(folder / "2-prune/allocation.json")),
-        evaluation=_evaluation(read_json(folder / "evaluation/results.json")),
+        evaluation=_evaluation(_judged(folder / "evaluation")),
         curves=dict(_curves(folder / "evaluation")),
         examples=_examples(folder / "evaluation/examples.safetensors"),
         manifest=_complete(read_json(folder / "export/manifest.json"), _MANIFEST),
@@ -134,6 +135,16 @@ def _one_of(value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
+def _judged(folder: Path) -> Mapping[str, Any]:
+    """results.json, whose models have the accuracies of their own records, none of which was changed since."""
+    found = read_sealed(folder / "results.json")
+    for name, row in found["models"].items():
+        own = folder / name / "result.json"
+        if own.exists() and not read_sealed(own)["measures"].items() <= row.items():
+            raise HarpError(f"{folder}/results.json says what {own} does not; delete {folder} and evaluate anew")
+    return found
+
+
 def _evaluation(value: Mapping[str, Any]) -> Evaluation:
     threat = value["threat"]
     norm = math.inf if str(threat["norm"]) == "inf" else float(threat["norm"])
@@ -163,7 +174,8 @@ def read_curve(path: Path) -> Curve:
 
 def read_accuracy(cell: Mapping[str, Any]) -> Accuracy:
     """A measure's row of a result, as recorded."""
-    return Accuracy(cell["accuracy"], cell["low"], cell["high"], cell["n"], tuple(cell.get("doubts", ())))
+    doubts = tuple(cell.get("doubts", ()))
+    return Accuracy(cell["accuracy"], cell["low"], cell["high"], cell["n"], doubts, cell.get("examined") != 0)
 
 
 def _examples(path: Path) -> Examples:

@@ -12,13 +12,17 @@ from harp.threats import Threat
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of `n` test images in [0, 1], with the ends of its 95 % interval; `doubts` speak against it."""
+    """A share of `n` test images in [0, 1], with the ends of its 95 % interval; `doubts` speak against it.
+
+    `examined` says whether somebody looked for some, where it is a share to doubt.
+    """
 
     accuracy: float
     low: float
     high: float
     n: int
     doubts: tuple[str, ...] = ()
+    examined: bool = True
 
 
 @dataclass(frozen=True)
