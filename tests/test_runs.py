@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harp.errors import HarpError
-from harp.runs import Metrics, Run, environment, load_tree, read_json, save_tree, write_atomic, write_json
+from harp.runs import Metrics, Run, environment, file_word, load_tree, read_json, save_tree, write_atomic, write_json
 from harp.version import VERSION
 
 keys = st.sampled_from(["a", "b", "conv.weight", "0.bias", "weight"])
@@ -225,3 +225,10 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path):
         second.claim()
     first.release()
     second.claim()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a\0b", ".hidden"])
+def test_a_name_that_leads_to_another_folder_is_none(name):
+    with pytest.raises(HarpError, match="an attack cannot be called"):
+        file_word("an attack", name)
+    assert file_word("an attack", "apgd-t v2.1") == "apgd-t v2.1"
