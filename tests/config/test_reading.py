@@ -276,7 +276,7 @@ def test_what_may_be_asked_afterwards_is_no_part_of_a_run():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "../../x"}, "name: expected a word without /"),
+        ({"name": "../../x"}, "name: expected a word for a folder"),
         ({"threat": {"eps": 8}}, "did you mean 8/255"),
         ({"threat": {"eps": 1.5}}, "allows every image"),
     ],
