@@ -8,7 +8,7 @@ import pytest
 LAYERS = (
     {
         *("ambient", "errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats"),
-        *("modes", "extras", "sources", "version", "wrappers", "copies"),
+        *("modes", "extras", "sources", "version", "wrappers", "copies", "seals"),
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
@@ -29,6 +29,7 @@ GROUND = {
     "trees": {"errors", "files"},
     "runs": {"errors", "files", "trees", "version"},
     "extras": {"errors"},
+    "seals": {"errors", "runs"},
     "threats": {"errors", "randomness"},
 }
 

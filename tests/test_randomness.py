@@ -1,6 +1,9 @@
+import random
+
+import numpy
 import torch
 
-from harp.randomness import Keyed, fork, generator, keyed, normal, seed_of, uniform
+from harp.randomness import Keyed, fork, generator, global_draws, keyed, normal, seed_of, uniform
 
 
 def test_the_seed_of_a_name_is_pinned():
@@ -90,3 +93,22 @@ def test_both_kinds_of_noise_serve_an_attack():
         assert normal(fork(noise, 1), like).shape == like.shape
     assert torch.equal(keyed(generator(0, "a"), 3).keys, keyed(generator(0, "a"), 3).keys)
     assert len(keyed(generator(0, "a"), 3).keys.unique()) == 3
+
+
+def drawn():
+    return [float(torch.rand(())), float(numpy.random.rand()), random.random()]
+
+
+def test_what_others_draw_is_named_inside_and_undisturbed_outside():
+    cpu = torch.device("cpu")
+    with global_draws(cpu, 0, "a", 1):
+        first = drawn()
+    with global_draws(cpu, 0, "outer"):
+        before = drawn()
+        with global_draws(cpu, 0, "a", 1):
+            assert drawn() == first
+        after = drawn()
+    with global_draws(cpu, 0, "outer"):
+        assert [drawn(), drawn()] == [before, after]
+    with global_draws(cpu, 0, "a", 2):
+        assert not set(drawn()) & set(first)

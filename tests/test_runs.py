@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harp.errors import HarpError
-from harp.runs import Metrics, Run, environment
+from harp.runs import Metrics, Run, environment, file_word
 from harp.version import VERSION
 
 
@@ -73,3 +73,10 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path):
         second.claim()
     first.release()
     second.claim()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a\0b", ".hidden"])
+def test_a_name_that_leads_to_another_folder_is_none(name):
+    with pytest.raises(HarpError, match="an attack cannot be called"):
+        file_word("an attack", name)
+    assert file_word("an attack", "apgd-t v2.1") == "apgd-t v2.1"

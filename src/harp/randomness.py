@@ -1,9 +1,12 @@
 """Named randomness: every draw has a seed and a name, so resuming or measuring more often changes no draw."""
 
 import hashlib
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -17,6 +20,30 @@ def seed_of(seed: int, *keys: str | int) -> int:
 def generator(seed: int, *keys: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on `device` for the draw named by `keys`, e.g. `generator(0, "prune", "attack", step)`."""
     return torch.Generator(device).manual_seed(seed_of(seed, *keys))
+
+
+@contextmanager
+def global_draws(device: torch.device, seed: int, *keys: str | int) -> Iterator[None]:
+    """Inside, what others draw without a name comes from the draw named by `keys`; outside all is as it was.
+
+    That is torch's generators on the CPU and on `device`, numpy's global one and Python's.
+    """
+    value = seed_of(seed, *keys)
+    # Not torch.manual_seed: a CUDA that has not begun yet would begin at this seed for good.
+    cuda = device.type == "cuda"
+    mine, theirs = random.getstate(), numpy.random.get_state()
+    with torch.random.fork_rng([device] if cuda else []):
+        try:
+            torch.default_generator.manual_seed(value)
+            if cuda:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(value)
+            random.seed(value)
+            numpy.random.seed(value % (1 << 32))
+            yield
+        finally:
+            random.setstate(mine)
+            numpy.random.set_state(theirs)
 
 
 # SplitMix64's increment and multipliers (Steele, Lea & Flood, OOPSLA 2014, figure 13) as signed 64-bit integers.

@@ -44,6 +44,7 @@ __all__ = [
     "digest",
     "environment",
     "file_digest",
+    "file_word",
     "load_tensors",
     "load_tree",
     "read_json",
@@ -59,6 +60,13 @@ class Moment(pydantic.BaseModel, extra="allow"):
     """The least that a line of metrics says."""
 
     step: int
+
+
+def file_word(what: str, name: str) -> str:
+    """`name` itself, which is to be part of a file's name; raises `HarpError` where it would lead to another folder."""
+    if not name or name.startswith(".") or set(name) & set("/\\\0"):
+        raise HarpError(f"{what} cannot be called {name!r}: it becomes a file's name; expected a word without / or \\")
+    return name
 
 
 class Done(pydantic.BaseModel, extra="allow"):

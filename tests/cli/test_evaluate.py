@@ -74,15 +74,73 @@ def test_a_record_of_another_eps_is_refused(here, run, capsys):
 
 
 def test_an_open_doubt_is_told_in_the_numbers_place(here, run, capsys):
-    main(["evaluate", str(run), "--folder", "record", "--bf16", "true", *QUICK])
+    more = ("--engine", "harp", "--attacks", "apgd-ce", "--images", "100", "--doubts", "0", "--bf16", "true")
+    main(["evaluate", str(run), "--folder", "record", "--threat.eps", "0.001", *more])
     said = capsys.readouterr().out
     assert "in doubt" in said
-    assert "No robust accuracy is quoted" in said
+    # Nobody can look into a coarser search, so it is none to acknowledge.
+    assert "No robust accuracy is quoted while a doubt is open: search in float32" in said
+    assert "not examined for false robustness" in said
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--acknowledge", "randomness"),
+        ("--curve", "4"),
+        ("--threads", "1"),
+        ("--name", "other"),
+        ("--device", "cpu"),
+        ("--export.onnx", "true"),
+        ("--prune.keep", "0.5"),
+    ],
+)
+def test_what_decides_no_verdict_goes_on_in_the_same_folder(here, run, more):
+    main(["evaluate", str(run), *QUICK])
+    (folder,) = (here / "evaluations").iterdir()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("apgd*")}
+    main(["evaluate", str(run), *QUICK, *more])
+    assert [path.name for path in (here / "evaluations").iterdir()] == [folder.name]
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("apgd*")} == before
+
+
+@pytest.mark.parametrize("more", [("--seed", "1"), ("--threat.eps", "0.05"), ("--evaluation.batch_size", "5")])
+def test_what_decides_verdicts_gets_a_folder_of_its_own(here, run, more):
+    main(["evaluate", str(run), *QUICK])
+    main(["evaluate", str(run), *QUICK, *more])
+    assert len(list((here / "evaluations").iterdir())) == 2
+
+
+def test_untrained_weights_are_measured_only_where_they_are_meant(here, capsys):
+    said = refused(capsys, "evaluate", "digits_cnn", *QUICK)
+    assert "digits_cnn comes without weights" in said
+    assert "--weights random" in said
+    assert not (here / "evaluations").exists()
+    main(["evaluate", "digits_cnn", "--weights", "random", "--model.width", "0.125", *QUICK])
+    assert "record: evaluations/digits_cnn-" in capsys.readouterr().out
+
+
+def test_a_factory_that_brings_its_weights_is_measured(here, capsys):
+    (here / "net.py").write_text(FACTORY.replace("return ", "import torch\n    torch.manual_seed(3)\n    return "))
+    main(["evaluate", "net.py:make", *QUICK])
+    assert "record:" in capsys.readouterr().out
+
+
+def test_a_mended_file_never_meets_an_old_record(here, capsys):
+    mended = FACTORY.replace("return ", "import torch\n    torch.manual_seed(3)\n    return ")
+    own = "class Net(nn.Sequential):\n    def forward(self, x):\n        return super().forward(x){}\ndef make"
+    for by in ("", " + 0"):
+        text = mended.replace("def make", own.format(by)).replace("nn.Sequential(nn.F", "Net(nn.F")
+        (here / "net.py").write_text(text)
+        if not by:
+            main(["evaluate", "net.py:make", *QUICK])
+    assert "record of another code, of Net.forward" in refused(capsys, "evaluate", "net.py:make", *QUICK)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["digits_cnn", "--threat.eps", "8"], "did you mean 8/255"),
         (["gone.safetensors"], "no file gone.safetensors"),
         (["net.py:make"], "there is no file net.py"),
         (["digits_cnn", "--attacks", "standrad"], "did you mean 'standard'"),

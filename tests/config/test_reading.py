@@ -3,7 +3,18 @@ import math
 import pytest
 import yaml
 
-from harp.config import RECIPES, Recipe, different, find_recipe, identity, make_recipe, read_recipe, write_recipe
+from harp.config import (
+    RECIPES,
+    Recipe,
+    different,
+    find_recipe,
+    identity,
+    lasting,
+    make_recipe,
+    measured,
+    read_recipe,
+    write_recipe,
+)
 from harp.errors import HarpError
 
 # METHODS 1.4, the CIFAR-10 column of the published settings.
@@ -239,3 +250,38 @@ def test_a_file_that_is_no_recipe(tmp_path, content):
 def test_a_recipe_file_that_is_gone(tmp_path):
     with pytest.raises(HarpError, match="is not a readable recipe"):
         read_recipe(tmp_path / "gone.yaml")
+
+
+def test_a_measured_network_is_known_by_what_decides_its_verdicts():
+    usual = {"seed": 3, "threat": {"eps": 0.1}, "evaluation": {"attacks": ["pgd"]}}
+    asked = {"attacks": ["pgd"], "doubts": 0, "curve": 9, "acknowledge": ["randomness"]}
+    more = {"name": "b", "threads": 2, "device": "cpu", "export": {"onnx": True}, "prune": {"keep": 0.5}}
+    first, again = (measured(make_recipe(values)) for values in (usual, {**usual, **more, "evaluation": asked}))
+    assert identity(first) == identity(again) == identity(make_recipe(usual))
+    for change in (
+        {"seed": 4},
+        {"threat": {"eps": 0.2}},
+        {"evaluation": {"attacks": ["fgsm"]}},
+        {"model": {"width": 2}},
+    ):
+        assert identity(measured(make_recipe({**usual, **change}))) != identity(first)
+
+
+def test_what_may_be_asked_afterwards_is_no_part_of_a_run():
+    asked = make_recipe({"seed": 3, "evaluation": {"doubts": 0, "curve": 9, "acknowledge": ["randomness"]}})
+    assert identity(lasting(asked)) == identity(make_recipe({"seed": 3}))
+    assert identity(lasting(make_recipe({"threads": 2}))) != identity(Recipe())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "../../x"}, "name: expected a word for a folder"),
+        ({"threat": {"eps": 8}}, "did you mean 8/255"),
+        ({"threat": {"eps": 1.5}}, "allows every image"),
+    ],
+)
+def test_names_of_folders_and_radii_beyond_the_box_are_refused(values, message):
+    with pytest.raises(HarpError, match=message):
+        make_recipe(values)
+    assert make_recipe({"threat": {"eps": 8, "norm": "1"}}).threat.eps == 8

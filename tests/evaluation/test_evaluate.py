@@ -146,21 +146,16 @@ def test_the_record_holds_the_images_that_prove_it(tmp_path):
 
 
 def test_what_is_recorded_is_not_measured_again(tmp_path):
-    first = evaluate(MODEL, BATCHES, FGSM, THREAT, folder=tmp_path)
     seen = []
 
-    class Same:
-        """Another attack of the same settings, for all that a record can tell."""
+    def counted(model, x, y, threat, noise):
+        seen.append(len(x))
+        return FGSM["fgsm"](model, x, y, threat, noise)
 
-        def __repr__(self):
-            return repr(FGSM["fgsm"])
-
-        def __call__(self, model, x, y, threat, noise):
-            seen.append(len(x))
-            return x
-
-    assert same(evaluate(MODEL, BATCHES, {"fgsm": Same()}, THREAT, folder=tmp_path), first)
-    assert not seen
+    first = evaluate(MODEL, BATCHES, {"fgsm": counted}, THREAT, folder=tmp_path)
+    assert len(seen) == 2
+    assert same(evaluate(MODEL, BATCHES, {"fgsm": counted}, THREAT, folder=tmp_path), first)
+    assert len(seen) == 2
 
 
 def other(batches):
@@ -195,12 +190,16 @@ def test_a_record_of_another_version_is_refused(tmp_path, monkeypatch):
 
 
 def test_any_callable_is_evaluated_and_told_by_its_logits(tmp_path):
-    first = evaluate(lambda x: MODEL(x), BATCHES, FGSM, THREAT, folder=tmp_path)
+    def behind(network):
+        return lambda x: network(x)
+
+    first = evaluate(behind(MODEL), BATCHES, FGSM, THREAT, folder=tmp_path)
     assert same(first, evaluate(MODEL, BATCHES, FGSM, THREAT))
-    assert same(first, evaluate(lambda x: MODEL(x), BATCHES, FGSM, THREAT, folder=tmp_path))
-    changed = linear(bias=0.4)
+    assert same(first, evaluate(behind(MODEL), BATCHES, FGSM, THREAT, folder=tmp_path))
     with pytest.raises(HarpError, match="record of another model"):
-        evaluate(lambda x: changed(x), BATCHES, FGSM, THREAT, folder=tmp_path)
+        evaluate(behind(linear(bias=0.4)), BATCHES, FGSM, THREAT, folder=tmp_path)
+    with pytest.raises(HarpError, match="record of another code, of <lambda>; choose another folder"):
+        evaluate(lambda x: MODEL(x) * 2 / 2, BATCHES, FGSM, THREAT, folder=tmp_path)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
@@ -221,6 +220,157 @@ def test_batches_that_end_are_refused():
         evaluate(MODEL, iter(BATCHES), FGSM, THREAT)
     with pytest.raises(HarpError, match="no batches"):
         evaluate(MODEL, [], FGSM, THREAT)
+
+
+class Loader:
+    """Batches of 20 of the first images, as `order` and `change` make them in each pass; a DataLoader in short."""
+
+    def __init__(self, order=lambda n, passed: torch.arange(n), change=lambda x, passed: x, n=lambda passed: 60):
+        self.order, self.change, self.n, self.passed = order, change, n, 0
+
+    def __iter__(self):
+        n = self.n(self.passed)
+        places = self.order(n, self.passed)
+        x, y = self.change(images(64), self.passed)[places], labels(64)[places]
+        self.passed += 1
+        return iter(list(zip(x.split(20), y.split(20), strict=True)))
+
+
+def shuffled(n, passed):
+    return torch.randperm(n, generator=torch.Generator().manual_seed(passed))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize(
+    ("loader", "message"),
+    [
+        ({"order": shuffled}, "batch 0 of the pass for half has its images in another order"),
+        ({"change": lambda x, passed: (x + 0.01 * passed).clamp(0, 1)}, "has other pixels or labels"),
+        ({"n": lambda passed: 60 - 20 * passed}, "ended after 2 of the first's 3 batches"),
+        ({"n": lambda passed: 60 - passed}, "batch 2 of the pass for half has 19 images and had 20"),
+        ({"n": lambda passed: 40 + 20 * passed}, "has more batches than the first, 2"),
+    ],
+)
+def test_images_that_change_from_pass_to_pass_are_refused(tmp_path, loader, message, recorded):
+    folder = tmp_path / "record" if recorded else None
+    with pytest.raises(HarpError, match=message):
+        evaluate(lambda x: MODEL(x), Loader(**loader), {"half": by_half, **FGSM}, THREAT, folder=folder)
+
+
+def test_a_loader_of_a_fixed_order_is_as_good_as_a_list():
+    fixed = [(images(64)[:60][i : i + 20], labels(64)[:60][i : i + 20]) for i in (0, 20, 40)]
+    assert same(evaluate(MODEL, Loader(), FGSM, THREAT), evaluate(MODEL, fixed, FGSM, THREAT))
+
+
+def test_an_attack_gets_copies():
+    """Moving x itself would make any distance 0, and y itself any answer right."""
+
+    def inwards(model, x, y, threat, noise):
+        x += 0.5
+        return x
+
+    def relabelled(model, x, y, threat, noise):
+        y += 1
+        return x
+
+    before = [(x.clone(), y.clone()) for x, y in BATCHES]
+    with pytest.raises(HarpError, match="left the threat by"):
+        evaluate(MODEL, BATCHES, {"inwards": inwards}, THREAT)
+    found = evaluate(MODEL, BATCHES, {"relabelled": relabelled}, THREAT)
+    assert torch.equal(found.flags["relabelled"], found.flags["clean"])
+    assert all(torch.equal(a, b) for pair in zip(before, BATCHES, strict=True) for a, b in zip(*pair, strict=True))
+
+
+def test_an_attack_that_fails_is_named():
+    def broken(model, x, y, threat, noise):
+        raise RuntimeError("no gradient\nmore")
+
+    with pytest.raises(HarpError, match=r"attack mine fails on a batch of \d+ images \(RuntimeError: no gradient\)"):
+        evaluate(MODEL, BATCHES, {"mine": broken}, THREAT)
+
+
+def test_a_function_of_somebodys_own_is_known_again_wherever_it_lies_in_memory(tmp_path):
+    def made():
+        return lambda model, x, y, threat, noise: by_half(model, x, y, threat, noise)
+
+    first = evaluate(MODEL, BATCHES, {"mine": made()}, THREAT, folder=tmp_path)
+    assert same(first, evaluate(MODEL, BATCHES, {"mine": made()}, THREAT, folder=tmp_path))
+
+
+class Wrapping(nn.Module):
+    def __init__(self, wrap):
+        super().__init__()
+        self.wrap, self.model = wrap, MODEL
+
+    def forward(self, x):
+        return self.wrap(self.model(x))
+
+
+@pytest.mark.parametrize("wrap", [lambda logits: {"logits": logits}, lambda logits: (logits, None)])
+def test_wrapped_logits_are_opened_of_networks_as_of_functions(tmp_path, wrap):
+    plain, network = evaluate(MODEL, BATCHES, FGSM, THREAT), Wrapping(wrap).train()
+    assert same(plain, evaluate(network, BATCHES, FGSM, THREAT, folder=tmp_path))
+    assert same(plain, evaluate(lambda x: network(x), BATCHES, FGSM, THREAT))
+    assert network.training
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "a\\b", "", ".hidden"])
+def test_an_attacks_name_leads_nowhere_else(tmp_path, name):
+    with pytest.raises(HarpError, match="an attack cannot be called"):
+        evaluate(MODEL, BATCHES, {name: PGD()}, THREAT, folder=tmp_path / "record")
+    assert not (tmp_path / "out-00000.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("threat", "message"),
+    [
+        (Threat(math.inf, 8), r"eps 8 allows every image.* than 1 .*did you mean 8/255\?"),
+        (Threat(2, 8), r"no two lie further apart than 2 .*did you mean 8/255"),
+        (Threat(math.inf, 8, 0, 2), r"pixels from 0 to 2$"),
+    ],
+)
+def test_an_eps_beyond_the_box_is_refused(threat, message):
+    with pytest.raises(HarpError, match=message):
+        evaluate(MODEL, BATCHES, FGSM, threat)
+
+
+class Noisy(nn.Module):
+    """Logits with noise, from torch's global generator or one of its own."""
+
+    def __init__(self, own=None):
+        super().__init__()
+        self.model, self.own = MODEL, own
+
+    def forward(self, x):
+        logits = self.model(x)
+        return logits + torch.randn(logits.shape, generator=self.own)
+
+
+def test_a_random_network_repeats_at_one_seed_and_its_record_resumes(tmp_path):
+    once = evaluate(Noisy(), BATCHES, FGSM, THREAT, folder=tmp_path)
+    torch.rand(1)
+    assert same(once, evaluate(Noisy(), BATCHES, FGSM, THREAT))
+    assert same(once, evaluate(Noisy(), BATCHES, FGSM, THREAT, folder=tmp_path))
+    assert not same(once, evaluate(Noisy(), BATCHES, FGSM, THREAT, seed=1))
+
+
+def test_a_network_with_a_generator_of_its_own_resumes_with_a_note(tmp_path):
+    first = evaluate(Noisy(torch.Generator()), BATCHES, FGSM, THREAT, folder=tmp_path)
+    again = evaluate(Noisy(torch.Generator().manual_seed(5)), BATCHES, FGSM, THREAT, folder=tmp_path)
+    assert same(first, again)
+    assert "answers one question in two ways" in again.notes[-1]
+
+
+class Centred(nn.Module):
+    """Minus the mean of the batch: an answer depends on the other images."""
+
+    def forward(self, x):
+        return MODEL(x - x.mean(0, keepdim=True) + 0.5)
+
+
+def test_the_record_of_a_network_that_looks_at_the_whole_batch_resumes(tmp_path):
+    first = evaluate(Centred(), BATCHES, FGSM, THREAT, folder=tmp_path)
+    assert same(first, evaluate(Centred(), BATCHES, FGSM, THREAT, folder=tmp_path))
 
 
 def test_the_summary_gives_accuracy_interval_and_n():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,6 +39,32 @@ def test_an_open_doubt_takes_the_numbers_place_until_it_is_acknowledged():
     looked_into = Outcome(FOUND, (FLAT,), ("zero-gradients",))
     assert looked_into.robust == 0.5
     assert looked_into.values()["doubts"][0]["acknowledged"]
+
+
+def test_nobody_can_doubt_that_nothing_held():
+    none = replace(FOUND, flags={**FLAGS, "worst": torch.zeros(4, dtype=torch.bool)})
+    doubted = Outcome(none, (FLAT,))
+    assert doubted.robust == 0.0
+    assert doubted.open == (FLAT,)
+    assert "doubts" not in doubted.values()["measures"]["worst"]
+    assert doubted.values()["doubts"]
+
+
+def test_a_share_is_the_quotient_of_two_counts():
+    flags = {name: torch.tensor([True] * 3 + [False] * 7) for name in ("clean", "worst")}
+    found = replace(FOUND, flags=flags, labels=torch.zeros(10, dtype=torch.int64))
+    assert Outcome(found).robust == 0.3  # not float32's 0.30000001192
+
+
+def test_classes_are_counted_and_what_nobody_examined_is_told():
+    values = Outcome(FOUND, examined=0).values()
+    assert values["classes"] == {
+        "0": {"n": 2, "clean": 2, "pgd": 1, "worst": 1},
+        "1": {"n": 2, "clean": 1, "pgd": 1, "worst": 1},
+    }
+    assert values["examined"] == values["measures"]["worst"]["examined"] == 0
+    assert "examined" not in Outcome(FOUND, examined=4).values()["measures"]["worst"]
+    assert Outcome(FOUND).values()["examined"] is None
 
 
 def test_what_is_no_doubt_cannot_be_acknowledged():

@@ -1,5 +1,7 @@
 import json
 import math
+import shutil
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -7,9 +9,10 @@ import torch
 from harp.attacks import APGD, FAB, PGD, VERSIONS, Official, Quick
 from harp.config import make_recipe
 from harp.errors import HarpError
+from harp.evaluation import RESULT
 from harp.pipeline import run_stages
-from harp.pipeline.assess import RESULT, assess_run, attacks_of
-from harp.runs import load_tree
+from harp.pipeline.assess import assess_run, attacks_of
+from harp.runs import load_tree, read_json, save_tree, write_json
 from tests.tiny import workspace
 
 
@@ -77,6 +80,20 @@ def test_the_result_says_what_was_done_and_what_came_out(tmp_path):
     assert set(result["measures"]) == {"clean", "pgd", "worst"}
     assert result["robust"] == outcome.robust
     assert sum(result["broken_by"].values()) == int((~outcome.evaluation.flags["worst"]).sum())
+    assert result["examined"] == 20
+    assert result["version"]["harp-pruning"] == version("harp-pruning")
+    assert result["weights"] == read_json(tmp_path / "record" / "asked.json")["model"]
+    assert 0 < result["seconds"] < 600
+    assert sum(row["n"] for row in result["classes"].values()) == 40
+    for name, flags in outcome.evaluation.flags.items():
+        assert sum(row[name] for row in result["classes"].values()) == int(flags.sum())
+
+
+def test_doubts_that_nobody_asked_for_leave_a_trace(tmp_path):
+    _, result = assessed(tmp_path, doubts=0)
+    assert result["examined"] == 0
+    assert result["measures"]["worst"]["examined"] == 0
+    assert "examined" not in assessed(tmp_path)[1]["measures"]["worst"]
 
 
 def test_a_search_in_bfloat16_is_no_headline(tmp_path):
@@ -94,6 +111,55 @@ def test_doubts_are_examined_once_and_anew_on_another_sample(tmp_path, monkeypat
     assert not calls
     assessed(tmp_path, doubts=30)
     assert calls == [30]
+
+
+def test_what_decides_no_verdict_costs_no_evaluation(tmp_path, monkeypatch):
+    _, first = assessed(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "record").glob("pgd-*")}
+    monkeypatch.setattr("harp.attacks.pgd.PGD.__call__", None)  # whoever attacks again would fail
+    for more in ({"acknowledge": ["unconverged"]}, {"curve": 4}, {"doubts": 0}):
+        _, again = assessed(tmp_path, **more)
+        assert again["measures"]["pgd"] == first["measures"]["pgd"]
+        assert again["environment"] == first["environment"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("doubts.json", lambda path: write_json(path, {**read_json(path), "doubts": []}), "was changed after"),
+        ("doubts.json", lambda path: path.unlink(), "is gone"),
+        ("result.json", lambda path: write_json(path, {**read_json(path), "robust": 0.9}), "was changed after"),
+        ("result.json", lambda path: write_json(path, {"robust": 0.9}), "carries no seal"),
+        ("curve.safetensors", lambda path: save_tree(path, {**load_tree(path), "n": 100}), "was changed after"),
+        ("pgd-00000.safetensors", lambda path: path.unlink(), "is gone"),
+        ("clean-00000.safetensors", lambda path: path.write_bytes(path.read_bytes() + b" "), "was changed after"),
+        ("pgd-00007.safetensors", lambda path: save_tree(path, {}), "is no part of"),
+    ],
+)
+def test_a_finished_record_that_was_changed_is_refused(tmp_path, finished, name, change, message):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    change(tmp_path / "record" / name)
+    with pytest.raises(HarpError, match=rf"{name} {message}"):
+        assessed(tmp_path, curve=4)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    assessed(folder, curve=4)
+    return folder
+
+
+def test_doubts_of_another_record_are_asked_anew(tmp_path):
+    """As of a run that was killed between its doubts and its result, and a doubts.json copied from elsewhere."""
+    assessed(tmp_path)
+    path = tmp_path / "record" / "doubts.json"
+    (tmp_path / "record" / "result.json").unlink()
+    before = path.read_bytes()
+    write_json(path, {**read_json(path), "record": "0" * 64, "doubts": []})
+    assessed(tmp_path)
+    assert path.read_bytes() == before
 
 
 def test_an_unknown_doubt_cannot_be_acknowledged(tmp_path):

@@ -76,6 +76,8 @@ def test_a_doubt_takes_the_numbers_place():
         ({"eps": 0.1, "threat_model": "linf"}, "did you mean 'Linf'"),
         ({"eps": 0.1, "n_examples": 100_000}, "expected 1 to the 449 test images"),
         ({"eps": 0.1, "to_disk": True}, "needs a model_name"),
+        ({"eps": 0.1, "to_disk": True, "model_name": "../../x"}, "model_name cannot be called '../../x'"),
+        ({"eps": 8}, "did you mean 8/255"),
         ({"eps": "8 of 255"}, "threat.eps"),
         ({"eps": 0.1, "acknowledge": ("nothing",)}, "no doubt 'nothing'"),
     ],

@@ -16,10 +16,10 @@ from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, FastAT
 from harp.pipeline import STAGES, run_stages
 from harp.pipeline import train as train_module
-from harp.pipeline.workspace import FOLDERS
+from harp.pipeline.workspace import FOLDERS, default_folder
 from harp.pruners import METHODS, SearchWarning
 from harp.runs import Metrics, Run, read_json
-from tests.tiny import results, workspace
+from tests.tiny import results, tiny, workspace
 
 
 def everywhere(**settings):
@@ -275,6 +275,20 @@ def test_a_finished_run_can_be_evaluated_anew(finished, tmp_path):
     run_stages(workspace(tmp_path / "run", **stronger))
     assert "restarts=4" in read_json(tmp_path / "run" / "evaluation" / "results.json")["attacks"]["pgd"]
     assert (tmp_path / "run" / "report.html").read_bytes() != before
+
+
+def test_a_doubt_is_acknowledged_without_attacking_or_training_again(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
+    looked_into = {"evaluation": {"acknowledge": ["unconverged"], "doubts": 8}}
+    assert default_folder(tiny(**looked_into)) == default_folder(tiny())
+    run_stages(workspace(tmp_path / "run", **looked_into))
+    assert {path: path.read_bytes() for path in before} == before
+    done = read_json(tmp_path / "run" / "evaluation" / "done.json")
+    assert done["asked"] == {"curve": 0, "doubts": 8, "acknowledge": ["unconverged"]}
+    result = read_json(tmp_path / "run" / "evaluation" / "finetuned" / "result.json")
+    assert result["examined"] == 8
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_fine_tuning_may_begin_from_somebody_elses_pruned_network(finished, tmp_path):

@@ -5,7 +5,8 @@ from rich.console import Console
 
 from harp.pipeline.measure import table
 from harp.pipeline.tables import accuracy_table
-from harp.runs import Run, write_json
+from harp.runs import Run
+from harp.seals import write_sealed
 from harp.threats import Threat
 
 
@@ -69,7 +70,8 @@ def test_nothing_is_cut_where_the_terminal_is_narrow():
 
 def test_a_run_shows_what_it_recorded(tmp_path):
     sizes = {"kept": 1_593, "total": 159_264, "macs": 24_429, "total_macs": 2_444_544}
-    write_json(tmp_path / "evaluation/results.json", {"models": {"pruned": {**sizes, "clean": cell(0.9)}}})
+    (tmp_path / "evaluation").mkdir()
+    write_sealed(tmp_path / "evaluation/results.json", {"models": {"pruned": {**sizes, "clean": cell(0.9)}}}, [])
     text = printed(table(SimpleNamespace(run=Run(tmp_path), threat=Threat(2, 0.031))))
     assert rows(text)[1:] == [
         ["weights kept", "1,593 of 159,264"],
@@ -77,3 +79,8 @@ def test_a_run_shows_what_it_recorded(tmp_path):
         ["clean", "90.0 (86.0-93.0)"],
     ]
     assert " ".join(text.split("┏")[0].split()) == "accuracy in %, with 95 % intervals; L2, eps 0.031"
+
+
+def test_numbers_that_nobody_doubted_because_nobody_looked_are_told():
+    told = printed(accuracy_table({"a": {"clean": cell(0.9), "worst": cell(0.5, examined=0)}}, "", {}))
+    assert "not examined for false robustness" in " ".join(told.split())

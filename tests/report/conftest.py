@@ -10,6 +10,7 @@ import torch
 from harp.config import make_recipe, write_recipe
 from harp.report import write_report
 from harp.runs import read_json, save_tree, write_json
+from harp.seals import SEAL, write_sealed
 
 SITES = {
     "conv1.weight": (144, 90),
@@ -94,7 +95,13 @@ def write_channels_run(run: Path) -> Path:
 
 
 def change(path: Path, **values: Any) -> None:
-    write_json(path, {**read_json(path), **values})
+    """The file with other values, and with a seal where it had one."""
+    old = read_json(path)
+    seal = old.pop(SEAL, None)
+    if seal is None:
+        write_json(path, {**old, **values})
+    else:
+        write_sealed(path, {**old, **values}, seal["files"])
 
 
 def write_metrics(path: Path, records: list[dict[str, Any]]) -> None:
@@ -149,7 +156,6 @@ def _write_evaluation(run: Path) -> None:
     models = {"dense": model(TOTAL, 0.951), "pruned": model(KEPT, 0.711), "finetuned": model(KEPT, 0.832)}
     attacks = {"pgd": "PGD(steps=10)", "apgd-ce": "APGD(loss='ce', steps=50)"}
     threat = {"norm": "inf", "eps": 8 / 255}
-    write_json(run / "evaluation/results.json", {"threat": threat, "attacks": attacks, "models": models})
     write_json(run / "evaluation/done.json", {"seconds": 9.0, "notes": []})
     noise = torch.Generator().manual_seed(0)
     images = torch.rand(4, 1, 8, 8, generator=noise, dtype=torch.float64)
@@ -160,3 +166,5 @@ def _write_evaluation(run: Path) -> None:
     clean = {"images": images, "labels": torch.arange(4)}
     attacked = {"adversarial": adversarial, "predictions": predictions}
     save_tree(run / "evaluation/examples.safetensors", clean | attacked)
+    values = {"threat": threat, "attacks": attacks, "models": models}
+    write_sealed(run / "evaluation/results.json", values, ["examples.safetensors"])

@@ -211,8 +211,8 @@ def test_an_unknown_unit_is_an_error_that_names_the_known(folder: Path) -> None:
 
 
 def test_a_model_without_a_worst_case_is_an_error(folder: Path) -> None:
-    results = read_json(folder / "evaluation/results.json")
-    del results["models"]["pruned"]["worst"]
-    write_json(folder / "evaluation/results.json", results)
+    models = read_json(folder / "evaluation/results.json")["models"]
+    del models["pruned"]["worst"]
+    change(folder / "evaluation/results.json", models=models)
     with pytest.raises(HarpError, match=r"it lacks models\.pruned\.worst"):
         write_report(folder)

@@ -6,8 +6,10 @@ from typing import Any
 
 from harp.cli.flags import Parser
 from harp.cli.recipes import RecipeFlags, lengthened, network_values
-from harp.config import identity, make_recipe
+from harp.config import identity, make_recipe, measured
+from harp.errors import HarpError
 
+UNTRAINED = "random"
 HEADLINE = {"evaluation": {"attacks": ["standard"]}}
 
 
@@ -30,21 +32,29 @@ def evaluate_network(arguments: list[str]) -> None:
         "otherwise. In this command --evaluation.NAME may be written --NAME.",
     )
     parser.add_argument("network", help="a run's folder, a safetensors file, or a model as in --model.name")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors state dictionary of the model")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="safetensors state dictionary of the model, or `random` for untrained weights"
+    )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the record (default: evaluations/NAME-IDENTITY)")
     own, above = parser.read(lengthened("evaluate", arguments), RecipeFlags)
 
     from harp.pipeline import Workspace
     from harp.pipeline.assess import assess_run, check
-    from harp.pipeline.networks import find_network, loaded
+    from harp.pipeline.networks import find_network, loaded, untrained
     from harp.pipeline.tables import accuracy_table
 
-    network = find_network(own.network, own.weights)
+    drawn = own.weights == UNTRAINED
+    network = find_network(own.network, Path(own.weights) if own.weights and not drawn else None)
     recipe = make_recipe(network_values(own.network, network.settings, HEADLINE, above))
-    folder = own.folder or Path("evaluations") / f"{network.label}-{identity(recipe)}"
+    folder = own.folder or Path("evaluations") / f"{network.label}-{identity(measured(recipe))}"
     work = Workspace(recipe, folder)
     check(recipe.evaluation, work.threat.norm)
     model = loaded(work, network.weights)
+    if network.weights is None and not drawn and untrained(work):
+        raise HarpError(
+            f"{own.network} comes without weights, and its seed would draw them: name a file by --weights FILE, or say "
+            f"--weights {UNTRAINED} to measure it untrained"
+        )
     work.run.claim()
     try:
         outcome = assess_run(work, model, folder, network.label)
@@ -65,7 +75,14 @@ def sentences(values: Mapping[str, Any]) -> Iterator[str]:
     for doubt in values["doubts"]:
         yield f"{'acknowledged' if doubt['acknowledged'] else 'doubt'}: {doubt['name']}: {doubt['sentence']}"
     if values["robust"] is None:
-        names = ",".join(doubt["name"] for doubt in values["doubts"] if not doubt["acknowledged"])
-        yield f"No robust accuracy is quoted while a doubt is open; once looked into: --acknowledge {names}"
+        from harp.evaluation import DOUBTS
+
+        names = [doubt["name"] for doubt in values["doubts"] if not doubt["acknowledged"]]
+        known = ",".join(name for name in names if name in DOUBTS)
+        advice = f"; once looked into: --acknowledge {known}" if known else ""
+        # A coarser search is nothing that looking into could settle.
+        yield f"No robust accuracy is quoted while a doubt is open{advice}{'' if known else ': search in float32'}"
+    if values["examined"] == 0:
+        yield "not examined for false robustness (--doubts 0)"
     for note in values["notes"]:
         yield f"note: {note}"

@@ -1,6 +1,17 @@
 """Recipes: every number of a run in one frozen, typed tree, read from YAML."""
 
-from harp.config.reading import RECIPES, different, find_recipe, identity, make_recipe, read_recipe, write_recipe
+from harp.config.reading import (
+    AFTERWARDS,
+    RECIPES,
+    different,
+    find_recipe,
+    identity,
+    lasting,
+    make_recipe,
+    measured,
+    read_recipe,
+    write_recipe,
+)
 from harp.config.settings import (
     DataSettings,
     EvaluationSettings,
@@ -11,6 +22,7 @@ from harp.config.settings import (
 )
 
 __all__ = [
+    "AFTERWARDS",
     "RECIPES",
     "DataSettings",
     "EvaluationSettings",
@@ -21,7 +33,9 @@ __all__ = [
     "different",
     "find_recipe",
     "identity",
+    "lasting",
     "make_recipe",
+    "measured",
     "read_recipe",
     "write_recipe",
 ]

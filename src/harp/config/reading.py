@@ -28,6 +28,40 @@ def identity(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(different(recipe), sort_keys=True).encode()).hexdigest()[:8]
 
 
+def measured(recipe: Recipe) -> Recipe:
+    """`recipe` with all at its default that cannot change a verdict on one given network.
+
+    What is left names images, network, threat, attacks and seed; how many threads there are, what is looked into
+    afterwards and what is exported is nothing to a record.
+    """
+    usual = Recipe()
+    parts = {
+        section: getattr(usual, section).model_copy(
+            update={name: getattr(getattr(recipe, section), name) for name in names}
+        )
+        for section, names in _VERDICTS.items()
+    }
+    return usual.model_copy(update={"seed": recipe.seed, "threat": recipe.threat, **parts})
+
+
+_VERDICTS = {
+    "data": ("name", "path"),
+    "model": ("name", "width", "mean", "std", "output"),
+    "precision": ("channels_last",),
+    "evaluation": ("attacks", "engine", "bf16", "steps", "restarts", "step", "batch_size", "images"),
+}
+
+
+def lasting(recipe: Recipe) -> Recipe:
+    """`recipe` with all at its default that may be asked anew of a finished evaluation: it decides no verdict."""
+    usual = Recipe().evaluation
+    asked = {name: getattr(usual, name) for name in AFTERWARDS}
+    return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=asked)})
+
+
+AFTERWARDS = ("curve", "doubts", "acknowledge")
+
+
 def find_recipe(name: str) -> Path:
     """The YAML file that `name` means: a file of that path, or a recipe that comes with harp."""
     if name.endswith((".yaml", ".yml")):

@@ -7,7 +7,7 @@ Defaults are the paper's values, except where its code departs from it or from g
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from harp.config.values import (
     Count,
@@ -71,6 +71,13 @@ class ThreatSettings(Settings):
     """norm of the perturbation; 1 is for evaluating with AutoAttack's attacks only"""
     eps: NonNegative = 8 / 255
     """its largest size in pixel units, pixels in [0, 1]; fractions such as 8/255 are read"""
+
+    @model_validator(mode="after")
+    def _within_the_box(self) -> "ThreatSettings":
+        if self.norm == "inf" and self.eps > 1:
+            said = f"eps {self.eps:g} under norm inf allows every image with pixels in [0, 1]"
+            raise ValueError(f"{said}; did you mean {self.eps:g}/255?")
+        return self
 
     @property
     def order(self) -> float:

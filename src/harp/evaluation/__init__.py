@@ -3,15 +3,19 @@
 from harp.evaluation.balanced import balanced_accuracy
 from harp.evaluation.curve import Radius, SecurityCurve, radius_at, security_curve
 from harp.evaluation.doubts import DOUBTS, Doubt, examine
-from harp.evaluation.evaluate import Evaluation, Flags, evaluate, summary
+from harp.evaluation.evaluate import as_network, evaluate
+from harp.evaluation.gathered import Evaluation, Flags, summary
 from harp.evaluation.outcome import Outcome
 from harp.evaluation.paired import Comparison, mcnemar
+from harp.evaluation.record import IDENTITY, RESULT
 from harp.evaluation.rejudge import Rejudged, rejudge
 from harp.evaluation.statistics import Estimate, Spread, spread, wilson
 from harp.evaluation.verdicts import correct
 
 __all__ = [
     "DOUBTS",
+    "IDENTITY",
+    "RESULT",
     "Comparison",
     "Doubt",
     "Estimate",
@@ -22,6 +26,7 @@ __all__ = [
     "Rejudged",
     "SecurityCurve",
     "Spread",
+    "as_network",
     "balanced_accuracy",
     "correct",
     "evaluate",

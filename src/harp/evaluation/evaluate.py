@@ -1,8 +1,9 @@
 """Accuracy under attack, example by example, in a record that survives being killed."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,22 +15,19 @@ from harp.ambient import precise, usable
 from harp.attacks import Attack, AttackWarning
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
-from harp.evaluation.balanced import balanced_accuracy
-from harp.evaluation.inputs import check_images, check_labels, mode_note
-from harp.evaluation.record import Record, digest
-from harp.evaluation.statistics import wilson
+from harp.evaluation.answers import KEPT, Asker, answered
+from harp.evaluation.code import code_of
+from harp.evaluation.gathered import Evaluation, gathered
+from harp.evaluation.inputs import check_eps, check_images, check_labels, mode_note
+from harp.evaluation.passes import Passes, fingerprints
+from harp.evaluation.record import Record
 from harp.evaluation.verdicts import attacked
-from harp.models import Function, classes_of
+from harp.models import Function, Logits, classes_of
 from harp.modes import evaluating
-from harp.randomness import Keyed
-from harp.runs import Tree
+from harp.randomness import Keyed, global_draws
+from harp.runs import Tree, digest
 from harp.threats import Threat
 from harp.wrappers import unwrapped
-
-Flags = Mapping[str, Tensor]
-"""Measure -> bool tensor [n], true where the model was right: "clean", each attack, and "worst", right under all."""
-
-KEPT_LOGITS = 16  # of each batch: enough to tell two models apart
 
 
 class _Once(Protocol):
@@ -38,22 +36,6 @@ class _Once(Protocol):
 
 Batches = Iterable[tuple[Tensor, Tensor]] | _Once
 """A list of (x, y), or data with `once()`: x float [n, c, h, w] in the threat's box, y int64 [n], always the same."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` saw of n examples, on the CPU.
-
-    `distance` (float32 [n]) is the norm of the perturbation that first broke an example: 0 where it was wrong clean,
-    infinite where it held; `broken_by` names the measure, "" where it held. `notes` are the attacks' own warnings.
-    """
-
-    flags: Flags
-    labels: Tensor
-    distance: Tensor
-    broken_by: tuple[str, ...]
-    notes: tuple[str, ...]
-    cascade: bool
 
 
 @precise()
@@ -73,47 +55,80 @@ def evaluate(
     With a `folder`, the record of every batch is kept there.
     Each attack is tried on what is right clean, or, in a `cascade`, on what all attacks before it left, as AutoAttack
     does; its flags then count those. An example's noise is named by (seed, "evaluate", attack, its place), so verdicts
-    do not depend on how examples are batched beyond the rounding of batched arithmetic. The model is in eval mode
-    while it is measured. A finished batch of `folder` is not measured again; the same call after a kill ends with the
-    same record. `tick` is called with the measure and each batch's size.
+    do not depend on how examples are batched beyond the rounding of batched arithmetic; what a network itself draws
+    from torch's, numpy's or Python's global generator is named by the seed, the measure and the batch. The model is in
+    eval mode while it is measured. A finished batch of `folder` is not measured again; the same call after a kill ends
+    with the same record. `tick` is called with the measure and each batch's size.
 
-    Raises `HarpError` for an attack called "clean" or "worst", for images outside the threat's box or labels outside
-    the logits, for an attack that leaves the threat, and for a folder with the record of another model, data set,
-    threat, attack, seed or version.
+    Raises `HarpError` for an attack called "clean" or "worst", for an eps beyond the box, for images outside the
+    threat's box or labels outside the logits, for images that are not the same in each pass, for a network that fails
+    or changes its images, for an attack that fails or leaves the threat, and for a folder with the record of another
+    model, data set, threat, attack, seed, version or code, or one that was changed since.
     """
     taken = {"clean", "worst"} & set(attacks)
     if taken:
         raise HarpError(f"an attack cannot be called {taken.pop()!r}: that measure is always taken")
-    model = unwrapped(model) if isinstance(model, nn.Module) else Function(model)
+    model = as_network(model, batches)
     note = mode_note(model)
     record = Record(folder, _asked(model, attacks, threat, seed, cascade))
+    passes = Passes()
     with evaluating(model):
-        count = 0
         for index, x, y, points in _placed(batches):
-            _clean(record, index, int(points[0]) if len(points) else 0, model, x, y, threat)
+            check_eps(threat, x)
+            prints = fingerprints(x, y)
+            passes.begin(prints)
+            _clean(record, index, int(points[0]) if len(points) else 0, prints, model, x, y, threat, seed)
             tick("clean", len(x))
-            count = index + 1
-        if not count or record.get("clean", count) is not None:
-            raise HarpError("there are no batches to evaluate on" if not count else f"{folder} holds a record of more")
+        if not passes or record.get("clean", len(passes)) is not None:
+            raise HarpError("there are no batches to evaluate on" if not passes else f"{folder} holds a record of more")
         before = ["clean"]
         for name, attack in attacks.items():
+            count = 0
             for index, x, y, points in _placed(batches):
+                passes.check(name, index, fingerprints(x, y))
                 if record.get(name, index) is None:
                     alive = torch.stack([_right(record, other, index) for other in before]).all(0).to(x.device)
                     noise = Keyed.of(points.to(x.device), seed, "evaluate", name)
-                    record.put(name, index, _broken(model, attack, x, y, alive, threat, noise))
+                    with global_draws(x.device, seed, "evaluate", name, index):
+                        tree = _broken(model, name, attack, x, y, alive, threat, noise)
+                    record.put(name, index, tree)
                 tick(name, len(x))
+                count = index + 1
+            passes.end(name, count)
             if cascade:
                 before.append(name)
-    found = _gathered(record, count, tuple(attacks), cascade)
-    return replace(found, notes=(note, *found.notes)) if note else found
+    notes = [text for text in (note, _unknown(record, len(passes))) if text]
+    found = gathered(record, len(passes), tuple(attacks), cascade)
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def as_network(model: nn.Module | Callable[[Tensor], object], batches: Batches) -> nn.Module:
+    """`model` as a network, in the modes it came in, whose answers are tensors: unwrapped, and opened where it must."""
+    if not isinstance(model, nn.Module):
+        return Function(model).eval()
+    model = unwrapped(model)
+    first = next(iter(once(batches)), None)
+    if first is None:
+        return model
+    x, _ = first
+    with evaluating(model), global_draws(x.device, 0, "as_network"):
+        try:
+            plain = isinstance(answered(model, x[:KEPT]), Tensor)
+        except HarpError:
+            return model  # what is wrong with it, or with the images, is told once they were looked at
+    return model if plain else Logits(model).train(model.training)
 
 
 def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed: int, cascade: bool) -> dict[str, Any]:
+    code, reached = code_of([model, *attacks.values()])
+    states = [network.state_dict() for network in (model, *(one for one in reached if one is not model))]
+    held = {f"{place} {name}": value for place, state in enumerate(states[1:]) for name, value in state.items()}
     return {
-        "model": digest(model.state_dict()),
+        "model": digest({**states[0], **held}),
+        "code": code,
         "threat": repr(threat),
-        "attacks": {name: repr(attack) for name, attack in attacks.items()},
+        # Where an object lies in memory is no setting.
+        "attacks": {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(attack)) for name, attack in attacks.items()},
         "cascade": cascade,
         "seed": seed,
         "version": {name: version(name) for name in ("harp-pruning", "torch")},
@@ -123,9 +138,11 @@ def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed
 def once(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
     """Every batch once; raises `HarpError` for an iterator, which would be used up."""
     if isinstance(batches, Iterable):
-        if iter(batches) is batches:
+        # Asked once: beginning anew costs a loader its workers, and one that shuffles a draw.
+        found = iter(batches)
+        if found is batches:
             raise HarpError("batches can be gone through only once; expected a list, or data with once()")
-        return iter(batches)
+        return found
     return batches.once()
 
 
@@ -136,19 +153,34 @@ def _placed(batches: Batches) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         place += len(x)
 
 
-def _clean(record: Record, index: int, first: int, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
+def _clean(
+    record: Record,
+    index: int,
+    first: int,
+    prints: Tensor,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    seed: int,
+) -> None:
     """The batch's clean verdicts are in the record; one that was there already is compared with what is here now."""
     check_images(x, threat, first)
-    data = digest({"x": x, "y": y})
+    answers = Asker(model, threat, seed)(x, index) if record.folder else {}
     if record.get("clean", index) is not None:
-        with torch.no_grad():
-            record.check(index, data, model(x[:KEPT_LOGITS]))
+        record.check(index, prints, answers)
         return
-    with torch.no_grad():
-        logits = model(x)
+    with global_draws(x.device, seed, "evaluate", "clean", index):
+        logits = answered(model, x, first)
     check_labels(y, len(x), classes_of(logits, len(x)), first)
-    right = ~wrong(logits, y)
-    record.put("clean", index, {"right": right, "labels": y, "logits": logits[:KEPT_LOGITS], "data": data})
+    record.put("clean", index, {**answers, "right": ~wrong(logits, y), "labels": y, "images": prints})
+
+
+def _unknown(record: Record, count: int) -> str | None:
+    trees = (record.get("clean", index) or {} for index in range(count))
+    if not any(tree.get("random", False) for tree in trees):
+        return None
+    return "the network answers one question in two ways: by its answers its record cannot be told from another's."
 
 
 def _right(record: Record, measure: str, index: int) -> Tensor:
@@ -159,7 +191,7 @@ def _right(record: Record, measure: str, index: int) -> Tensor:
 
 
 def _broken(
-    model: nn.Module, attack: Attack, x: Tensor, y: Tensor, alive: Tensor, threat: Threat, noise: Keyed
+    model: nn.Module, name: str, attack: Attack, x: Tensor, y: Tensor, alive: Tensor, threat: Threat, noise: Keyed
 ) -> Tree:
     """Who of the batch is right under the attack, and, for those it broke, their places, images and distances."""
     places = alive.nonzero().squeeze(1)
@@ -167,53 +199,15 @@ def _broken(
     if len(places):
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always", AttackWarning)
-            held, adv = attacked(model, attack, x[places], y[places], threat, noise.take(places))
+            try:
+                held, adv = attacked(model, attack, x[places], y[places], threat, noise.take(places))
+            except HarpError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                raise HarpError(f"the attack {name} fails on a batch of {len(places)} images ({reason})") from error
         notes = [str(warning.message) for warning in heard if isinstance(warning.message, AttackWarning)]
         right[places] = held
         places, adv = places[~held], adv[~held]
     distance = threat.distance(adv, x[places])
     return {"right": right, "places": places, "adv": adv, "distance": distance, "notes": notes}
-
-
-def _gathered(record: Record, count: int, attacks: tuple[str, ...], cascade: bool) -> Evaluation:
-    """The record's `count` batches, put together."""
-    flags: dict[str, list[Tensor]] = {name: [] for name in ("clean", *attacks)}
-    labels, distances, broken_by, notes = [], [], [], []
-    for index in range(count):
-        trees = {name: record.get(name, index) or {} for name in flags}
-        for name, parts in flags.items():
-            parts.append(trees[name]["right"].cpu())
-        labels.append(trees["clean"]["labels"].cpu())
-        distance, by = _broken_first({name: trees[name] for name in attacks}, flags["clean"][-1])
-        distances.append(distance)
-        broken_by += by
-        notes += [f"{name}: {note}" for name in attacks for note in trees[name]["notes"]]
-    joined = {name: torch.cat(parts) for name, parts in flags.items()}
-    joined["worst"] = torch.stack(list(joined.values())).all(0)
-    unique = tuple(dict.fromkeys(notes))
-    return Evaluation(joined, torch.cat(labels), torch.cat(distances), tuple(broken_by), unique, cascade)
-
-
-def _broken_first(trees: Mapping[str, Tree], clean: Tensor) -> tuple[Tensor, list[str]]:
-    """How far from each image the first adversarial one was, and whose it was."""
-    distance = torch.where(clean, torch.inf, 0.0)
-    by = ["" if right else "clean" for right in clean.tolist()]
-    for name, tree in trees.items():
-        for place, far in zip(tree["places"].tolist(), tree["distance"].tolist(), strict=True):
-            if not by[place]:
-                by[place], distance[place] = name, far
-    return distance, by
-
-
-def summary(flags: Flags, labels: Tensor | None = None) -> dict[str, dict[str, Any]]:
-    """Each measure's accuracy in [0, 1], its 95 % Wilson interval (low, high) and n.
-
-    With `labels` also "balanced", the same of the mean of the classes' accuracies, as is customary for SVHN.
-    """
-    rows: dict[str, dict[str, Any]] = {}
-    for name, right in flags.items():
-        low, high = wilson(int(right.sum()), len(right))
-        rows[name] = {"accuracy": int(right.sum()) / len(right), "low": low, "high": high, "n": len(right)}
-        if labels is not None:
-            rows[name]["balanced"] = asdict(balanced_accuracy(right, labels))
-    return rows

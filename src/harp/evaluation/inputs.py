@@ -1,10 +1,12 @@
 """What an evaluation refuses before it attacks anything: images outside the box, labels and logits that do not fit."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
-from harp.threats import Threat
+from harp.threats import Threat, exact
 
 # A float32 image that went through a mean and a deviation and back is 1e-7 off; a forgotten normalisation is 1 off.
 ROUNDING = 1e-6
@@ -29,6 +31,21 @@ def check_images(x: Tensor, threat: Threat, first: int = 0) -> None:
         raise HarpError(
             f"image {first + index} has a pixel of {pixel:.4g}; expected the threat's box, {threat.low:g} to "
             f"{threat.high:g} (a model that wants normalised images normalises inside itself)"
+        )
+
+
+def check_eps(threat: Threat, x: Tensor) -> None:
+    """Nothing where eps is no more than two images of the shape of `x` [n, ...] in the box can lie apart.
+
+    Else every image could become any other. Raises `HarpError`, which asks whether 255ths were meant.
+    """
+    width = threat.high - threat.low
+    apart = width * (1 if threat.norm == math.inf else max(1, x[0:1].numel()) ** (1 / threat.norm))
+    if threat.eps > apart * (1 + ROUNDING):
+        meant = f"; did you mean {exact(threat.eps / 255)}?" if width == 1 and threat.eps <= 255 else ""
+        raise HarpError(
+            f"eps {threat.eps:g} allows every image: no two lie further apart than {apart:g} with pixels from "
+            f"{threat.low:g} to {threat.high:g}{meant}"
         )
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from harp.errors import HarpError, choices
 from harp.evaluation.doubts import DOUBTS, Doubt
-from harp.evaluation.evaluate import Evaluation, summary
+from harp.evaluation.gathered import Evaluation, summary
 
 
 @dataclass(frozen=True)
 class Outcome:
     """An evaluation, the doubts that it raised, and the names of those that somebody looked into.
+
+    `examined` is how many images were looked at for doubts; None: not told.
 
     Raises `HarpError` for an acknowledged name that is no doubt's.
     """
@@ -19,6 +21,7 @@ class Outcome:
     evaluation: Evaluation
     doubts: tuple[Doubt, ...] = ()
     acknowledged: tuple[str, ...] = ()
+    examined: int | None = None
 
     def __post_init__(self) -> None:
         self.check(self.acknowledged)
@@ -37,21 +40,43 @@ class Outcome:
 
     @property
     def robust(self) -> float | None:
-        """The share of examples right under everything, in [0, 1]; None while a doubt is open."""
-        return None if self.open else float(self.evaluation.flags["worst"].float().mean())
+        """The share of examples right under everything, in [0, 1]; None while a doubt is open and it is not 0.
+
+        A share of 0 bounds itself from above, and nobody can doubt that.
+        """
+        held = self.evaluation.flags["worst"]
+        return None if self.open and held.any() else int(held.sum()) / len(held)
 
     def values(self) -> dict[str, Any]:
-        """All of it as JSON values; while a doubt is open, "worst" has "doubts", which tables show in its place."""
+        """All of it as JSON values; while a doubt is open, "worst" has "doubts", which tables show in its place.
+
+        "worst" also says "examined": 0 where nobody looked for doubts. "classes" counts, for each label, its images and
+        those that were right, measure by measure.
+        """
         found = self.evaluation
         measures = summary(found.flags, found.labels)
-        if self.open:
+        if self.robust is None:
             measures["worst"]["doubts"] = [doubt.name for doubt in self.open]
+        if self.examined == 0:
+            measures["worst"]["examined"] = 0
         return {
             "n": len(found.labels),
+            "examined": self.examined,
             "robust": self.robust,
             "measures": measures,
             "cascade": found.cascade,
+            "classes": _classes(found),
             "broken_by": {name: found.broken_by.count(name) for name in found.flags if name != "worst"},
             "doubts": [{**asdict(doubt), "acknowledged": doubt.name in self.acknowledged} for doubt in self.doubts],
             "notes": list(found.notes),
         }
+
+
+def _classes(found: Evaluation) -> dict[str, dict[str, int]]:
+    """Label -> n, and how many of them were right, measure by measure."""
+    rows = {}
+    for label in sorted(set(found.labels.tolist())):
+        mine = found.labels == label
+        right = {name: int(flags[mine].sum()) for name, flags in found.flags.items()}
+        rows[str(label)] = {"n": int(mine.sum()), **right}
+    return rows

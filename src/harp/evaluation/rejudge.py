@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from harp.ambient import precise
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
-from harp.evaluation.evaluate import Batches, Flags, once
-from harp.evaluation.record import IDENTITY, Record, digest
+from harp.evaluation.evaluate import Batches, once
+from harp.evaluation.gathered import Flags
+from harp.evaluation.passes import fingerprints
+from harp.evaluation.record import Record
 from harp.modes import evaluating
-from harp.runs import Tree, read_json
+from harp.runs import Tree
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,13 @@ def rejudge(model: nn.Module, batches: Batches, folder: Path) -> Rejudged:
     that held counts as right where its clean image is. This tells whether two networks are one, or what rounding costs;
     it attacks nothing. Raises `HarpError` where there is no record, an unfinished one, or one of other images.
     """
-    asked = read_json(folder / IDENTITY)
-    record, attacks, cascade = Record(folder, asked), list(asked["attacks"]), asked["cascade"]
+    record = Record(folder, None)
+    attacks, cascade = list(record.asked["attacks"]), record.asked["cascade"]
     parts, compared, different = [], 0, 0
     with evaluating(model), torch.no_grad():
         for index, (x, y) in enumerate(once(batches)):
             trees = {name: record.get(name, index) or {} for name in ("clean", *attacks)}
-            if not all(trees.values()) or trees["clean"]["data"] != digest({"x": x, "y": y}):
+            if not all(trees.values()) or not torch.equal(trees["clean"]["images"], fingerprints(x, y)):
                 raise HarpError(f"{folder} holds no finished record of these images")
             verdicts = {"clean": ~wrong(model(x), y).cpu()}
             verdicts |= {name: _held(model, trees[name], y) for name in attacks}

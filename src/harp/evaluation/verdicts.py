@@ -25,12 +25,13 @@ def attacked(
     A logit that is not finite is a wrong answer. Raises `HarpError` where an image lies outside the threat by more
     than 1e-6.
     """
-    adv = attack(model, x, y, threat, noise)
+    # Copies, so that an attack that works in place cannot move what its images are measured by.
+    adv = attack(model, x.clone(), y.clone(), threat, noise)
     excess = float(threat.excess(adv, x).max())
     if not excess <= SLACK * max(1, threat.eps):
         raise HarpError(f"{attack!r} left the threat by {excess:.2g}")
     with torch.no_grad():
-        return ~wrong(model(adv), y), adv
+        return ~wrong(model(adv.clone()), y), adv
 
 
 @precise()

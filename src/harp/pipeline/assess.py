@@ -1,7 +1,9 @@
 """One network under the attacks of a recipe, with its doubts: what every evaluation of the pipeline goes through."""
 
+import re
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,16 @@ from harp.attacks import ATTACKS, FAB, VERSIONS, Attack, Official, Quick, autoat
 from harp.config import EvaluationSettings
 from harp.data import Resident
 from harp.errors import HarpError, choices
-from harp.evaluation import Doubt, Outcome, evaluate, examine, security_curve
+from harp.evaluation import IDENTITY, RESULT, Doubt, Outcome, as_network, evaluate, examine, security_curve
 from harp.pipeline.display import Display
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
 from harp.registry import accepted
-from harp.runs import load_tree, read_json, save_tree, write_json
+from harp.runs import file_digest, load_tree, read_json, save_tree, write_json
+from harp.seals import write_sealed
 from harp.threats import Threat, exact
 
-RESULT, EXAMINED, CURVE = "result.json", "doubts.json", "curve.safetensors"
+EXAMINED, CURVE = "doubts.json", "curve.safetensors"
 BF16 = Doubt("bfloat16-search", "Attacks searched in bfloat16, which finds less than float32 does.", 1.0)
 
 
@@ -79,37 +82,77 @@ def assess(
 ) -> Outcome:
     """What `model` comes to on the images; with a `folder`, recorded there: what is recorded already is not repeated.
 
-    The folder's result.json holds the outcome's values, the threat, engine, attacks and seed, and `about`, which is
-    whatever else a reader should know. Raises `HarpError` for all that `attacks_of`, `evaluate` and `Outcome` refuse.
+    The folder's result.json holds the outcome's values, the threat, engine, attacks, seed and versions, digests of the
+    weights and of the code, the seconds it took, and `about`, which is whatever else a reader should know; it seals all
+    files of the record. Raises `HarpError` for all that `attacks_of`, `evaluate` and `Outcome` refuse.
     """
     attacks, cascade = attacks_of(settings, threat.norm, seed)
-    with display.bar(title, len(batches) * (1 + len(attacks))) as move:
-        found = evaluate(
-            model,
-            batches,
-            attacks,
-            threat,
-            seed,
-            cascade=cascade,
-            folder=folder,
-            tick=lambda measure, n: move(n, measure),
-        )
-    doubts = list(_doubts(model, batches, threat, settings, found.flags, seed, folder))
-    outcome = Outcome(found, tuple(doubts), settings.acknowledge)
+    model, took = as_network(model, batches), Took(folder)
+    earlier = read_json(folder / RESULT, dict[str, Any]) if folder and (folder / RESULT).exists() else None
+    done = {name: min(len(batches), _recorded(folder, name) * batches.batch_size) for name in ("clean", *attacks)}
+    with display.measures(title, len(batches), done) as move:
+
+        def tick(measure: str, n: int) -> None:
+            if move(measure, n):
+                took.save()
+
+        found = evaluate(model, batches, attacks, threat, seed, cascade=cascade, folder=folder, tick=tick)
+    examined = min(settings.doubts, len(batches))
+    doubts = tuple(_doubts(model, batches, threat, settings, found.flags, seed, folder, took))
+    outcome = Outcome(found, doubts, settings.acknowledge, examined)
     if folder is not None:
         if settings.curve:
             display.say(f"{title}: nearest adversarial images ...")
             _curve(model, batches, threat, settings, seed, folder)
             draw(folder, {title: (folder, outcome.values()["measures"]["worst"])}, threat)
+        asked = read_json(folder / IDENTITY, dict[str, Any])
         values = {
             **(about or {}),
+            # Of an evaluation that was finished before, the environment is where it was made, not where it is read.
+            **({"environment": earlier["environment"]} if earlier and "environment" in earlier else {}),
             "threat": {"norm": f"{threat.norm:g}", "eps": exact(threat.eps), "low": threat.low, "high": threat.high},
             "attacks": {name: repr(attack) for name, attack in attacks.items()},
             "seed": seed,
+            "version": asked["version"],
+            "weights": asked["model"],
+            "code": asked["code"],
+            "seconds": took.seconds,
             **outcome.values(),
         }
-        write_json(folder / RESULT, values)
+        parts = [path.name for path in folder.iterdir() if path.suffix == ".safetensors"]
+        write_sealed(folder / RESULT, values, [IDENTITY, *parts, *([EXAMINED] if (folder / EXAMINED).exists() else [])])
     return outcome
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What doubts.json says: of how many images of which record, and the doubts."""
+
+    images: int
+    record: str
+    doubts: list[Doubt]
+
+
+class Took:
+    """The seconds that an evaluation has taken in all, kept in its folder, so that they outlive a kill."""
+
+    def __init__(self, folder: Path | None):
+        self._path = folder / "took.json" if folder else None
+        self.seconds = float(read_json(self._path, float)) if self._path and self._path.exists() else 0.0
+        self._last = time.monotonic()
+
+    def save(self) -> None:
+        """What passed since the last time belongs to the evaluation."""
+        now = time.monotonic()
+        self.seconds, self._last = self.seconds + now - self._last, now
+        if self._path:
+            write_json(self._path, round(self.seconds, 3))
+
+
+def _recorded(folder: Path | None, measure: str) -> int:
+    """How many batches of the measure the folder has."""
+    names = (path.name for path in folder.iterdir()) if folder and folder.is_dir() else ()
+    return sum(re.fullmatch(rf"{re.escape(measure)}-\d{{5,}}\.safetensors", name) is not None for name in names)
 
 
 def assess_run(work: Workspace, model: nn.Module, folder: Path, title: str) -> Outcome:
@@ -146,6 +189,7 @@ def _curve(
     path = folder / CURVE
     if path.exists() and load_tree(path)["n"] == min(settings.curve, len(batches)):
         return
+    (folder / RESULT).unlink(missing_ok=True)  # its seal is about the curve before
     x, y, places = _sample(batches, settings.curve)
     noise = Keyed.of(places.to(x.device), seed, "curve")
     _, distance = FAB(targets=9, batch=settings.batch_size).nearest(model, x, y, threat, noise)
@@ -174,6 +218,7 @@ def _doubts(
     flags: Mapping[str, Tensor],
     seed: int,
     folder: Path | None,
+    took: Took,
 ) -> Iterator[Doubt]:
     """Those of the sample, examined once, and that of the search's precision."""
     if settings.bf16:
@@ -181,11 +226,15 @@ def _doubts(
     if not settings.doubts:
         return
     path = folder / EXAMINED if folder else None
-    before = read_json(path) if path and path.exists() else {}
-    if before.get("images") != settings.doubts:
+    whose = {"images": settings.doubts, "record": file_digest(folder / IDENTITY) if folder else ""}
+    before = read_json(path, Examined) if path and path.exists() else {}
+    if {name: before.get(name) for name in whose} != whose:
+        if folder:
+            (folder / RESULT).unlink(missing_ok=True)  # its seal is about the doubts before
         x, y, places = _sample(batches, settings.doubts)
         found = examine(model, x, y, threat, flags=flags, places=places, seed=seed, batch=settings.batch_size)
-        before = {"images": settings.doubts, "doubts": [asdict(doubt) for doubt in found]}
+        before = {**whose, "doubts": [asdict(doubt) for doubt in found]}
+        took.save()
         if path:
             write_json(path, before)
     yield from (Doubt(**doubt) for doubt in before["doubts"])

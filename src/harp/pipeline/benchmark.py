@@ -16,12 +16,12 @@ from harp.ambient import precise
 from harp.attacks import AttackWarning
 from harp.config import make_recipe
 from harp.errors import HarpError, choices
-from harp.evaluation import Outcome
+from harp.evaluation import Outcome, summary
 from harp.models import Function
 from harp.pipeline.assess import assess, check
 from harp.pipeline.display import Display
 from harp.pipeline.images import leading
-from harp.runs import environment, read_json, write_json
+from harp.runs import environment, file_word, read_json, write_json
 from harp.threats import Threat, exact
 from harp.wrappers import unwrapped
 
@@ -69,6 +69,8 @@ def benchmark(
         raise HarpError("eps: expected a number in pixel units, such as eps='8/255' for Linf or eps=0.5 for L2")
     if to_disk and not model_name:
         raise HarpError("to_disk needs a model_name to file the result under")
+    if to_disk and model_name:
+        file_word("model_name", model_name)
     wanted = {
         "seed": seed,
         "threat": {"norm": NORMS[threat_model], "eps": eps},
@@ -100,7 +102,7 @@ def benchmark(
         folder=Path(aa_state_path) if aa_state_path else None,
     )
     if to_disk:
-        path = INFO / dataset / threat_model / f"{model_name}.json"
+        path = INFO / dataset.replace("/", "-") / threat_model / f"{model_name}.json"
         about = {"name": model_name, "dataset": dataset, "eps": exact(threat.eps)}
         ours = {"version": version, "engine": engine, "seed": seed, "date": date.today().isoformat()}
         _file(path, about, {**ours, **outcome.values(), "environment": environment(place)}, outcome)
@@ -115,13 +117,13 @@ def _place(model: nn.Module) -> torch.device:
 def _numbers(outcome: Outcome) -> tuple[float, float]:
     for doubt in outcome.open:
         warnings.warn(AttackWarning(f"{doubt.name}: {doubt.sentence}"), stacklevel=3)
-    clean = float(outcome.evaluation.flags["clean"].float().mean())
+    clean = summary(outcome.evaluation.flags)["clean"]["accuracy"]
     return clean, math.nan if outcome.robust is None else outcome.robust
 
 
 def _file(path: Path, about: dict[str, Any], ours: dict[str, Any], outcome: Outcome) -> None:
     """The entry of a leaderboard: what was known of the model, the numbers of now, and our record of them."""
-    clean = float(outcome.evaluation.flags["clean"].float().mean())
+    clean = summary(outcome.evaluation.flags)["clean"]["accuracy"]
     numbers = {
         "clean_acc": f"{100 * clean:.2f}",
         "autoattack_acc": None if outcome.robust is None else f"{100 * outcome.robust:.2f}",

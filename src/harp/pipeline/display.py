@@ -1,24 +1,30 @@
-"""What a run shows: bars with the time left on a terminal, plain lines elsewhere."""
+"""What a run shows: bars with the time left on a terminal, a plain line now and then elsewhere."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+FIRST, EVERY = 10, 60  # seconds until the first plain line, and between two of them
 
 
 class Display:
-    """Prints lines and tables to `console`, and progress bars only where it is a terminal."""
+    """Prints lines and tables to `console`; progress as bars where it is a terminal, else as lines to `errors`.
 
-    def __init__(self, console: Console | None = None):
+    `errors` is standard error unless given; `clock` gives seconds.
+    """
+
+    def __init__(
+        self,
+        console: Console | None = None,
+        errors: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.console = console or Console()
+        self.errors = errors or Console(stderr=True, quiet=self.console.quiet)
+        self.clock = clock
 
     def say(self, text: str) -> None:
         """A line of plain text."""
@@ -27,19 +33,89 @@ class Display:
     @contextmanager
     def bar(self, title: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
         """A bar of `total` units; the function it gives moves it by so many units and sets the words beside it."""
+        with self._shown() as show:
+            pace = _Pace(total, done, self.clock())
+
+            def move(units: int, note: str) -> None:
+                pace.add(units, self.clock())
+                show(title, note, pace)
+
+            yield move
+
+    @contextmanager
+    def measures(self, title: str, total: int, done: Mapping[str, int]) -> Iterator[Callable[[str, int], bool]]:
+        """A bar of `total` images for each measure that `done` names, with so many of them there already.
+
+        The function it gives moves a measure's bar, and says whether it moved past what was there. The time left is the
+        measure's at hand, by its own pace: what an attack takes that has not begun, nobody knows.
+        """
+        paces: dict[str, _Pace] = {}
+        with self._shown() as show:
+            last = self.clock()
+
+            def move(measure: str, units: int) -> bool:
+                nonlocal last
+                pace = paces.setdefault(measure, _Pace(total, 0, last))
+                before, now = pace.count, self.clock()
+                pace.add(units, now)
+                fresh = pace.count > done[measure]
+                if not fresh:
+                    pace.begin(now)
+                place = [*done].index(measure) + 1
+                last = now
+                show(f"{title} {measure}", f"measure {place} of {len(done)}", pace)
+                return fresh and pace.count > before
+
+            yield move
+
+    @contextmanager
+    def _shown(self) -> Iterator[Callable[[str, str, "_Pace"], None]]:
         columns = (
             TextColumn("{task.description:12}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[note]}"),
         )
-        progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
-        with progress:
-            task = progress.add_task(title, total=total, completed=done, note="")
+        tasks: dict[str, TaskID] = {}
+        due = self.clock() + FIRST
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
 
-            def move(units: int, note: str) -> None:
-                progress.update(task, advance=units, note=note)
+            def show(title: str, note: str, pace: "_Pace") -> None:
+                nonlocal due
+                if title not in tasks:
+                    tasks[title] = progress.add_task(title, total=pace.total, left="", note="")
+                progress.update(tasks[title], completed=pace.count, left=pace.left, note=note)
+                if not self.console.is_terminal and self.clock() >= due:
+                    due = self.clock() + EVERY
+                    words = [f"{title}: {pace.count:,} of {pace.total:,}", pace.left, note]
+                    self.errors.print(", ".join(filter(None, words)), markup=False, highlight=False, soft_wrap=True)
 
-            yield move
+            yield show
+
+
+class _Pace:
+    """How many of `total` are done, and how long the rest will take at the pace since the work began."""
+
+    def __init__(self, total: int, count: int, now: float):
+        self.total, self.count = total, count
+        self.begin(now)
+
+    def begin(self, now: float) -> None:
+        self._from, self._began, self._now = self.count, now, now
+
+    def add(self, units: int, now: float) -> None:
+        self.count += units
+        self._now = now
+
+    @property
+    def left(self) -> str:
+        """`25 s left`, `12 min left`, or "" where nothing is known yet."""
+        moved = self.count - self._from
+        if not moved or self.count >= self.total:
+            return ""
+        seconds = (self._now - self._began) / moved * (self.total - self.count)
+        if seconds < 100:
+            return f"{seconds:.0f} s left"
+        return f"{seconds / 60:.0f} min left" if seconds < 6000 else f"{seconds / 3600:.1f} h left"

@@ -9,6 +9,7 @@ from rich.table import Table
 from torch import nn
 
 from harp.attacks import Attack
+from harp.config import AFTERWARDS
 from harp.errors import HarpError
 from harp.export import bake
 from harp.modes import evaluating
@@ -21,7 +22,8 @@ from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.randomness import Keyed
 from harp.report import write_report
 from harp.report.reading import read_models
-from harp.runs import Tree, load_tensors, read_json, save_tree, write_json
+from harp.runs import Tree, load_tensors, read_json, remove, save_tree, write_json
+from harp.seals import write_sealed
 from harp.sparsity import Masks, Weights, trace_macs
 
 EXAMPLES = 10  # as many as fit side by side on a page
@@ -33,6 +35,8 @@ def evaluate(work: Workspace) -> None:
     attacks, _ = attacks_of(work.recipe.evaluation, work.threat.norm, work.recipe.seed)
     models = {name: work.loaded(path, small=name != "dense").eval() for name, path in model_files(work).items()}
     work.open()
+    # What is asked anew of a finished evaluation makes its marker out of date.
+    remove(folder / "done.json")
     results: dict[str, Any] = {}
     notes = [*work.sources.notes(), *work.split.notes]
     for name, model in models.items():
@@ -44,16 +48,20 @@ def evaluate(work: Workspace) -> None:
         draw(folder, {name: (folder / name, row["worst"]) for name, row in results.items()}, work.threat)
     save_tree(folder / "examples.safetensors", _examples(work, models, attacks))
     threat = work.recipe.threat
-    write_json(
-        folder / "results.json",
-        {
-            "threat": {"norm": threat.norm, "eps": threat.eps},
-            "attacks": {name: repr(attack) for name, attack in attacks.items()},
-            "models": results,
-        },
-    )
-    record = {"notes": notes, "models": sorted(models), "environment": work.environment()}
+    values = {
+        "threat": {"norm": threat.norm, "eps": threat.eps},
+        "attacks": {name: repr(attack) for name, attack in attacks.items()},
+        "models": results,
+    }
+    write_sealed(folder / "results.json", values, ["examples.safetensors"])
+    record = {"notes": notes, "models": sorted(models), "asked": asked_afterwards(work)}
+    record["environment"] = work.environment()
     work.run.finish(FOLDERS["evaluation"], record)
+
+
+def asked_afterwards(work: Workspace) -> dict[str, Any]:
+    """The settings that may change once every verdict is on record."""
+    return work.recipe.evaluation.model_dump(mode="json", include=set(AFTERWARDS))
 
 
 def export(work: Workspace) -> None:
@@ -156,7 +164,7 @@ def _examples(work: Workspace, models: dict[str, nn.Module], attacks: dict[str, 
         adv = x
         if measure is not None:
             noise = Keyed.of(torch.arange(len(x), device=x.device), work.recipe.seed, "examples")
-            adv = attacks[measure](model, x, y, work.threat, noise)
+            adv = attacks[measure](model, x.clone(), y.clone(), work.threat, noise)
         with torch.no_grad(), evaluating(model):
             both = torch.stack([model(x).argmax(1), model(adv).argmax(1)], 1)
         tree["adversarial"][name], tree["predictions"][name] = adv, both

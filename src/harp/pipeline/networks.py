@@ -17,6 +17,7 @@ from harp.pipeline.edits import check_sources
 from harp.pipeline.kept import settings_in
 from harp.pipeline.outside import check_file
 from harp.pipeline.workspace import Workspace
+from harp.trees import digest
 
 # Where a run keeps its networks, the one to ship first.
 KEPT = ("export", "3-finetune", "2-prune", "1-pretrain")
@@ -111,6 +112,11 @@ def loaded(work: Workspace, weights: Path | None) -> nn.Module:
     model = work.loaded(weights, small=True)
     check_file(work, model, weights, small=True)
     return model.eval()
+
+
+def untrained(work: Workspace) -> bool:
+    """Whether the recipe's network, as its factory makes it, has weights that another seed would draw otherwise."""
+    return digest(work.model().state_dict()) != digest(work.model("untrained").state_dict())
 
 
 @pinned()

@@ -12,18 +12,18 @@ from torch import nn
 from harp.config import identity
 from harp.copies import copied
 from harp.data import Resident
-from harp.evaluation import rejudge, summary
+from harp.evaluation import RESULT, rejudge, summary
 from harp.export import Deployed, SlowWarning, one_by_one, pack, to_onnx
 from harp.package import Counts, Manifest
-from harp.pipeline.assess import RESULT
 from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.report.reading import read_allocation, read_export
-from harp.runs import file_digest, read_json
+from harp.runs import file_digest
+from harp.seals import read_sealed
 from harp.version import VERSION
 from harp.wrappers import unwrapped
 
 CHECKED = 64  # test images on which the package's logits are compared with the network's
-TOLD = ("n", "robust", "measures", "attacks", "doubts", "seed")
+TOLD = ("n", "robust", "examined", "measures", "attacks", "doubts", "seed")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _told(record: Path | None) -> dict[str, Any]:
     """The result on record, without what only its folder is about."""
     if record is None:
         return {}
-    result = read_json(record / RESULT, dict[str, Any])
+    result = read_sealed(record / RESULT)
     return {name: result[name] for name in TOLD if name in result}
 
 

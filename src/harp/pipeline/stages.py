@@ -65,7 +65,11 @@ def is_done(work: Workspace, name: str) -> bool:
         return work.run.done(FOLDERS[name]) is not None
     # An evaluation made before the last training stage ended is not the whole one.
     done = work.run.done(FOLDERS["evaluation"])
-    return done is not None and done.get("models") == sorted(measure.model_files(work))
+    return (
+        done is not None
+        and done.get("models") == sorted(measure.model_files(work))
+        and done.get("asked") == measure.asked_afterwards(work)
+    )
 
 
 def _unnecessary(work: Workspace, names: Sequence[str]) -> set[str]:

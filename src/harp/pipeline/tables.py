@@ -7,7 +7,7 @@ from rich.table import Table
 
 Cell = Mapping[str, Any]
 """accuracy, low, high in [0, 1] and n; where classes were weighed alike, too, "balanced" with accuracy, low, high.
-"doubts", where there are any, are shown in the number's place."""
+"doubts", where there are any, are shown in the number's place; "examined": 0, nobody looked for some, is said below."""
 
 
 def accuracy_table(
@@ -24,7 +24,10 @@ def accuracy_table(
     The number of points stands below the table where it is one for all, else in each row's name.
     """
     counts = {cell["n"] for cells in models.values() for cell in cells.values()}
-    grid = Table(title=title, caption=f"n = {counts.pop():,}" if len(counts) == 1 else None)
+    below = [f"n = {counts.pop():,}"] if len(counts) == 1 else []
+    if any(cell.get("examined") == 0 for cells in models.values() for cell in cells.values()):
+        below.append("not examined for false robustness")
+    grid = Table(title=title, caption="; ".join(below) or None)
     grid.add_column("", overflow="fold")
     for name in models:
         grid.add_column(name, justify="right", overflow="fold")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harp import data, models
 from harp.attacks import ATTACKS, PGD, VERSIONS
 from harp.clock import Step
-from harp.config import Recipe, TrainingSettings, different, identity, make_recipe, write_recipe
+from harp.config import Recipe, TrainingSettings, different, identity, lasting, make_recipe, write_recipe
 from harp.errors import HarpError, choices
 from harp.objectives import OBJECTIVES, Objective
 from harp.pipeline.devices import find_device
@@ -41,7 +41,7 @@ FOLDERS = {
 
 def default_folder(recipe: Recipe) -> Path:
     """runs/NAME-IDENTITY: the same recipe, the same folder."""
-    return Path("runs") / f"{recipe.name}-{identity(recipe)}"
+    return Path("runs") / f"{recipe.name}-{identity(lasting(recipe))}"
 
 
 class Workspace:
@@ -234,7 +234,7 @@ class Workspace:
         path = self.run.folder / "recipe.yaml"
         if not path.exists():
             return
-        before, now = different(make_recipe(settings_in(path))), different(self.recipe)
+        before, now = (different(lasting(one)) for one in (make_recipe(settings_in(path)), self.recipe))
         order = list(FOLDERS)
         for name in sorted({*before, *now}):
             if before.get(name) == now.get(name):

@@ -35,7 +35,7 @@ def interval(value: Accuracy | None) -> str:
         return "–"
     if value.doubts:
         return f"in doubt: {', '.join(value.doubts)}"
-    return f"{100 * value.accuracy:.1f} ({span(value)})"
+    return f"{100 * value.accuracy:.1f} ({span(value)}){'' if value.examined else ', not examined'}"
 
 
 def span(value: Accuracy) -> str:

@@ -25,6 +25,7 @@ from harp.report.record import (
 )
 from harp.report.schemas import CurveTree, ExamplesTree, Results, Row, Told
 from harp.runs import DamagedError, Run, checked, load_tree, read_json
+from harp.seals import read_sealed
 from harp.threats import Threat
 
 TRAINING = ("1-pretrain", "2-prune", "3-finetune")
@@ -86,8 +87,13 @@ def read_export(path: Path) -> Export:
 
 
 def read_models(path: Path) -> dict[str, dict[str, Any]]:
-    """The rows of results.json by model, as they are; raises `DamagedError` for a missing or damaged file."""
-    models: dict[str, dict[str, Any]] = read_json(path, Results)["models"]
+    """The rows of results.json by model, as they are.
+
+    Raises `DamagedError` for a missing or damaged file, and `HarpError` for one whose seal is broken.
+    """
+    found = read_sealed(path)
+    checked(path, found, Results)
+    models: dict[str, dict[str, Any]] = found["models"]
     return models
 
 
@@ -127,10 +133,14 @@ def _notes(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _evaluation(path: Path) -> Evaluation:
-    found: Results = _as(path, Results)
+    value = read_sealed(path)
+    found: Results = checked(path, value, Results)
     for name in MODELS:
         if name not in found.models:
             raise DamagedError(path, f"{path} is damaged or of another version: it lacks models.{name}")
+        own = path.parent / name / "result.json"
+        if own.exists() and not read_sealed(own)["measures"].items() <= value["models"][name].items():
+            raise HarpError(f"{path} says what {own} does not; delete {path.parent} and evaluate anew")
     return Evaluation(
         _threat(path, found.threat), found.attacks, {name: _model(name, found.models[name]) for name in MODELS}
     )
@@ -167,7 +177,8 @@ def read_curve(path: Path) -> Curve:
 
 def read_accuracy(cell: Mapping[str, Any]) -> Accuracy:
     """A measure's row of a result, as recorded."""
-    return Accuracy(cell["accuracy"], cell["low"], cell["high"], cell["n"], tuple(cell.get("doubts", ())))
+    doubts = tuple(cell.get("doubts", ()))
+    return Accuracy(cell["accuracy"], cell["low"], cell["high"], cell["n"], doubts, cell.get("examined") != 0)
 
 
 def _examples(path: Path, classes: int) -> Examples:

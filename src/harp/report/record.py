@@ -18,13 +18,17 @@ Finite = Annotated[float, Field(gt=-1e30, lt=1e30)]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of `n` test images in [0, 1], with the ends of its 95 % interval; `doubts` speak against it."""
+    """A share of `n` test images in [0, 1], with the ends of its 95 % interval; `doubts` speak against it.
+
+    `examined` says whether somebody looked for some, where it is a share to doubt.
+    """
 
     accuracy: Share
     low: Share
     high: Share
     n: Count
     doubts: tuple[str, ...] = ()
+    examined: bool = True
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def robust(value: Accuracy) -> str:
     """`83.2 % (79.1-86.6)`, or what stands in the number's place while somebody should look into its doubts."""
     if value.doubts:
         return f"not quoted (in doubt: {', '.join(value.doubts)})"
-    return f"{percent(value.accuracy)} ({span(value)})"
+    unseen = "" if value.examined else ", not examined for false robustness"
+    return f"{percent(value.accuracy)} ({span(value)}){unseen}"
 
 
 def budget(allocation: Allocation) -> str:

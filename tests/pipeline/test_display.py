@@ -1,0 +1,70 @@
+"""Progress as plain lines, by a clock that tells what it is told."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from harp.pipeline.display import Display
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def piped():
+    """A display that is no terminal, its clock, and what it says of its progress."""
+    clock, said = Clock(), io.StringIO()
+    return Display(Console(file=io.StringIO()), Console(file=said, width=200), clock), clock, said
+
+
+def test_a_bar_that_is_piped_is_a_line_after_ten_seconds_and_one_a_minute(piped):
+    display, clock, said = piped
+    with display.bar("prune", 100) as move:
+        for _ in range(100):
+            clock.now += 1
+            move(1, "loss 0.5")
+    assert said.getvalue().splitlines() == [
+        "prune: 10 of 100, 90 s left, loss 0.5",
+        "prune: 70 of 100, 30 s left, loss 0.5",
+    ]
+
+
+def test_what_was_done_before_is_no_part_of_the_pace(piped):
+    display, clock, said = piped
+    with display.bar("prune", 1000, done=900) as move:
+        for _ in range(2):
+            clock.now += 6
+            move(10, "")
+    assert said.getvalue() == "prune: 920 of 1,000, 48 s left\n"
+
+
+def test_a_measures_time_left_is_by_its_own_pace(piped):
+    """Clean images take a second, the attack half a minute a batch: 90 s for what is left, not 6."""
+    display, clock, said = piped
+    with display.measures("dense", 80, {"clean": 0, "pgd": 20}) as move:
+        for _ in range(4):
+            clock.now += 1
+            assert move("clean", 20)
+        assert move("pgd", 20) is False  # on record: no time, and no part of the pace
+        clock.now += 30
+        assert move("pgd", 20) is True
+        clock.now += 60
+        assert move("pgd", 20) is True
+    assert said.getvalue().splitlines() == [
+        "dense pgd: 40 of 80, 60 s left, measure 2 of 2",
+        "dense pgd: 60 of 80, 45 s left, measure 2 of 2",
+    ]
+
+
+def test_a_quiet_display_says_nothing(capsys):
+    clock = Clock()
+    with Display(Console(quiet=True), clock=clock).bar("prune", 2) as move:
+        clock.now += 100
+        move(1, "")
+    assert capsys.readouterr() == ("", "")
