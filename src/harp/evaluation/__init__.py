@@ -8,6 +8,7 @@ from harp.evaluation.outcome import Outcome
 from harp.evaluation.paired import Comparison, mcnemar
 from harp.evaluation.rejudge import Rejudged, rejudge
 from harp.evaluation.statistics import Estimate, Spread, spread, wilson
+from harp.evaluation.steadiness import Untouched
 from harp.evaluation.verdicts import correct
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Rejudged",
     "SecurityCurve",
     "Spread",
+    "Untouched",
     "balanced_accuracy",
     "correct",
     "evaluate",

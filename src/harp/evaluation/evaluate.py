@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from harp.attacks import Attack, AttackWarning
+from harp.attacks import Attack, AttackWarning, fits
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
 from harp.evaluation.balanced import balanced_accuracy
 from harp.evaluation.inputs import check_images, check_labels, mode_note
 from harp.evaluation.record import Record, digest
 from harp.evaluation.statistics import wilson
+from harp.evaluation.steadiness import Untouched, accompanied
 from harp.evaluation.verdicts import attacked
 from harp.models import Function, classes_of
 from harp.modes import evaluating
@@ -84,9 +85,14 @@ def evaluate(
     model = model if isinstance(model, nn.Module) else Function(model)
     note = mode_note(model)
     record = Record(folder, _asked(model, attacks, threat, seed, cascade))
+    untouched = Untouched(model)
     with evaluating(model):
         count = 0
         for index, x, y, points in _placed(batches):
+            if not index:
+                model = accompanied(model, x)
+                for attack in attacks.values():
+                    fits(attack, x, threat)
             _clean(record, index, int(points[0]) if len(points) else 0, model, x, y, threat)
             tick("clean", len(x))
             count = index + 1
@@ -98,7 +104,7 @@ def evaluate(
                 if record.get(name, index) is None:
                     alive = torch.stack([_right(record, other, index) for other in before]).all(0).to(x.device)
                     noise = Keyed.of(points.to(x.device), seed, "evaluate", name)
-                    record.put(name, index, _broken(model, attack, x, y, alive, threat, noise))
+                    record.put(name, index, _broken(model, untouched, attack, x, y, alive, threat, noise))
                 tick(name, len(x))
             if cascade:
                 before.append(name)
@@ -156,7 +162,14 @@ def _right(record: Record, measure: str, index: int) -> Tensor:
 
 
 def _broken(
-    model: nn.Module, attack: Attack, x: Tensor, y: Tensor, alive: Tensor, threat: Threat, noise: Keyed
+    model: nn.Module,
+    untouched: Untouched,
+    attack: Attack,
+    x: Tensor,
+    y: Tensor,
+    alive: Tensor,
+    threat: Threat,
+    noise: Keyed,
 ) -> Tree:
     """Who of the batch is right under the attack, and, for those it broke, their places, images and distances."""
     places = alive.nonzero().squeeze(1)
@@ -164,7 +177,7 @@ def _broken(
     if len(places):
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always", AttackWarning)
-            held, adv = attacked(model, attack, x[places], y[places], threat, noise.take(places))
+            held, adv = attacked(model, attack, x[places], y[places], threat, noise.take(places), untouched)
         notes = [str(warning.message) for warning in heard if isinstance(warning.message, AttackWarning)]
         right[places] = held
         places, adv = places[~held], adv[~held]

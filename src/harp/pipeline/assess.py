@@ -1,6 +1,6 @@
 """One network under the attacks of a recipe, with its doubts: what every evaluation of the pipeline goes through."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from harp.attacks import ATTACKS, FAB, VERSIONS, Attack, Official, Quick, autoat
 from harp.config import EvaluationSettings
 from harp.data import Resident
 from harp.errors import HarpError, choices
-from harp.evaluation import Doubt, Outcome, evaluate, examine, security_curve
+from harp.evaluation import Doubt, Outcome, Untouched, evaluate, examine, security_curve
 from harp.pipeline.display import Display
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
@@ -76,13 +76,16 @@ def assess(
     title: str,
     folder: Path | None = None,
     about: Mapping[str, Any] | None = None,
+    references: Sequence[nn.Module] = (),
 ) -> Outcome:
     """What `model` comes to on the images; with a `folder`, recorded there: what is recorded already is not repeated.
 
+    Images made against the `references`, other networks for the same classes, are no better than attacks on `model`.
     The folder's result.json holds the outcome's values, the threat, engine, attacks and seed, and `about`, which is
     whatever else a reader should know. Raises `HarpError` for all that `attacks_of`, `evaluate` and `Outcome` refuse.
     """
     attacks, cascade = attacks_of(settings, threat.norm, seed)
+    untouched = Untouched(model)
     with display.bar(title, len(batches) * (1 + len(attacks))) as move:
         found = evaluate(
             model,
@@ -94,7 +97,7 @@ def assess(
             folder=folder,
             tick=lambda measure, n: move(n, measure),
         )
-    doubts = list(_doubts(model, batches, threat, settings, found.flags, seed, folder))
+    doubts = list(_doubts(model, batches, threat, settings, found.flags, seed, folder, untouched, references))
     outcome = Outcome(found, tuple(doubts), settings.acknowledge)
     if folder is not None:
         if settings.curve:
@@ -112,7 +115,9 @@ def assess(
     return outcome
 
 
-def assess_run(work: Workspace, model: nn.Module, folder: Path, title: str) -> Outcome:
+def assess_run(
+    work: Workspace, model: nn.Module, folder: Path, title: str, references: Sequence[nn.Module] = ()
+) -> Outcome:
     """What `model` comes to under the evaluation of a run's recipe, on its test images."""
     settings, images = work.recipe.evaluation, work.split.test
     about = {
@@ -130,6 +135,7 @@ def assess_run(work: Workspace, model: nn.Module, folder: Path, title: str) -> O
         title=title,
         folder=folder,
         about=about,
+        references=references,
     )
 
 
@@ -168,6 +174,8 @@ def _doubts(
     flags: Mapping[str, Tensor],
     seed: int,
     folder: Path | None,
+    untouched: Untouched,
+    references: Sequence[nn.Module],
 ) -> Iterator[Doubt]:
     """Those of the sample, examined once, and that of the search's precision."""
     if settings.bf16:
@@ -178,7 +186,15 @@ def _doubts(
     before = read_json(path) if path and path.exists() else {}
     if before.get("images") != settings.doubts:
         x, y, places = _sample(batches, settings.doubts)
-        found = examine(model, x, y, threat, flags=flags, places=places, seed=seed, batch=settings.batch_size)
+        found = examine(
+            *(model, x, y, threat),
+            flags=flags,
+            places=places,
+            references=references,
+            untouched=untouched,
+            seed=seed,
+            batch=settings.batch_size,
+        )
         before = {"images": settings.doubts, "doubts": [asdict(doubt) for doubt in found]}
         if path:
             write_json(path, before)
