@@ -44,7 +44,7 @@ def examine(
     (None: before this).
 
     Random numbers come from `seed` and `places`; torch's global generator, the model's modes and its gradients are left
-    as they were. At most 1,300 passes a point, forward and backward counted apart, without those of `black_box` and of
+    as they were. At most 1,200 passes a point, forward and backward counted apart, without those of `black_box` and of
     `references` (82 each); `batch` points at a time (None: all). AutoAttack takes some 10,000.
 
     Raises `HarpError` where images, labels, logits or flags do not fit each other or the threat.
