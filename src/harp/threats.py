@@ -38,7 +38,7 @@ class Threat:
 
     def start(self, x: Tensor, noise: Noise) -> Tensor:
         """A random point of the ball around each image, inside the box; uniform in the ball. Not for the 1-norm."""
-        self._refuse_one()
+        self.refuse_one()
         if self.norm == math.inf:
             return self.project(x + uniform(noise, x, -self.eps, self.eps), x)
         delta = normal(noise, x)
@@ -50,7 +50,7 @@ class Threat:
 
         Not for the 1-norm, where it would be along one pixel; attacks that know better bring steps of their own.
         """
-        self._refuse_one()
+        self.refuse_one()
         if self.norm == math.inf:
             return size * grad.sign()
         # Scaled by the largest entry first: the square of a confident model's 1e-25 would be 0 in float32.
@@ -84,7 +84,8 @@ class Threat:
         out = torch.maximum(self.low - adv, adv - self.high).flatten(1).amax(1)
         return torch.maximum(far, out).clamp(min=0)
 
-    def _refuse_one(self) -> None:
+    def refuse_one(self) -> None:
+        """Raises `HarpError` for norm 1, for which `start` and `step` are not."""
         if self.norm == 1:
             raise HarpError("plain gradient attacks know norms inf and 2; for norm 1 there are apgd, fab and square")
 

@@ -81,7 +81,9 @@ def digest(tensors: Mapping[str, Any]) -> str:
     for name, value in sorted(tensors.items()):
         if isinstance(value, torch.Tensor):
             found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+            # One entry may lie anywhere and still be called contiguous, with a stride that no view as bytes takes.
+            flat = value.detach().cpu().contiguous().as_strided((value.numel(),), (1,))
+            found.update(flat.view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

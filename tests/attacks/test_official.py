@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from harp.attacks import AttackWarning, Official
+from harp.attacks import CWL2, PGD, AttackWarning, Official, Quick, Square, fits
 from harp.attacks.guards import Heard
 from harp.attacks.official import NORMS
 from harp.attacks.surrogate import Surrogate
 from harp.attacks.versions import VERSIONS
 from harp.errors import HarpError
+from harp.evaluation import evaluate
 from harp.randomness import generator
 from harp.threats import Threat
 from tests.attacks.linear import images, labels, linear
@@ -472,6 +473,74 @@ def test_the_original_of_a_surrogate_is_attacked():
     quick = Surrogate(linear(), images(2))
     quick.__dict__["original"] = model
     assert torch.equal(ours("apgd-ce", quick, x, y), ours("apgd-ce", model, x, y))
+
+
+class Severed(nn.Module):
+    """The network's logits, to which autograd knows no way from the image."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x).detach()
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t"])
+def test_where_no_gradient_leads_back_attacks_by_gradient_say_so_and_the_others_run(name):
+    model = Severed(network(4))
+    x, y = points(model)
+    with pytest.raises(RuntimeError):
+        theirs(name, model, x, y, targets=3)
+    with pytest.warns(AttackWarning, match=f"^{name}, gradients: autograd knows no way .* the attack was not run"):
+        adv = ours(name, model, x, y, quiet=False)
+    assert torch.equal(adv, x)
+
+
+def test_square_needs_no_gradient():
+    model, threat = network(4), Threat(math.inf, 0.3)
+    x, y = points(model)
+    adv = ours("square", Severed(model), x, y, threat)
+    assert torch.equal(adv, ours("square", model, x, y, threat))
+    assert wrong(model, adv, y).all()
+
+
+class Resetting(Severed):
+    """Sets torch's generator at each pass."""
+
+    def forward(self, x):
+        torch.manual_seed(0)
+        return self.model(x)
+
+
+def test_a_network_that_sets_the_generator_does_not_make_square_repeat_itself():
+    model, threat = network(4), Threat(math.inf, 0.2)
+    x, y = points(model)
+    plain = ours("square", model, x, y, threat)
+    with pytest.warns(AttackWarning, match="square, randomness: the network sets torch's generator at each pass"):
+        adv = ours("square", Resetting(model), x, y, threat, quiet=False)
+    assert torch.equal(adv, plain)
+    assert wrong(model, adv, y).any()
+
+
+def test_what_a_call_refuses_is_known_before_any_attack_runs():
+    x, attack = images(2), Official("square")
+    with pytest.raises(HarpError, match="five rows at least; got 2"):
+        fits(attack, x, Threat(2, 1.0))
+    with pytest.raises(HarpError, match="five rows at least; got 2"):
+        evaluate(linear(), [(x, labels(2))], {"never": never, "square": attack}, Threat(2, 1.0))
+    fits(attack, x, INF)
+    fits(never, x, INF)
+    with pytest.raises(HarpError, match="square: expected images"):
+        fits(Quick(Square()), x.flatten(1), INF)
+    with pytest.raises(HarpError, match="know norms inf and 2"):
+        fits(PGD(), x, Threat(1, 1.0))
+    with pytest.raises(HarpError, match="cw-l2: expected norm 2"):
+        fits(CWL2(), x, INF)
+
+
+def never(model, x, y, threat, noise):
+    raise AssertionError("ran before what cannot run was refused")
 
 
 def test_an_attack_is_a_value():

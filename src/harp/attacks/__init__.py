@@ -2,7 +2,7 @@
 
 from harp.attacks.apgd import APGD
 from harp.attacks.autoattack import autoattack
-from harp.attacks.base import Attack, AttackWarning
+from harp.attacks.base import Attack, AttackWarning, fits
 from harp.attacks.cw_l2 import CWL2
 from harp.attacks.fab import FAB
 from harp.attacks.official import Official
@@ -25,4 +25,5 @@ __all__ = [
     "Square",
     "autoattack",
     "components",
+    "fits",
 ]

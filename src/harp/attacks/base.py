@@ -24,6 +24,16 @@ class Attack(Protocol):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor: ...
 
 
+def fits(attack: Any, x: Tensor, threat: Threat) -> None:
+    """Nothing where `attack` can do its work on images like `x` under the threat.
+
+    Raises the `HarpError` that its call would raise, after whatever comes before it. An attack may say so by a method
+    `fits(x, threat)`.
+    """
+    if hasattr(attack, "fits"):
+        attack.fits(x, threat)
+
+
 class AttackWarning(UserWarning):
     """Why an attack's verdict may be doubted, or what stood in for the published attack: `NAME, CHECK: sentence`.
 

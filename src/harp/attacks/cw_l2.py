@@ -45,8 +45,14 @@ class CWL2:
         if self.steps < 1 or self.searches < 1:
             raise HarpError(f"cw-l2: expected at least 1 step and 1 search, got {self.steps} and {self.searches}")
 
+    def fits(self, x: Tensor, threat: Threat) -> None:
+        """Raises `HarpError` for a norm other than 2."""
+        if threat.norm != 2:
+            raise HarpError(f"cw-l2: expected norm 2, got {threat.norm:g}; for others there are apgd, fab, square")
+
     @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        self.fits(x, threat)
         return sweep(_Descent(self, model, threat), model, x, y, noise, self.batch)
 
     @guarded
@@ -57,6 +63,7 @@ class CWL2:
         the boundary that the descent ends at is right to 1e-3 on linear models. Of a `Surrogate` the original is
         attacked: where the boundary lies is the question, and the copy's lies a little elsewhere.
         """
+        self.fits(x, threat)
         model, size = judge(model), self.batch or max(1, len(x))
         with evaluating(model), torch.no_grad():
             parts = zip(torch.split(x, size), torch.split(y, size), strict=True)
@@ -75,10 +82,6 @@ class _Descent:
     model: nn.Module
     threat: Threat
     to_the_end: bool = False
-
-    def __post_init__(self) -> None:
-        if self.threat.norm != 2:
-            raise HarpError(f"cw-l2: expected norm 2, got {self.threat.norm:g}; for others there are apgd, fab, square")
 
     @property
     def _half(self) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -51,3 +52,45 @@ class Heard:
         """Dropped."""
 
     debug = info
+
+
+def follows(model: nn.Module, x: Tensor) -> bool:
+    """Whether autograd knows a way from the logits of the images back to them."""
+    image = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        total = model(image).sum()
+        if not total.requires_grad:
+            return False
+        return torch.autograd.grad(total, image, allow_unused=True)[0] is not None
+
+
+class Sealed(nn.Module):
+    """`model`, whose draws from torch's global generators leave these where they were."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            logits: Tensor = self.model(x)
+        return logits
+
+
+@torch.no_grad()
+def resealed(model: nn.Module, x: Tensor, seed: int, heard: Heard) -> nn.Module:
+    """`model` itself, or `Sealed` where a pass leaves the generator in one state, whatever the state before it was.
+
+    A search that draws from that generator would draw the same at each step. Other networks are not sealed: their noise
+    has to be new at each pass. The generator is at `seed` afterwards.
+    """
+    states = []
+    for start in (seed + 1, seed + 2):
+        torch.manual_seed(start)
+        model(x)
+        states.append(torch.get_rng_state())
+    torch.manual_seed(seed)
+    if not torch.equal(*states):
+        return model
+    heard.note("randomness: the network sets torch's generator at each pass; that was kept from the attack's draws")
+    return Sealed(model)

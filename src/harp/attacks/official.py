@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.attacks.base import AttackWarning, guarded
-from harp.attacks.guards import Heard, undisturbed
+from harp.attacks.guards import Heard, follows, resealed, undisturbed
 from harp.attacks.losses import margin
 from harp.attacks.surrogate import judge
 from harp.attacks.versions import components
@@ -55,7 +55,7 @@ class Official:
 
     @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
-        self._refuse(x, threat)
+        self.fits(x, threat)
         # Row by row in memory, whatever the layout of x: the package takes views.
         adv = x.detach().clone(memory_format=torch.contiguous_format)
         if threat.eps == 0 or not len(x):
@@ -66,14 +66,16 @@ class Official:
             able = logits.isfinite().all(1)
             if not able.all():
                 heard.note("logits: some are not finite; those points are not attacked")
-            if able.any():
+            if able.any() and self._leads(model, adv[able], heard):
+                model = resealed(model, adv[able][:1], self.seed, heard)
                 auto = self._authors(model, x.device, threat, logits.shape[1], heard)
                 adv[able] = self._attacked(auto, adv[able], y[able], threat, heard)
         for note in heard.notes:
             warnings.warn(AttackWarning(f"{self.name}, {note}"), stacklevel=3)
         return adv
 
-    def _refuse(self, x: Tensor, threat: Threat) -> None:
+    def fits(self, x: Tensor, threat: Threat) -> None:
+        """Raises `HarpError` for images and threats that the package does not take."""
         components(self.version, threat.norm)
         if (threat.low, threat.high) != (0, 1):
             box = f"[{threat.low}, {threat.high}]"
@@ -82,6 +84,13 @@ class Official:
             raise HarpError(f"the official AutoAttack computes in float32; got images of {x.dtype}: use .float()")
         if self.name == "square" and threat.norm != math.inf and x.shape[2] < 5:
             raise HarpError(f"square under norms 2 and 1 needs images of five rows at least; got {x.shape[2]}")
+
+    def _leads(self, model: nn.Module, x: Tensor, heard: Heard) -> bool:
+        """Whether there is something to follow: the package stops with an error where autograd knows no way back."""
+        if self.name == "square" or follows(model, x[: self.batch or len(x)]):
+            return True
+        heard.note("gradients: autograd knows no way from the logits back to the images; the attack was not run")
+        return False
 
     def _logits(self, model: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([model(part) for part in torch.split(x, self.batch or len(x))])

@@ -42,6 +42,10 @@ class PGD:
     start: Literal["random", "image", "gaussian"] = "random"
     start_in_box: bool = True
 
+    def fits(self, x: Tensor, threat: Threat) -> None:
+        """Raises `HarpError` for norm 1, under which the steepest step is along one pixel."""
+        threat.refuse_one()
+
     @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         model = alone(model)

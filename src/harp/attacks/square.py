@@ -42,10 +42,14 @@ class Square:
         if not 0 < self.p_init <= 1:
             raise HarpError(f"square: expected p_init above 0 and at most 1, got {self.p_init}")
 
-    @guarded
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+    def fits(self, x: Tensor, threat: Threat) -> None:
+        """Raises `HarpError` for images that have no rows and columns."""
         if x.ndim != 4:
             raise HarpError(f"square: expected images [n, c, h, w], got {list(x.shape)}; pgd takes any shape")
+
+    @guarded
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        self.fits(x, threat)
         shares = [self.p_init / 2**halvings for halvings in range(len(HALVINGS) + 1)]
         windows = (Stripes if threat.norm == math.inf else Bumps)(threat, x, shares)
         search = _Search(self, model, windows, torch.tensor(HALVINGS, device=x.device))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harp.attacks.base import Attack, guarded
+from harp.attacks.base import Attack, fits, guarded
 from harp.attacks.losses import gradient
 from harp.modes import evaluating
 from harp.randomness import Noise
@@ -56,6 +56,10 @@ class Quick:
 
     attack: Attack
     bf16: bool = False
+
+    def fits(self, x: Tensor, threat: Threat) -> None:
+        """What the attack itself refuses."""
+        fits(self.attack, x, threat)
 
     @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:

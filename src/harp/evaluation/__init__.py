@@ -10,6 +10,7 @@ from harp.evaluation.paired import Comparison, mcnemar
 from harp.evaluation.record import IDENTITY, RESULT
 from harp.evaluation.rejudge import Rejudged, rejudge
 from harp.evaluation.statistics import Estimate, Spread, spread, wilson
+from harp.evaluation.steadiness import Untouched
 from harp.evaluation.verdicts import correct
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Rejudged",
     "SecurityCurve",
     "Spread",
+    "Untouched",
     "as_network",
     "balanced_accuracy",
     "correct",

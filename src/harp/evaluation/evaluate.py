@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.ambient import precise, usable
-from harp.attacks import Attack, AttackWarning
+from harp.attacks import Attack, AttackWarning, fits
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
 from harp.evaluation.answers import KEPT, Asker, answered
@@ -21,6 +21,7 @@ from harp.evaluation.gathered import Evaluation, gathered
 from harp.evaluation.inputs import check_eps, check_images, check_labels, mode_note
 from harp.evaluation.passes import Passes, fingerprints
 from harp.evaluation.record import Record
+from harp.evaluation.steadiness import Untouched, accompanied
 from harp.evaluation.verdicts import attacked
 from harp.models import Function, Logits, classes_of
 from harp.modes import evaluating
@@ -68,6 +69,7 @@ def evaluate(
     taken = {"clean", "worst"} & set(attacks)
     if taken:
         raise HarpError(f"an attack cannot be called {taken.pop()!r}: that measure is always taken")
+    untouched = Untouched(model)
     model = as_network(model, batches)
     note = mode_note(model)
     record = Record(folder, _asked(model, attacks, threat, seed, cascade))
@@ -75,6 +77,11 @@ def evaluate(
     with evaluating(model):
         for index, x, y, points in _placed(batches):
             check_eps(threat, x)
+            if not index:
+                with global_draws(x.device, seed, "accompanied"):
+                    model = accompanied(model, x)
+                for attack in attacks.values():
+                    fits(attack, x, threat)
             prints = fingerprints(x, y)
             passes.begin(prints)
             _clean(record, index, int(points[0]) if len(points) else 0, prints, model, x, y, threat, seed)
@@ -90,7 +97,7 @@ def evaluate(
                     alive = torch.stack([_right(record, other, index) for other in before]).all(0).to(x.device)
                     noise = Keyed.of(points.to(x.device), seed, "evaluate", name)
                     with global_draws(x.device, seed, "evaluate", name, index):
-                        tree = _broken(model, name, attack, x, y, alive, threat, noise)
+                        tree = _broken(model, untouched, name, attack, x, y, alive, threat, noise)
                     record.put(name, index, tree)
                 tick(name, len(x))
                 count = index + 1
@@ -191,7 +198,15 @@ def _right(record: Record, measure: str, index: int) -> Tensor:
 
 
 def _broken(
-    model: nn.Module, name: str, attack: Attack, x: Tensor, y: Tensor, alive: Tensor, threat: Threat, noise: Keyed
+    model: nn.Module,
+    untouched: Untouched,
+    name: str,
+    attack: Attack,
+    x: Tensor,
+    y: Tensor,
+    alive: Tensor,
+    threat: Threat,
+    noise: Keyed,
 ) -> Tree:
     """Who of the batch is right under the attack, and, for those it broke, their places, images and distances."""
     places = alive.nonzero().squeeze(1)
@@ -200,7 +215,7 @@ def _broken(
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always", AttackWarning)
             try:
-                held, adv = attacked(model, attack, x[places], y[places], threat, noise.take(places))
+                held, adv = attacked(model, attack, x[places], y[places], threat, noise.take(places), untouched)
             except HarpError:
                 raise
             except Exception as error:

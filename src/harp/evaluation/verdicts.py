@@ -9,6 +9,7 @@ from harp.ambient import precise, usable
 from harp.attacks import Attack
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
+from harp.evaluation.steadiness import Untouched
 from harp.modes import evaluating
 from harp.randomness import Keyed
 from harp.threats import Threat
@@ -18,12 +19,18 @@ SLACK = 1e-6
 
 
 def attacked(
-    model: nn.Module, attack: Attack, x: Tensor, y: Tensor, threat: Threat, noise: Keyed
+    model: nn.Module,
+    attack: Attack,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    noise: Keyed,
+    untouched: Untouched | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Where `model` (in eval mode) is still right, bool [n], and what the attack made of every image, [n, c, h, w].
 
-    A logit that is not finite is a wrong answer. Raises `HarpError` where an image lies outside the threat by more
-    than 1e-6.
+    With `untouched`, the network before its first query, that has to be right, too. A logit that is not finite is a
+    wrong answer. Raises `HarpError` where an image lies outside the threat by more than 1e-6.
     """
     # Copies, so that an attack that works in place cannot move what its images are measured by.
     adv = attack(model, x.clone(), y.clone(), threat, noise)
@@ -31,7 +38,8 @@ def attacked(
     if not excess <= SLACK * max(1, threat.eps):
         raise HarpError(f"{attack!r} left the threat by {excess:.2g}")
     with torch.no_grad():
-        return ~wrong(model(adv.clone()), y), adv
+        held = ~wrong(model(adv.clone()), y)
+    return (held if untouched is None else untouched.held(held, adv, y)), adv
 
 
 @precise()

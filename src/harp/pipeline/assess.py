@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from harp.attacks import ATTACKS, FAB, VERSIONS, Attack, Official, Quick, autoat
 from harp.config import EvaluationSettings
 from harp.data import Resident
 from harp.errors import HarpError, choices
-from harp.evaluation import IDENTITY, RESULT, Doubt, Outcome, as_network, evaluate, examine, security_curve
+from harp.evaluation import IDENTITY, RESULT, Doubt, Outcome, Untouched, as_network, evaluate, examine, security_curve
 from harp.pipeline.display import Display
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
@@ -79,15 +79,17 @@ def assess(
     title: str,
     folder: Path | None = None,
     about: Mapping[str, Any] | None = None,
+    references: Sequence[nn.Module] = (),
 ) -> Outcome:
     """What `model` comes to on the images; with a `folder`, recorded there: what is recorded already is not repeated.
 
+    Images made against the `references`, other networks for the same classes, are no better than attacks on `model`.
     The folder's result.json holds the outcome's values, the threat, engine, attacks, seed and versions, digests of the
     weights and of the code, the seconds it took, and `about`, which is whatever else a reader should know; it seals all
     files of the record. Raises `HarpError` for all that `attacks_of`, `evaluate` and `Outcome` refuse.
     """
     attacks, cascade = attacks_of(settings, threat.norm, seed)
-    model, took = as_network(model, batches), Took(folder)
+    untouched, took = Untouched(model), Took(folder)
     earlier = read_json(folder / RESULT, dict[str, Any]) if folder and (folder / RESULT).exists() else None
     done = {name: min(len(batches), _recorded(folder, name) * batches.batch_size) for name in ("clean", *attacks)}
     with display.measures(title, len(batches), done) as move:
@@ -97,8 +99,8 @@ def assess(
                 took.save()
 
         found = evaluate(model, batches, attacks, threat, seed, cascade=cascade, folder=folder, tick=tick)
-    examined = min(settings.doubts, len(batches))
-    doubts = tuple(_doubts(model, batches, threat, settings, found.flags, seed, folder, took))
+    model, examined = as_network(model, batches), min(settings.doubts, len(batches))
+    doubts = tuple(_doubts(model, batches, threat, settings, found.flags, seed, folder, took, untouched, references))
     outcome = Outcome(found, doubts, settings.acknowledge, examined)
     if folder is not None:
         if settings.curve:
@@ -155,7 +157,9 @@ def _recorded(folder: Path | None, measure: str) -> int:
     return sum(re.fullmatch(rf"{re.escape(measure)}-\d{{5,}}\.safetensors", name) is not None for name in names)
 
 
-def assess_run(work: Workspace, model: nn.Module, folder: Path, title: str) -> Outcome:
+def assess_run(
+    work: Workspace, model: nn.Module, folder: Path, title: str, references: Sequence[nn.Module] = ()
+) -> Outcome:
     """What `model` comes to under the evaluation of a run's recipe, on its test images."""
     settings, images = work.recipe.evaluation, work.split.test
     about = {
@@ -179,6 +183,7 @@ def assess_run(work: Workspace, model: nn.Module, folder: Path, title: str) -> O
         title=title,
         folder=folder,
         about=about,
+        references=references,
     )
 
 
@@ -219,6 +224,8 @@ def _doubts(
     seed: int,
     folder: Path | None,
     took: Took,
+    untouched: Untouched,
+    references: Sequence[nn.Module],
 ) -> Iterator[Doubt]:
     """Those of the sample, examined once, and that of the search's precision."""
     if settings.bf16:
@@ -232,7 +239,15 @@ def _doubts(
         if folder:
             (folder / RESULT).unlink(missing_ok=True)  # its seal is about the doubts before
         x, y, places = _sample(batches, settings.doubts)
-        found = examine(model, x, y, threat, flags=flags, places=places, seed=seed, batch=settings.batch_size)
+        found = examine(
+            *(model, x, y, threat),
+            flags=flags,
+            places=places,
+            references=references,
+            untouched=untouched,
+            seed=seed,
+            batch=settings.batch_size,
+        )
         before = {**whose, "doubts": [asdict(doubt) for doubt in found]}
         took.save()
         if path:

@@ -40,7 +40,8 @@ def evaluate(work: Workspace) -> None:
     results: dict[str, Any] = {}
     notes = [*work.sources.notes(), *work.split.notes]
     for name, model in models.items():
-        outcome = assess_run(work, model, folder / name, name)
+        others = [other for other in [models.get("dense")] if other is not None and other is not model]
+        outcome = assess_run(work, model, folder / name, name, others)
         results[name] = {**_size(work, name, model), **outcome.values()["measures"]}
         notes += [f"{name}: {doubt.sentence} ({doubt.name})" for doubt in outcome.doubts]
         notes += [f"{name}: {note}" for note in outcome.evaluation.notes]

@@ -54,7 +54,7 @@ def settle(
     images, _ = next(iter(work.in_order(work.split.train, 64).once()))
     logits = _logits(model, images)
     if float((logits - logits[:1]).abs().max()) <= TOLERANCE * float(logits.abs().max()):
-        notes = [*notes, "the pruned network gives every image the same answer: no path leads from input to logits"]
+        notes = [*notes, f"the pruned network gives all of {len(images)} training images the same logits"]
     return (_shrunk(model, units, masks, images) if isinstance(units, ChannelUnits) else model), notes
 
 

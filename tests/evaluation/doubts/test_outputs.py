@@ -1,10 +1,13 @@
 """Each doubt about answers: raised by the smallest network that deserves it, and not by its honest twin."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from harp.evaluation.doubts import examine
+from harp.evaluation.doubts.outputs import chance
 from harp.threats import Threat
 from tests.attacks.linear import images, linear
 
@@ -60,6 +63,35 @@ def test_what_is_harmless_raises_nothing(name):
 @pytest.mark.parametrize("name", HARMFUL)
 def test_what_is_harmful_is_named(name):
     assert name in raised(HARMFUL[name])
+
+
+def constant(logits, x):
+    return logits + torch.tensor([1e3, 0.0])
+
+
+def test_a_constant_answer_needs_no_sample_size():
+    threat = Threat(eps=0.01)
+    for chosen in (slice(None), [int((Y == 0).nonzero()[0]), int((Y == 1).nonzero()[0])]):
+        (doubt,) = (d for d in examine(Through(constant), X[chosen], Y[chosen], threat) if d.name == "constant-answer")
+        n, others = len(Y[chosen]), int(Y[chosen].sum())
+        assert doubt.sentence == f"All {n} images are answered with class 0; {others} have another label."
+        assert doubt.value == float(Y[chosen].float().mean())
+
+
+def test_a_few_mistakes_that_agree_are_no_constant_answer():
+    zeros = (Y == 0).nonzero().squeeze(1)[:3]
+    labels = torch.tensor([0, 1, 1])
+    assert "constant-answer" not in {d.name for d in examine(linear(), X[zeros], labels, Threat(eps=0.01))}
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "doubted"),
+    [(10, 100, True), (45, 449, True), (20, 100, False), (2, 8, False), (0, 100, False), (150, 1000, False)],
+)
+def test_chance_is_told_from_little(right, n, doubted):
+    clean = torch.arange(n) < right
+    sample = SimpleNamespace(flags={"clean": clean}, logits=torch.zeros(1, 10), y=torch.zeros(1, dtype=torch.long))
+    assert (chance(sample) is not None) == doubted
 
 
 def test_chance_is_not_taken_for_dependence_on_the_batch():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harp.evaluation.doubts import examine
 from harp.evaluation.doubts.base import sign_test, surely
-from harp.evaluation.doubts.searches import large_eps, non_monotone
+from harp.evaluation.doubts.searches import jump_beyond_eps, large_eps, non_monotone
 from harp.threats import Threat
 from tests.attacks.linear import images, linear
 
@@ -57,6 +57,29 @@ def test_a_larger_radius_must_not_protect(broken, value):
 def test_points_that_change_places_are_no_rise():
     assert non_monotone(growing(30, -30)) is None
     assert non_monotone(growing(-30, 4))[0] == pytest.approx(0.26)
+
+
+def around(below, at, above, m=100):
+    """A sample of m points, of which so many are broken just before eps, at it and just beyond."""
+    rows = tuple(torch.arange(m) < count for count in (below, at, above))
+    return SimpleNamespace(around=rows, m=m, threat=Threat(eps=0.1))
+
+
+@pytest.mark.parametrize(
+    ("curve", "value"),
+    [
+        ((0, 0, 40), 0.4),
+        ((10, 11, 60), 49 / 89),
+        ((10, 20, 40), None),
+        ((0, 0, 8), None),
+        ((14, 16, 24), None),
+        ((60, 80, 95), None),
+        ((0, 100, 100), None),
+    ],
+)
+def test_a_jump_beyond_eps_is_no_slope(curve, value):
+    found = jump_beyond_eps(around(*curve))
+    assert (found and found[0]) == (value and pytest.approx(value))
 
 
 @pytest.mark.parametrize(("broken", "value"), [(100, None), (95, None), (80, 0.2), (0, 1.0)])

@@ -5,7 +5,7 @@ give a false sense of security" (ICML 2018); Pintor et al., "Indicators of attac
 al., "Evaluating the adversarial robustness of adaptive test-time defenses" (ICML 2022).
 """
 
-from harp.evaluation.doubts import gradients, outputs, searches  # noqa: F401  each registers its checks
+from harp.evaluation.doubts import gradients, outputs, searches, steady  # noqa: F401  each registers its checks
 from harp.evaluation.doubts.base import DOUBTS, Doubt
 from harp.evaluation.doubts.examining import examine
 

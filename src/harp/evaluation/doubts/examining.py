@@ -1,6 +1,7 @@
 """All checks on one sample."""
 
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from harp.errors import HarpError
 from harp.evaluation.doubts.base import DOUBTS, Doubt
 from harp.evaluation.doubts.sample import Sample
 from harp.evaluation.inputs import check_images, check_labels
+from harp.evaluation.steadiness import Untouched, accompanied
 from harp.models import classes_of
 from harp.modes import evaluating, frozen
 from harp.randomness import Keyed, seed_of
@@ -29,6 +31,8 @@ def examine(
     places: Tensor | None = None,
     gradient_free: Collection[str] = ("square",),
     black_box: Attack | None = None,
+    references: Collection[nn.Module] = (),
+    untouched: Untouched | None = None,
     seed: int = 0,
     batch: int | None = None,
 ) -> list[Doubt]:
@@ -38,11 +42,13 @@ def examine(
     are an evaluation's (measure -> bool [N], true where right), `places` (int64 [n]; None: 0 to n - 1) the sample's
     rows in them; what an attack never tried, since another had won, may be flagged either way. Those in `gradient_free`
     must not win over the others, nor must `black_box`, run here (None: 200 random corners). Longer PGD must not win
-    over all of them, which without flags is not asked.
+    over all of them, which without flags is not asked. Nor must images made against `references`, other networks for
+    the same classes: the dense one, or the one without its defence. `untouched` is the network before the evaluation
+    (None: before this).
 
     Random numbers come from `seed` and `places`; torch's global generator, the model's modes and its gradients are left
-    as they were. At most 900 passes a point, forward and backward counted apart, without those of `black_box`; `batch`
-    points at a time (None: all).
+    as they were. At most 1,200 passes a point, forward and backward counted apart, without those of `black_box` and of
+    `references` (82 each); `batch` points at a time (None: all). AutoAttack takes some 10,000.
 
     Raises `HarpError` where images, labels, logits or flags do not fit each other or the threat.
     """
@@ -51,14 +57,30 @@ def examine(
     check_images(x, threat)
     _check_flags(flags or {}, places, len(x))
     devices = [x.device] if x.device.type == "cuda" else []
-    with evaluating(model), frozen(model), torch.random.fork_rng(devices):
+    untouched = untouched or Untouched(model)
+    with ExitStack() as stack:
+        for network in (model, *references):
+            stack.enter_context(evaluating(network))
+            stack.enter_context(frozen(network))
+        stack.enter_context(torch.random.fork_rng(devices))
         torch.manual_seed(seed_of(seed, "doubts"))
-        with torch.no_grad():
-            check_labels(y, len(x), classes_of(model(x[: batch or len(x)]), min(batch or len(x), len(x))))
-        noise = Keyed.of(places.to(x.device), seed, "doubts")
-        sample = Sample(model, x, y, threat, noise, places.to(x.device), flags or {}, gradient_free, black_box, batch)
+        asked, others = accompanied(model, x), [accompanied(reference, x) for reference in references]
+        _check_labels(asked, x, y, batch)
+        for other in others:
+            _check_labels(other, x, y, batch)
+        sample = Sample(
+            *(asked, x, y, threat, Keyed.of(places.to(x.device), seed, "doubts"), places.to(x.device)),
+            *(flags or {}, gradient_free, black_box, batch, untouched, others),
+            company=asked is not model,
+        )
         found = [(name, DOUBTS[name](sample)) for name in DOUBTS]
     return [Doubt(name, sentence=doubt[1], value=doubt[0]) for name, doubt in found if doubt]
+
+
+@torch.no_grad()
+def _check_labels(model: nn.Module, x: Tensor, y: Tensor, batch: int | None) -> None:
+    part = x[: batch or len(x)]
+    check_labels(y, len(x), classes_of(model(part), len(part)))
 
 
 def _check_flags(flags: Mapping[str, Tensor], places: Tensor, n: int) -> None:

@@ -6,8 +6,9 @@ from torch import Tensor
 from harp.attacks.losses import margin
 from harp.evaluation.doubts.base import DOUBTS, FEW, Found, surely
 from harp.evaluation.doubts.geometry import dual, move
-from harp.evaluation.doubts.probes import ask
+from harp.evaluation.doubts.probes import slope
 from harp.evaluation.doubts.sample import Sample
+from harp.evaluation.steadiness import ask
 
 # By how much a perturbation of the large radius can lower the margin to first order, as a share of it. Honest networks
 # show 0.6 and more, those behind rounding, a table or argmax exactly 0, some behind a softmax 1e-6.
@@ -16,6 +17,7 @@ FLAT = 1e-4
 # an honest network's points, at 0.33 to 0.61 of those of k-winners-take-all, at 0.98 behind a random dropout. Shorter
 # steps meet too few of the winners' jumps (0.15 to 0.49 at eps / 100).
 ASTRAY, STRAY = 0.5, 0.1
+PARTS = (30, 10)
 
 
 @DOUBTS.register("zero-gradients")
@@ -45,18 +47,28 @@ def saturated_loss(sample: Sample) -> Found:
 def misleading_gradients(sample: Sample) -> Found:
     """A small step changes the margin by another amount than its gradient promises: the gradient leads nowhere."""
     steep = sample.right[~_flat(sample)]
-    x, y, grad = sample.x[steep], sample.y[steep], sample.gradients["margin"][~_flat(sample)]
     if len(steep) == 0 or sample.threat.eps == 0:
         return None
-    threat = sample.threat
-    near = threat.project(x + move(threat, grad, threat.eps / 30), x)
-    promised = (grad * (near - x)).flatten(1).sum(1)
-    gained = margin(ask(sample.model, near, sample.batch), y) - margin(sample.logits[steep], y)
-    count = int(((gained - promised).abs() > ASTRAY * promised).sum())
+    worst = max((_off(sample, steep, start, part), -part, start) for start in ("image", "ball") for part in PARTS)
+    count, part, start = worst[0], -worst[1], worst[2]
     if not surely(count, len(steep), STRAY):
         return None
-    said = f"At {count} of {len(steep)} points a step of eps / 30 along the gradient changes the margin by less than "
-    return count / len(steep), said + "half or more than one and a half times of what the gradient promises."
+    where = "At" if start == "image" else "From random points of the ball, at"
+    said = (
+        f"{where} {count} of {len(steep)} points a step of eps / {part} along the gradient changes the margin by less "
+    )
+    return count / len(steep), said + "than half or more than one and a half times of what the gradient promises."
+
+
+def _off(sample: Sample, chosen: Tensor, start: str, part: int) -> int:
+    """At how many of the `chosen` points a step of eps / `part` gains something else than its gradient promises."""
+    x, y, threat = sample.x[chosen], sample.y[chosen], sample.threat
+    begin = x if start == "image" else sample.started(chosen)
+    logits, grad = slope(sample.model, begin, y, margin, sample.batch)
+    near = threat.project(begin + move(threat, grad, threat.eps / part), x)
+    promised = (grad * (near - begin)).flatten(1).sum(1)
+    gained = margin(ask(sample.model, near, sample.batch), y) - margin(logits, y)
+    return int(((gained - promised).abs() > ASTRAY * promised).sum())
 
 
 def _flat(sample: Sample) -> Tensor:

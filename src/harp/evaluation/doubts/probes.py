@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harp.attacks import Attack
 from harp.attacks.losses import Loss, crossentropy, gradient, margin
 from harp.evaluation.doubts.geometry import corners, move
+from harp.evaluation.steadiness import ask
 from harp.randomness import Keyed
 from harp.threats import Threat, per_point
 
@@ -41,12 +42,6 @@ class Search(Protocol):
     """Something that looks for images answered wrongly, and tells not which but whether there were some."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Keyed) -> Path: ...
-
-
-@torch.no_grad()
-def ask(model: nn.Module, x: Tensor, batch: int | None = None) -> Tensor:
-    """Logits [n, classes] of images [n, ...], `batch` at a time (None: all)."""
-    return torch.cat([model(part) for part in torch.split(x, batch or len(x))])
 
 
 def slope(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, batch: int | None = None) -> tuple[Tensor, Tensor]:
@@ -82,26 +77,55 @@ def tempered(logits: Tensor, y: Tensor) -> Tensor:
 class Climb:
     """Projected gradient ascent on `loss`, with steps that shrink from eps / 2 to a hundredth of that.
 
-    It begins at the image itself or at a random corner of the ball, takes `steps` gradients and looks once more.
+    It begins at the image itself or at a random corner of the ball, takes `steps` gradients and looks once more. With
+    `averaged` above 1 each gradient is the mean of so many, taken a third of the way towards random corners of the
+    ball: what is shattered at small scales has a slope at large ones.
     """
 
     loss: Loss
     steps: int
     batch: int | None = None
     start: Literal["image", "corner"] = "image"
+    averaged: int = 1
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Keyed) -> Path:
-        first = x if self.start == "image" else corners(threat, x, _signs(noise, x))
-        return Path.of(torch.stack([margin(logits, y) for logits in self._logits(model, x, y, threat, first)]))
+        seen = [margin(logits, y) for _, logits in self.images(model, x, y, threat, noise)]
+        return Path.of(torch.stack(seen))
 
-    def _logits(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, adv: Tensor) -> Iterator[Tensor]:
+    def images(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Keyed
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each image [n, ...] on the way, and its logits."""
+        adv = x if self.start == "image" else corners(threat, x, signs(noise, x))
         for step in range(self.steps):
             logits, grad = slope(model, adv, y, self.loss, self.batch)
-            yield logits
+            yield adv, logits
+            for turn in range(1, self.averaged):
+                aside = corners(threat, x, signs(noise.at(step * self.averaged + turn), x))
+                grad = grad + slope(model, adv + (aside - adv) / 3, y, self.loss, self.batch)[1]
             size = max(1 - step / self.steps, 0.01) * threat.eps / 2
             # NaN would stay in the image for good.
             adv = threat.project(adv + move(threat, grad.nan_to_num(0, 0, 0), size), x)
-        yield ask(model, adv, self.batch)
+        yield adv, ask(model, adv, self.batch)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The images on the way of a climb against another network, shown to this one: the last, and the first to break."""
+
+    reference: nn.Module
+    loss: Loss
+    steps: int
+    batch: int | None = None
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Keyed) -> Path:
+        shown = broken = x
+        done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        climb = Climb(self.loss, self.steps, self.batch)
+        for adv, logits in climb.images(self.reference, x, y, threat, noise):
+            first = (margin(logits, y) > 0) & ~done
+            broken, done, shown = torch.where(per_point(first, x), adv, broken), done | first, adv
+        return Path.of(torch.stack([margin(ask(model, image, self.batch), y) for image in (x, broken, shown)]))
 
 
 @dataclass(frozen=True)
@@ -115,16 +139,16 @@ class Blind:
     batch: int | None = None
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Keyed) -> Path:
-        signs = _signs(noise.at(0), x)
-        losses = [margin(ask(model, corners(threat, x, signs), self.batch), y)]
+        turns = signs(noise.at(0), x)
+        losses = [margin(ask(model, corners(threat, x, turns), self.batch), y)]
         best = losses[0]
         for query in range(1, self.queries):
             share = max((1 - query / self.queries) ** 2 / 2, 1 / x[0].numel())
             turned = noise.at(query).uniform(x.shape[1:]).to(x) < share
-            tried = torch.where(turned, -signs, signs)
+            tried = torch.where(turned, -turns, turns)
             losses.append(margin(ask(model, corners(threat, x, tried), self.batch), y))
             # Where all is flat, walking on is better than standing still.
-            signs = torch.where(per_point(losses[-1] >= best, x), tried, signs)
+            turns = torch.where(per_point(losses[-1] >= best, x), tried, turns)
             best = torch.maximum(best, losses[-1])
         return Path.of(torch.stack(losses))
 
@@ -146,5 +170,6 @@ def together(searches: list[Search], model: nn.Module, x: Tensor, y: Tensor, thr
     return reduce(or_, [search(model, x, y, threat, noise.at(draw)) for draw, search in enumerate(searches)])
 
 
-def _signs(noise: Keyed, x: Tensor) -> Tensor:
+def signs(noise: Keyed, x: Tensor) -> Tensor:
+    """Random signs, -1 or 1, in the shape of `x`."""
     return noise.uniform(x.shape[1:]).to(x).sub(0.5).sign()

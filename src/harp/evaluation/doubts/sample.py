@@ -9,14 +9,19 @@ from torch import Tensor, nn
 
 from harp.attacks import Attack
 from harp.attacks.losses import crossentropy, margin
-from harp.evaluation.doubts.geometry import enlarged
-from harp.evaluation.doubts.probes import Blind, Climb, Ended, Path, Search, ask, slope, tempered, together
+from harp.evaluation.doubts.geometry import corners, enlarged
+from harp.evaluation.doubts.probes import Blind, Climb, Ended, Path, Search, Transfer, signs, slope, tempered, together
+from harp.evaluation.steadiness import SAME, Untouched, apart, ask
 from harp.randomness import Keyed
 from harp.threats import Threat
 
-# Gradients in a climb from the image, in one from a corner, and queries of a search without gradients. With two losses
-# and four radii a point costs at most 870 passes, forward and backward counted apart; AutoAttack takes some 10,000.
+# Gradients in a climb from the image, in one from a corner, and queries of a search without gradients.
 SHORT, LONG, QUERIES = 20, 100, 200
+REPEATS = 4
+# Gradients that are averaged, and steps along them: together no more than a long climb.
+AVERAGED, MEANS = 5, 20
+# How far beyond eps, and how far before it, the curve of robust accuracy is looked at.
+BEYOND = 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +30,8 @@ class Sample:
 
     `flags`: measure -> bool [N], true where the network was right; `places` (int64 [n]) are the sample's rows in it.
     `gradient_free` names the attacks among them that use no gradient, `black_box` is one to run here in place of a
-    search of random corners. m of the images are answered rightly, and only these are attacked.
+    search of random corners. m of the images are answered rightly, and only these are attacked. `untouched` is the
+    network before anything was asked, `references` are others for the same task; `company`: an image alone is too few.
     """
 
     model: nn.Module
@@ -38,11 +44,24 @@ class Sample:
     gradient_free: Collection[str]
     black_box: Attack | None
     batch: int | None
+    untouched: Untouched
+    references: Collection[nn.Module] = ()
+    company: bool = False
 
     @cached_property
     def logits(self) -> Tensor:
         """Those of the clean images, [n, classes]."""
         return ask(self.model, self.x, self.batch)
+
+    @cached_property
+    def wavering(self) -> float:
+        """By how much of their size logits change when the same batches are asked again."""
+        return max(apart(ask(self.model, self.x, self.batch), self.logits) for _ in range(REPEATS))
+
+    @property
+    def random(self) -> bool:
+        """Whether that is more than rounding."""
+        return self.wavering > SAME
 
     @cached_property
     def right(self) -> Tensor:
@@ -65,6 +84,12 @@ class Sample:
         both = {"crossentropy": crossentropy, "margin": margin}
         # Not every network takes an empty batch.
         return {name: slope(self.model, x, y, loss, self.batch)[1] if self.m else x for name, loss in both.items()}
+
+    def started(self, chosen: Tensor) -> Tensor:
+        """Random points of the ball around the `chosen` images (int64 [k]): some way towards a random corner."""
+        x, noise = self.x[chosen], self.noise.take(chosen).at(1)
+        way = signs(noise, x) * noise.at(1).uniform(x.shape[1:]).to(x)
+        return corners(self.threat, x, way)
 
     @cached_property
     def short(self) -> Path:
@@ -100,6 +125,34 @@ class Sample:
         """What is done without gradients to what is `left`."""
         search = Blind(QUERIES, self.batch) if self.black_box is None else Ended(self.black_box, self.batch)
         return self._among(self.left, [search], self.threat)
+
+    @cached_property
+    def averaged(self) -> Path:
+        """A climb along mean gradients of the ball, at what is `left`."""
+        climb = Climb(margin, MEANS, self.batch, start="corner", averaged=AVERAGED)
+        return self._among(self.left, [climb], self.threat)
+
+    @cached_property
+    def transferred(self) -> Path:
+        """Images made against the references alone, shown to the network at what is `left`."""
+        searches: list[Search] = [
+            Transfer(reference, loss, SHORT, self.batch) for reference in self.references for loss in (margin, tempered)
+        ]
+        return self._among(self.left if searches else self.left & False, searches, self.threat)
+
+    @cached_property
+    def around(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where few steps up the margin break a point just below eps, at it and just above, bool [m] each.
+
+        What breaks nearer breaks further away, too.
+        """
+        climb, everyone = Climb(margin, SHORT, self.batch), self.right >= 0
+        below, above = (
+            self._among(everyone, [climb], replace(self.threat, eps=self.threat.eps * part)).broken
+            for part in (1 / BEYOND, BEYOND)
+        )
+        at = below | self.short.broken
+        return below, at, at | above
 
     @property
     def large(self) -> Threat:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from harp.evaluation.doubts.base import DOUBTS, FEW, Found, sign_test, surely
-from harp.evaluation.doubts.sample import LONG, QUERIES, SHORT, Sample
+from harp.evaluation.doubts.sample import AVERAGED, BEYOND, LONG, QUERIES, SHORT, Sample
 
 # Of all points, those answered wrongly included: what more steps may change (METHODS 4.3) ...
 CONVERGED = 0.005
@@ -19,6 +19,9 @@ LUCK = 0.01
 # At the large radius no point of an honest network holds, but 0.02 of those of one of 120 weights; without gradients
 # all hold.
 HOLDS = 0.05
+# Growing by a quarter beyond eps, the radius costs 50 honest networks 0.1 to 0.7 of what held, and up to 2.8 times what
+# the quarter before eps did. To cost more than this many times as much, distances to the boundary must all but agree.
+JUMP, STEEPER = 0.1, 4
 # Where the radius grows no point of ten honest networks comes back; were all a toss of coins, three such tests would
 # raise a false alarm in 1.5 % of cases.
 RISE = 0.005
@@ -71,6 +74,39 @@ def _flagged(sample: Sample) -> Iterator[_Win]:
 def _searched(sample: Sample) -> _Win:
     name = f"a search of {QUERIES} queries" if sample.black_box is None else repr(sample.black_box)
     return _Win(name, int(sample.blind.broken.sum()), len(sample.x), LUCK)
+
+
+@DOUBTS.register("averaged-gradients-win")
+def averaged_gradients_win(sample: Sample) -> Found:
+    """Gradients averaged over the ball break points that single ones do not: what a single one says is shattered."""
+    count = int(sample.averaged.broken.sum())
+    if not surely(count, len(sample.x), LUCK):
+        return None
+    said = f"Means of {AVERAGED} gradients break {count} of {len(sample.x)} points that held under every attack by "
+    return count / len(sample.x), said + "gradient."
+
+
+@DOUBTS.register("transfer-wins")
+def transfer_wins(sample: Sample) -> Found:
+    """Images made against another network break points that attacks on this one do not: they were misled here."""
+    count = int(sample.transferred.broken.sum())
+    if not surely(count, len(sample.x), LUCK):
+        return None
+    said = (
+        f"Images made against {len(sample.references)} other network(s) break {count} of {len(sample.x)} points that "
+    )
+    return count / len(sample.x), said + "held under every attack by gradient."
+
+
+@DOUBTS.register("jump-beyond-eps")
+def jump_beyond_eps(sample: Sample) -> Found:
+    """Just beyond eps most of what holds at eps falls at once: something knows the radius that is asked for."""
+    below, at, above = (int(broken.sum()) for broken in sample.around)
+    before, after, held = at - below, above - at, sample.m - at
+    if sample.threat.eps == 0 or not surely(after, held, JUMP) or sign_test(after, STEEPER * before) > RISE:
+        return None
+    said = f"PGD breaks {at} of {sample.m} points at eps, {below} at {1 / BEYOND:g} eps and {above} at {BEYOND:g} eps."
+    return after / held, said
 
 
 @DOUBTS.register("large-eps")
