@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint sanitize clean
+.PHONY: run test test-all lint sanitize clean
 
 run: .venv/run.stamp
 	@$(BIN)/harp run
 
 test: .venv/test.stamp lint
 	@$(BIN)/pytest -n auto
+
+# The slow tests, too: some twice as long.
+test-all: .venv/test.stamp lint
+	@$(BIN)/pytest -n auto -m ''
 
 lint: .venv/test.stamp
 	@$(BIN)/ruff check .

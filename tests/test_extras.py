@@ -19,14 +19,19 @@ def test_a_missing_library_is_named_with_what_installs_it(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "reason", "anew"),
     [
-        ("raise RuntimeError('operator torchvision::nms does not exist')", "RuntimeError: operator torchvision::nms"),
-        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        (
+            "raise RuntimeError('operator torchvision::nms does not exist')",
+            "RuntimeError: operator torchvision::nms",
+            "torchvision",
+        ),
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'", "broken_library"),
     ],
 )
-def test_a_library_that_fails_on_import_says_why(monkeypatch, tmp_path, text, reason):
+def test_a_library_that_fails_on_import_says_why_and_which_to_install_anew(monkeypatch, tmp_path, text, reason, anew):
     (tmp_path / "broken_library.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(HarpError, match=f"model 'x' needs broken_library, which is installed but fails .*{reason}"):
+    said = f"model 'x' needs broken_library, which is installed but fails .*{reason}.*--force-reinstall torch {anew}$"
+    with pytest.raises(HarpError, match=said):
         need("broken_library", "timm", "model 'x'")
