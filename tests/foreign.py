@@ -202,8 +202,9 @@ def pruned(name: str) -> tuple[nn.Module, Graph]:
 
     In eval mode and frozen, since PyTorch takes other kernels where gradients may be wanted.
     """
-    model = {**FOREIGN, **FURTHER}[name]().eval().requires_grad_(False)
+    model = {**FOREIGN, **FURTHER}[name]().eval()
     units = Weights(find_sites(model))
+    model.requires_grad_(False)
     counts = allot(units, Budget(0.1, floor=0.0), ALLOCATIONS["erk"](units))
     for site in units.sites:
         site.param.masked_fill_(~top_mask(site.param.abs(), counts[site.name]), 0)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import harp
+from harp.wrappers import unwrapped
 from tests.sparsity.agreeing import agree, half
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -178,7 +179,7 @@ def attach(model):
 
 
 def remove(model):
-    groups = find_units(model).groups
+    groups, model = find_units(model).groups, unwrapped(model)
     assert agree(model, groups, half(groups), X)
 
 

@@ -17,7 +17,7 @@ TINY = {
     "pretrain": {"epochs": 3, "batch_size": 32, "lr": 0.05},
     "prune": {"epochs": 3, "batch_size": 32, "gamma": 0.5, "keep": 0.1},
     "finetune": {"epochs": 2, "batch_size": 32},
-    "evaluation": {"images": 60, "steps": 3, "restarts": 2},
+    "evaluation": {"images": 60, "steps": 3, "restarts": 2, "doubts": 8},
 }
 
 

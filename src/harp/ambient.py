@@ -199,8 +199,8 @@ def _refuse_transforms() -> None:
 _SENTENCES = {
     r"nference tensor": "a tensor made under torch.inference_mode() meets gradients, which PyTorch refuses; make "
     "network and images outside of it, or copy them there (copy.deepcopy(model), x.clone())",
-    r"meta tensor|meta device": "network or images are on the device `meta`, where tensors hold no numbers; load them "
-    "onto a real one",
+    r"[Mm]eta tensor|meta device": "network or images are on the device `meta`, where tensors hold no numbers; load "
+    "them onto a real one",
     r"should be the same|same dtype|expected scalar type|same device|same type": "numbers of two types, or on two "
     "devices, meet in the network; expected float32 on the device of its images (model.float()), or a network that "
     "casts images itself and makes no tensor of a default type or device",

@@ -358,7 +358,7 @@ def test_a_network_with_a_generator_of_its_own_resumes_with_a_note(tmp_path):
     first = evaluate(Noisy(torch.Generator()), BATCHES, FGSM, THREAT, folder=tmp_path)
     again = evaluate(Noisy(torch.Generator().manual_seed(5)), BATCHES, FGSM, THREAT, folder=tmp_path)
     assert same(first, again)
-    assert "answers one question in two ways" in again.notes[-1]
+    assert any("answers one question in two ways" in note for note in again.notes)
 
 
 class Centred(nn.Module):

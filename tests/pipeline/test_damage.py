@@ -147,7 +147,7 @@ def damages(name):
 CASES = [
     ("run", "2-prune/done.json", "null", "done.json is damaged or of another version"),
     ("run", "evaluation/done.json", "list", "delete .*evaluation and run the same command"),
-    ("run", "evaluation/results.json", "other types", "results.json is damaged or of another version"),
+    ("run", "evaluation/results.json", "other types", "results.json was changed after it was written"),
     ("again", "data.json", "null", "data.json is damaged or of another version"),
     ("again", "3-finetune/model.safetensors", "flipped", "its content is not what was written there"),
     ("again", "2-prune/masks.safetensors", "flipped late", "its content is not what was written there"),
@@ -157,7 +157,7 @@ CASES = [
     ("report", "export/manifest.json", "null", "manifest.json is damaged or of another version"),
     ("report", "2-prune/allocation.json", "without values", "it lacks method"),
     ("report", "3-finetune/metrics.jsonl", "list", "metrics.jsonl is damaged or of another version"),
-    ("report", "evaluation/examples.safetensors", "flipped late", "its content is not what was written there"),
+    ("report", "evaluation/examples.safetensors", "flipped late", "examples.safetensors was changed after"),
     ("evaluate", "export/model.safetensors", "flipped", "its content is not what was written there"),
     ("evaluate", "recipe.yaml", "null", "recipe.yaml is not a recipe"),
     ("export", "export/manifest.json", "list", "manifest.json is damaged or of another version"),

@@ -1,7 +1,5 @@
 """One network under the attacks of a recipe, with its doubts: what every evaluation of the pipeline goes through."""
 
-import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from harp.data import Resident
 from harp.errors import HarpError, choices
 from harp.evaluation import IDENTITY, RESULT, Doubt, Outcome, Untouched, as_network, evaluate, examine, security_curve
 from harp.pipeline.display import Display
+from harp.pipeline.progress import Took, recorded
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
 from harp.registry import accepted
@@ -91,7 +90,7 @@ def assess(
     attacks, cascade = attacks_of(settings, threat.norm, seed)
     untouched, took = Untouched(model), Took(folder)
     earlier = read_json(folder / RESULT, dict[str, Any]) if folder and (folder / RESULT).exists() else None
-    done = {name: min(len(batches), _recorded(folder, name) * batches.batch_size) for name in ("clean", *attacks)}
+    done = {name: min(len(batches), recorded(folder, name) * batches.batch_size) for name in ("clean", *attacks)}
     with display.measures(title, len(batches), done) as move:
 
         def tick(measure: str, n: int) -> None:
@@ -133,28 +132,6 @@ class Examined:
     images: int
     record: str
     doubts: list[Doubt]
-
-
-class Took:
-    """The seconds that an evaluation has taken in all, kept in its folder, so that they outlive a kill."""
-
-    def __init__(self, folder: Path | None):
-        self._path = folder / "took.json" if folder else None
-        self.seconds = float(read_json(self._path, float)) if self._path and self._path.exists() else 0.0
-        self._last = time.monotonic()
-
-    def save(self) -> None:
-        """What passed since the last time belongs to the evaluation."""
-        now = time.monotonic()
-        self.seconds, self._last = self.seconds + now - self._last, now
-        if self._path:
-            write_json(self._path, round(self.seconds, 3))
-
-
-def _recorded(folder: Path | None, measure: str) -> int:
-    """How many batches of the measure the folder has."""
-    names = (path.name for path in folder.iterdir()) if folder and folder.is_dir() else ()
-    return sum(re.fullmatch(rf"{re.escape(measure)}-\d{{5,}}\.safetensors", name) is not None for name in names)
 
 
 def assess_run(
