@@ -9,11 +9,11 @@ run: .venv/run.stamp
 	@$(BIN)/harp run
 
 test: .venv/test.stamp lint
-	@$(BIN)/pytest -n auto
+	@$(BIN)/pytest -n auto --dist worksteal
 
 # The slow tests, too: some twice as long.
 test-all: .venv/test.stamp lint
-	@$(BIN)/pytest -n auto -m ''
+	@$(BIN)/pytest -n auto --dist worksteal -m ''
 
 lint: .venv/test.stamp
 	@$(BIN)/ruff check .

@@ -37,6 +37,17 @@ def channels(**settings):
     return {**everywhere(**settings), "prune": {**settings, **CHANNELS}}
 
 
+# One of each kind; the others differ from these in one part that its own tests cover, too.
+QUICK = (
+    {"prune": {"method": "harp"}},
+    {"prune": {"method": "hydra", **CHANNELS}},
+    everywhere(objective="free-at", **SHORT, **AWP),
+    channels(objective="trades", **SHORT),
+    {"prune": {"mode": "exact", "estimator": "marginal", "start": "erk", **CHANNELS}},
+    {"prune": {"start": "ideal-gas", "start_keep": 0.5, "of": "macs"}},
+    {"data": {"holdout": 0.0}, **everywhere(selection="last")},
+    {"precision": {"bf16": "both", "channels_last": True}},
+)
 CONFIGURATIONS = [
     *({"prune": {"method": method, **kind}} for method in METHODS for kind in ({}, CHANNELS)),
     *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),
@@ -84,7 +95,15 @@ def run_killed_at(folder, monkeypatch, stage, step, **sections):
             run_stages(workspace(folder, **sections), [name for name in STAGES if name != "report"])
 
 
-@pytest.mark.parametrize("sections", CONFIGURATIONS, ids=json.dumps)
+def test_the_quick_ones_are_among_the_configurations():
+    assert all(sections in CONFIGURATIONS for sections in QUICK)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in CONFIGURATIONS],
+    ids=json.dumps,
+)
 def test_every_choice_trains_resumes_bit_identically_and_exports(tmp_path, monkeypatch, sections):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     measured = [name for name in STAGES if name != "report"]  # half of the time, and no part of what is compared

@@ -71,12 +71,15 @@ def test_nothing_is_cut_where_the_terminal_is_narrow():
 def test_a_run_shows_what_it_recorded(tmp_path):
     sizes = {"kept": 1_593, "total": 159_264, "macs": 24_429, "total_macs": 2_444_544}
     (tmp_path / "evaluation").mkdir()
-    write_sealed(tmp_path / "evaluation/results.json", {"models": {"pruned": {**sizes, "clean": cell(0.9)}}}, [])
+    models = {"pruned": {**sizes, "clean": cell(0.9), "worst": cell(0.5)}}
+    values = {"threat": {"norm": "2", "eps": 0.031}, "attacks": {}, "models": models}
+    write_sealed(tmp_path / "evaluation/results.json", values, [])
     text = printed(table(SimpleNamespace(run=Run(tmp_path), threat=Threat(2, 0.031))))
     assert rows(text)[1:] == [
         ["weights kept", "1,593 of 159,264"],
         ["MACs per image", "24,429 of 2,444,544"],
         ["clean", "90.0 (86.0-93.0)"],
+        ["worst", "50.0 (46.0-53.0)"],
     ]
     assert " ".join(text.split("┏")[0].split()) == "accuracy in %, with 95 % intervals; L2, eps 0.031"
 

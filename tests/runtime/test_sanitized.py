@@ -11,6 +11,7 @@ from tests.runtime import sanitized
 QUICK = ("-k", "not (torch or 300 or 224 or 112 or 56)")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sanitized.libraries(), reason="needs g++ with libasan and libubsan")
 def test_the_engine_stays_in_its_memory(tmp_path: Path):
     sanitized.build("avx2" if "avx2" in variants() else "base", tmp_path)
