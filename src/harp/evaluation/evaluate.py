@@ -28,6 +28,7 @@ from harp.modes import evaluating
 from harp.randomness import Keyed, global_draws
 from harp.runs import Tree, digest
 from harp.threats import Threat
+from harp.version import VERSION
 from harp.wrappers import unwrapped
 
 
@@ -138,7 +139,7 @@ def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed
         "attacks": {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(attack)) for name, attack in attacks.items()},
         "cascade": cascade,
         "seed": seed,
-        "version": {name: version(name) for name in ("harp-pruning", "torch")},
+        "version": {"harp-pruning": VERSION, "torch": version("torch")},
     }
 
 
