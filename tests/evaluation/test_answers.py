@@ -141,3 +141,10 @@ def test_a_network_that_fails_is_named_with_the_place():
     one = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4)).train()
     with pytest.raises(HarpError, match=r"fails on the batch of 1 from image 40 on \(ValueError: Expected more than 1"):
         answered(one, X[:1], 40)
+
+
+@pytest.mark.parametrize(("off", "same"), [(5e-4, True), (2e-3, False)])
+def test_another_machine_may_round_logits_by_a_thousandth_of_the_largest(off, same):
+    before, now = told(MODEL, 1), told(MODEL, 1)
+    now["logits"] = now["logits"] + off * float(before["logits"].abs().max())
+    assert same_answers(before, now) == same

@@ -113,3 +113,15 @@ def test_a_logit_that_is_not_finite_is_a_wrong_answer(value):
     assert measured(None, model=linear(DIFFERENCE)).any()
     assert not measured(broken).any()
     assert not measured(None, model=linear(DIFFERENCE, bias=value)).any()
+
+
+@pytest.mark.parametrize(("beyond", "fits"), [(2e-7, True), (5e-6, False)])
+def test_an_image_may_leave_the_threat_by_a_millionth(beyond, fits):
+    def attack(model, x, y, threat, noise):
+        return x + (threat.eps + beyond)
+
+    if fits:
+        measured(attack)
+    else:
+        with pytest.raises(HarpError, match="left the threat by"):
+            measured(attack)

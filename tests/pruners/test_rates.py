@@ -120,3 +120,16 @@ def test_the_state_brings_back_step_and_logits():
     second.load_state_dict(first.state_dict())
     assert second.counts() == first.counts()
     assert torch.equal(second.now(), first.now())
+
+
+@pytest.mark.parametrize(("excess", "frozen"), [(4e-5, True), (6e-5, False)])
+def test_gamma_freezes_where_the_excess_is_nothing_to_four_decimals(excess, frozen):
+    layer = Weights((Site("0", nn.Parameter(torch.zeros(1000, 1))),))
+    rates = make_rates(
+        layer, Budget(0.2, floor=0.0), "penalty", "uniform", 0.5, gamma=0.1, steps_per_epoch=5, steps=None
+    )
+    share = 0.2 * (1 + excess)
+    with torch.no_grad():
+        rates.logits.copy_(torch.tensor([share / (1 - share)]).double().log())
+    rates.advance(5)
+    assert (rates.frozen_gamma is not None) == frozen

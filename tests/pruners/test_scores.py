@@ -58,3 +58,12 @@ def test_within_settled_the_model_is_the_pruned_network_and_afterwards_as_before
     with pruner.settled():
         assert int(layer.weight.count_nonzero()) == 8
     assert torch.equal(layer.weight, before)
+
+
+def test_what_settle_prunes_is_a_zero_without_a_sign():
+    layer = nn.Linear(3, 2)
+    with torch.no_grad():
+        layer.weight.copy_(-torch.arange(1.0, 7).view(2, 3))
+    masks = Hydra(find_sites(layer), Budget(0.5)).settle()
+    assert not torch.signbit(layer.weight[~masks["weight"]]).any()
+    assert layer.weight[masks["weight"]].tolist() == [-4, -5, -6]

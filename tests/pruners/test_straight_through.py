@@ -66,3 +66,10 @@ def test_marginal_is_the_derivative_of_the_loss_by_the_rate(count):
     assert slopes("marginal", score, count, grad[shuffled]) == pytest.approx(expected, rel=2e-3)
     # Neither of the published sums is near it.
     assert slopes("sum", score, count, grad[shuffled]) != pytest.approx(expected, rel=0.2)
+
+
+def test_the_margin_is_thirty_two_ranks_at_least():
+    # One per cent of 1,000 would be ten.
+    grad = torch.full([1000], 1e6)
+    grad[468:532] = torch.arange(64.0)
+    assert slopes("marginal", torch.arange(1000, 0, -1).float(), 500, grad) == pytest.approx(1000 * 31.5)

@@ -12,7 +12,17 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.models import build
-from harp.sparsity import ALLOCATIONS, Budget, Weights, allocation, allot, find_sites, rates_at, trace_macs
+from harp.sparsity import (
+    ALLOCATIONS,
+    Budget,
+    Weights,
+    allocation,
+    allot,
+    find_sites,
+    from_rates,
+    rates_at,
+    trace_macs,
+)
 
 # METHODS 7.9: the ideal gas at 1 %.
 GAS = {
@@ -131,3 +141,10 @@ def test_unknown_allocations(name, message):
 def test_a_budget_of_macs_needs_a_trace():
     with pytest.raises(HarpError, match="trace_macs"):
         allot(Weights(find_sites(network())), Budget(0.1, "macs"), allocation("uniform", units()))
+
+
+def test_a_rate_that_float32_made_nothing_or_all_can_still_move():
+    names = units().names
+    shares = from_rates(units(), 0.0, dict(zip(names, (0.0, 1.0), strict=True)))(0.0)
+    numpy.testing.assert_allclose(shares, [1e-7, 1 - 1e-7], rtol=1e-6)
+    numpy.testing.assert_allclose(1 - shares[1], 1e-7, rtol=1e-6)

@@ -118,3 +118,41 @@ def test_a_cleared_stage_has_nothing_to_resume_from(tmp_path):
     clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
     assert stage(tmp_path).resume() == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "best"),
+    [
+        ([(0.5, 0.9), (0.5, 0.9), (0.4, 1.0)], 2),  # of equals the first
+        ([(0.5, 0.8), (0.5, 0.9), (0.5, 0.85)], 4),  # clean accuracy decides between equally robust ones
+    ],
+)
+def test_ties_of_the_best_epoch(tmp_path, told, best):
+    accuracies = iter(told)
+
+    def validate(model):
+        robust, clean = next(accuracies)
+        return {"clean": clean, "robust": robust}
+
+    callback = stage(tmp_path, validate=validate)
+    for step in range(1, 7):
+        callback(moment(step))
+    assert callback.select() == best
+
+
+def test_a_resumed_momentum_lies_in_memory_as_its_weight_does(tmp_path):
+    # A file knows no strides, and another layout may round sums otherwise.
+    def channels_last():
+        return nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+
+    first = stage(tmp_path, model=channels_last())
+    first.model(torch.rand(2, 3, 5, 5)).sum().backward()
+    first.optimiser.step()
+    first(moment(1))
+    first(moment(2))
+    second = stage(tmp_path, model=channels_last())
+    assert second.resume() == 2
+    weight = second.model.weight
+    buffer = second.optimiser.state[weight]["momentum_buffer"]
+    assert buffer.stride() == weight.stride() != torch.empty(4, 3, 3, 3).stride()
+    assert torch.equal(buffer, first.optimiser.state[first.model.weight]["momentum_buffer"])
