@@ -71,5 +71,6 @@ def test_marginal_is_the_derivative_of_the_loss_by_the_rate(count):
 def test_the_margin_is_thirty_two_ranks_at_least():
     # One per cent of 1,000 would be ten.
     grad = torch.full([1000], 1e6)
-    grad[468:532] = torch.arange(64.0)
-    assert slopes("marginal", torch.arange(1000, 0, -1).float(), 500, grad) == pytest.approx(1000 * 31.5)
+    grad[468:532] = torch.arange(64.0) ** 2
+    # The mean of the squares of 0 to 63 is 63 * 127 / 6.
+    assert slopes("marginal", torch.arange(1000, 0, -1).float(), 500, grad) == pytest.approx(1000 * 63 * 127 / 6)
