@@ -273,7 +273,7 @@ def test_a_network_cut_through_is_named(tmp_path):
     # Five weights, one a layer, and no two of them in line.
     run_stages(workspace(tmp_path, prune={"method": "hydra", "keep": 0.001879, "epochs": 1}), ["pretrain", "prune"])
     assert read_json(tmp_path / "2-prune" / "allocation.json")["price"] == 5
-    assert "every image the same answer" in read_json(tmp_path / "2-prune" / "done.json")["notes"][-1]
+    assert "all of 64 training images the same logits" in read_json(tmp_path / "2-prune" / "done.json")["notes"][-1]
 
 
 def test_an_evaluation_made_too_early_is_made_whole(finished, tmp_path):

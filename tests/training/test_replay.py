@@ -155,7 +155,7 @@ class Published:
         loss.backward()
         self.optimiser.step()
         if self.stage == "prune" and (index + 1) % EPOCH == 0:
-            self.frozen = self.frozen or round(float(self.size_loss()), 4) == 0
+            self.frozen = self.frozen or round(self.size_loss().item(), 4) == 0
             if not self.frozen:
                 self.gamma += GAMMA
         return cross_entropy(self.logits(x, train=False), y).item()
