@@ -23,6 +23,7 @@ TOP = {"__init__.py", "__main__.py"}  # the public names and `python -m harp` ma
 GROUND = {
     "ambient": {"errors"},
     "copies": {"errors", "modes"},
+    "modes": {"errors"},
     "config": {"errors", "clock"},
     "registry": {"errors"},
     "files": {"errors"},

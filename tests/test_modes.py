@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from harp.errors import HarpError
 from harp.modes import evaluating
 
 
@@ -67,3 +68,10 @@ def test_what_a_module_caches_while_in_eval_mode_is_dropped_afterwards():
             assert torch.equal(model(x), nn.functional.linear(x, model.weight, model.bias))
         with torch.no_grad():
             model.weight.add_(1)
+
+
+def test_an_exported_module_is_refused_since_its_mode_is_fixed():
+    example = torch.ones(2, 2)
+    exported = torch.export.export(nn.Linear(2, 2).eval(), (example,)).module()
+    with pytest.raises(HarpError, match="exported in one mode for good"), evaluating(exported):
+        pass

@@ -12,6 +12,7 @@ from harp.ambient import pinned, usable
 from harp.data import Batch, Batches, batches_of
 from harp.errors import HarpError
 from harp.models import opened, placed
+from harp.modes import set_mode
 from harp.objectives import LEVEL, Ascent, Objective
 from harp.pruners import Pruner, SearchWarning
 from harp.pruners.gradients import check_gradients
@@ -60,7 +61,7 @@ def fit(
     """
     data = batches_of(data, placed(model))
     check_sites(model, pruner)
-    precision.lay_out(model).train()
+    set_mode(precision.lay_out(model), training=True)
     view = precision.view(model)
     pruner.push(start)
     step, per_epoch, replays = start, steps_per_epoch(data, objective), objective.replays
