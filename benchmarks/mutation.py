@@ -1,7 +1,7 @@
 """How many small faults planted in a room's code the room's own tests notice: mutants by mutmut, drawn by a seed.
 
     .venv/bin/pip install mutmut==3.8.1
-    .venv/bin/python benchmarks/mutation.py [ROOM ...] [--mutants 50] [--seed 0] [--json FILE]
+    .venv/bin/python benchmarks/mutation.py [ROOM ...] [--mutants 50] [--seed 0] [--processes N] [--json FILE]
 
 For each room HEAD is copied to runs/mutation/ROOM and there `src/harp/ROOM` is mutated; of all mutants as many are
 drawn and run against those tests of `tests/ROOM` that reach the function. Two things are unlike mutmut by itself. It
@@ -101,6 +101,9 @@ def copied(room: str) -> Path:
         shutil.copy(built, folder / built)
     for path in (folder / "src/harp" / room).rglob("*.py"):
         path.write_text(libcst.parse_module(path.read_text()).visit(_Split()).code)
+    # Between a caller and the function there is one of mutmut's, which warnings are then told to come from.
+    for path in (folder / "tests" / room).rglob("test_*.py"):
+        path.write_text("".join(x for x in path.read_text().splitlines(True) if ".filename == __file__" not in x))
     (folder / "setup.cfg").write_text(CONFIG.format(room=room))
     return folder
 
@@ -109,7 +112,8 @@ def mutmut(folder: Path, *arguments: str) -> str:
     ambient = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     command = [sys.executable, "-m", "mutmut", *arguments]
     done = subprocess.run(command, cwd=folder, env=ambient, capture_output=True, text=True)
-    (folder / "mutmut.log").write_text(done.stdout + done.stderr)
+    if arguments[0] == "run":
+        (folder / "mutmut.log").write_text(done.stdout + done.stderr)
     return done.stdout
 
 
@@ -142,12 +146,12 @@ def in_words_only(lines: list[str]) -> bool:
     return rest[0] == rest[1] and strings[0] != strings[1]
 
 
-def measure(room: str, count: int, seed: int) -> dict[str, Any]:
+def measure(room: str, count: int, seed: int, processes: int) -> dict[str, Any]:
     folder = copied(room)
-    mutmut(folder, "run", "--max-children", "2", "none.of.them")
+    mutmut(folder, "run", "none.of.them")
     names = sorted(verdicts(folder))
-    if not names:
-        raise SystemExit(f"{room}: no mutants; see {folder / 'mutmut.log'}")
+    if not (folder / "mutants/mutmut-stats.json").exists():
+        raise SystemExit(f"{room}: its tests do not pass before anything is mutated; see {folder / 'mutmut.log'}")
     random.Random(seed).shuffle(names)
     drawn, differences = [], {}
     for name in names:
@@ -157,7 +161,7 @@ def measure(room: str, count: int, seed: int) -> dict[str, Any]:
         if lines and not in_words_only(lines):
             drawn.append(name)
             differences[name] = lines
-    mutmut(folder, "run", "--max-children", "2", *drawn)
+    mutmut(folder, "run", "--max-children", str(processes), *drawn)
     ended = {name: verdicts(folder)[name] for name in drawn}
     left = {name: {"ended": end, "lines": differences[name]} for name, end in ended.items() if end not in NOTICED}
     return {"room": room, "mutants": len(names), "drawn": len(drawn), "noticed": len(drawn) - len(left), "left": left}
@@ -168,6 +172,7 @@ def main() -> None:
     parser.add_argument("rooms", nargs="*", default=ROOMS)
     parser.add_argument("--mutants", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     rows = []
@@ -175,7 +180,7 @@ def main() -> None:
         path = FOLDER / f"{room}-{asked.mutants}-{asked.seed}.json"
         if not path.exists():
             FOLDER.mkdir(parents=True, exist_ok=True)
-            write_json(path, measure(room, asked.mutants, asked.seed))
+            write_json(path, measure(room, asked.mutants, asked.seed, asked.processes))
         rows.append(json.loads(path.read_text()))
         print_row(rows[-1])
     together = {key: sum(row[key] for row in rows) for key in ("mutants", "drawn", "noticed")}

@@ -1,3 +1,6 @@
+import faulthandler
+import multiprocessing
+
 import torch
 import torch.distributed
 from torch import nn
@@ -42,17 +45,24 @@ def test_an_evaluation_takes_a_wrapped_network_for_the_network():
 
 def test_attacks_go_around_the_wrapper_that_counts_backward_passes(tmp_path):
     """A second forward pass without a backward one to the parameters is an error inside of it."""
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    # In a process of its own: a group of processes is state of the whole process, and its threads outlive it.
+    process = multiprocessing.get_context("spawn").Process(target=attack_in_a_group, args=(tmp_path / "store",))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def attack_in_a_group(path):
+    faulthandler.dump_traceback_later(100, exit=True)
+    store = torch.distributed.FileStore(str(path), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        model = network()
-        wrapped = nn.parallel.DistributedDataParallel(model)
-        assert alone(wrapped) is model
-        assert alone(model) is model
-        x, y, threat = torch.full((3, 1, 2, 2), 0.5), torch.arange(3), Threat(eps=0.1)
-        for _ in range(2):
-            adv = PGD(steps=3)(wrapped, x, y, threat, generator(0, "attack"))
-            assert torch.equal(adv, PGD(steps=3)(model, x, y, threat, generator(0, "attack")))
-            nn.functional.cross_entropy(wrapped(adv), y).backward()
-    finally:
-        torch.distributed.destroy_process_group()
+    model = network()
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    assert alone(wrapped) is model
+    assert alone(model) is model
+    x, y, threat = torch.full((3, 1, 2, 2), 0.5), torch.arange(3), Threat(eps=0.1)
+    for _ in range(2):
+        adv = PGD(steps=3)(wrapped, x, y, threat, generator(0, "attack"))
+        assert torch.equal(adv, PGD(steps=3)(model, x, y, threat, generator(0, "attack")))
+        nn.functional.cross_entropy(wrapped(adv), y).backward()
+    torch.distributed.destroy_process_group()
