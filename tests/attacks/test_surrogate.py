@@ -1,10 +1,12 @@
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
-from harp.attacks import ATTACKS
+from harp.attacks import ATTACKS, surrogate
 from harp.attacks.surrogate import Quick, Surrogate, judge
 from harp.models import build
 from harp.randomness import Keyed, generator
@@ -137,3 +139,30 @@ def test_a_quick_attack_finds_what_the_attack_finds():
     threat, attack = Threat(eps=4 / 255), ATTACKS["pgd"](steps=3)
     noise = Keyed.of(torch.arange(4), 0, "test")
     assert torch.allclose(Quick(attack)(model, X, y, threat, noise), attack(model, X, y, threat, noise), atol=1e-3)
+
+
+def test_copies_are_made_once_for_a_network_and_anew_for_another(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        surrogate, "_quick", lambda model, example, real=surrogate._quick: made.append(model) or real(model, example)
+    )
+    first, second, y, threat = network("cifar_cnn"), network("cifar_cnn"), torch.arange(4), Threat(eps=4 / 255)
+    quick, noise = Quick(ATTACKS["fgsm"]()), generator(0, "test")
+    for model in (first, first, second, second):
+        quick(model, X, y, threat, noise)
+    assert made == [first, second]
+    with torch.no_grad():
+        next(second.parameters()).mul_(2)
+    alone = Quick(ATTACKS["fgsm"]())(second, X, y, threat, noise)
+    assert torch.equal(quick(second, X, y, threat, noise), alone)
+    quick(second, X[:2, :, :16, :16], y[:2], threat, noise)
+    assert made == [first, second, second, second, second]
+
+
+def test_nothing_of_a_network_that_is_gone_stays():
+    model = network("cifar_cnn")
+    gone, quick = weakref.ref(model), Quick(ATTACKS["fgsm"]())
+    quick(model, X, torch.arange(4), Threat(eps=4 / 255), generator(0, "test"))
+    del model
+    gc.collect()
+    assert gone() is None

@@ -3,7 +3,8 @@
 import contextlib
 import copy
 import warnings
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,11 @@ class Surrogate(nn.Module):
     `original` to 1e-4 of their size, or its gradients not to a tenth (as of a randomised network), `original` computes.
     """
 
-    def __init__(self, original: nn.Module, example: Tensor, bf16: bool = False):
+    def __init__(self, original: nn.Module, example: Tensor, bf16: bool = False, copies: "Copies | None" = None):
         super().__init__()
-        quick = _quick(original, example)
-        blind = None if quick is None or bf16 else _frozen(quick, original, example)
+        copies = copies or Copies.of(original, example, bf16)
         # Not registered as submodules: the original keeps its modes, and a copy in eval mode stays there.
-        self.__dict__.update(original=original, quick=quick or original, blind=blind)
+        self.__dict__.update(original=original, copies=copies, quick=copies.quick or original, blind=copies.blind)
         self.bf16 = bf16
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,11 +51,34 @@ class Surrogate(nn.Module):
 
 
 @dataclass(frozen=True)
+class Copies:
+    """What a `Surrogate` computes with: `quick` with gradients, `blind` without; None is the original itself."""
+
+    quick: nn.Module | None
+    blind: nn.Module | None
+    kind: tuple[object, ...]
+
+    @classmethod
+    def of(cls, original: nn.Module, example: Tensor, bf16: bool) -> "Copies":
+        """The fastest copies that agree with `original` on `example`."""
+        quick = _quick(original, example)
+        return cls(quick, None if quick is None or bf16 else _frozen(quick, original, example), _kind(example))
+
+    def agree(self, original: nn.Module, example: Tensor) -> bool:
+        """Whether they are still copies of `original`, on images of the kind they were made for."""
+        if self.kind != _kind(example):
+            return False
+        with torch.no_grad():
+            return self.quick is None or _near(self.quick(example), original(example), CLOSE)
+
+
+@dataclass(frozen=True)
 class Quick:
-    """`attack`, searching with a `Surrogate` of the network it is given."""
+    """`attack`, searching with a `Surrogate` of the network it is given, whose copies are made for the first batch."""
 
     attack: Attack
     bf16: bool = False
+    _made: list[tuple[weakref.ref[nn.Module], Copies]] = field(default_factory=list, repr=False, compare=False)
 
     def fits(self, x: Tensor, threat: Threat) -> None:
         """What the attack itself refuses."""
@@ -64,7 +87,12 @@ class Quick:
     @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         with evaluating(model):
-            return self.attack(Surrogate(model, x[:EXAMPLES], self.bf16), x, y, threat, noise)
+            surrogate = Surrogate(model, x[:EXAMPLES], self.bf16, self._known(model, x[:EXAMPLES]))
+            self._made[:] = [(weakref.ref(model), surrogate.copies)]
+            return self.attack(surrogate, x, y, threat, noise)
+
+    def _known(self, model: nn.Module, example: Tensor) -> Copies | None:
+        return next((made for known, made in self._made if known() is model and made.agree(model, example)), None)
 
 
 def judge(model: nn.Module) -> nn.Module:
@@ -115,6 +143,10 @@ def _frozen(quick: nn.Module, model: nn.Module, example: Tensor) -> nn.Module | 
         if all(_near(graph(part), model(part), CLOSE) for part in (image, fewer, fewer)):
             return graph
     return None
+
+
+def _kind(example: Tensor) -> tuple[object, ...]:
+    return tuple(example.shape[1:]), example.dtype, example.device
 
 
 def _slope(model: nn.Module, example: Tensor) -> Tensor:
