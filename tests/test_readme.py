@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -80,6 +81,7 @@ def test_the_loop_of_ones_own_prunes():
     assert sum(int(model.state_dict()[name].count_nonzero()) for name in masks) == round(0.01 * masks.total)
 
 
+@pytest.mark.slow
 def test_the_evaluation_of_a_run(tmp_path):
     from harp.pipeline import run_stages
     from tests.tiny import workspace

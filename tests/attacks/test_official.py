@@ -513,6 +513,7 @@ class Resetting(Severed):
         return self.model(x)
 
 
+@pytest.mark.slow
 def test_a_network_that_sets_the_generator_does_not_make_square_repeat_itself():
     model, threat = network(4), Threat(math.inf, 0.2)
     x, y = points(model)

@@ -54,6 +54,7 @@ def test_run_is_a_no_op_the_second_time(here, capsys):
     assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_stage_by_stage_is_the_whole_run(here, capsys):
     for stage in ("pretrain", "prune", "finetune", "evaluate", "export", "report"):
         main([stage, "tiny.yaml", "--folder", "stages"])

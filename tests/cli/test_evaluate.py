@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from harp.cli import main
 from harp.pipeline import run_stages
+from tests.pace import quick
 from tests.tiny import workspace
 
 FACTORY = """
@@ -85,15 +86,18 @@ def test_an_open_doubt_is_told_in_the_numbers_place(here, run, capsys):
 
 @pytest.mark.parametrize(
     "more",
-    [
-        ("--acknowledge", "randomness"),
-        ("--curve", "4"),
-        ("--threads", "1"),
-        ("--name", "other"),
-        ("--device", "cpu"),
-        ("--export.onnx", "true"),
-        ("--prune.keep", "0.5"),
-    ],
+    quick(
+        [("--acknowledge", "randomness"), ("--export.onnx", "true")],
+        [
+            ("--acknowledge", "randomness"),
+            ("--curve", "4"),
+            ("--threads", "1"),
+            ("--name", "other"),
+            ("--device", "cpu"),
+            ("--export.onnx", "true"),
+            ("--prune.keep", "0.5"),
+        ],
+    ),
 )
 def test_what_decides_no_verdict_goes_on_in_the_same_folder(here, run, more):
     main(["evaluate", str(run), *QUICK])
@@ -104,7 +108,10 @@ def test_what_decides_no_verdict_goes_on_in_the_same_folder(here, run, more):
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("apgd*")} == before
 
 
-@pytest.mark.parametrize("more", [("--seed", "1"), ("--threat.eps", "0.05"), ("--evaluation.batch_size", "5")])
+@pytest.mark.parametrize(
+    "more",
+    quick([("--threat.eps", "0.05")], [("--seed", "1"), ("--threat.eps", "0.05"), ("--evaluation.batch_size", "5")]),
+)
 def test_what_decides_verdicts_gets_a_folder_of_its_own(here, run, more):
     main(["evaluate", str(run), *QUICK])
     main(["evaluate", str(run), *QUICK, *more])

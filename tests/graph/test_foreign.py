@@ -8,8 +8,9 @@ from harp.graph import capture, check, run
 from harp.models import MODELS, Normalised
 from harp.modes import evaluating, frozen
 from tests.foreign import CLASSES, FOREIGN, FURTHER, SIZE, images, pruned
+from tests.pace import quick
 
-SLOW = {"levit", "mobilenet_v2", "mobilevit"}  # hundreds of steps, for which torch.export takes 4 to 7 seconds
+QUICK = ("convnext", "resnet", "vit")
 
 
 def agrees(model, graph, x):
@@ -23,7 +24,7 @@ def same(model, x):
     return agrees(model, capture(model, x[:1]), x)
 
 
-@pytest.mark.parametrize("name", sorted((FOREIGN.keys() - SLOW) | FURTHER.keys()))
+@pytest.mark.parametrize("name", quick(QUICK, sorted(FOREIGN.keys() | FURTHER.keys())))
 def test_a_foreign_network_is_its_graph(name):
     model, graph = pruned(name)
     assert agrees(model, graph, images(3))
@@ -35,7 +36,7 @@ def test_so_is_one_of_timm(name):
     assert same(timm.create_model(name, num_classes=CLASSES), torch.rand(2, 3, 64, 64))
 
 
-@pytest.mark.parametrize("name", ["vgg16_bn", "resnet18"])
+@pytest.mark.parametrize("name", quick(["resnet18"], ["vgg16_bn", "resnet18"]))
 def test_so_are_our_own(name):
     torch.manual_seed(0)
     model = MODELS[name](classes=CLASSES, channels=3, size=SIZE, width=0.125)

@@ -211,6 +211,7 @@ def lists(document, sections):
     document["text"] = b"[" + b"[[0]]," * (TEXT // 6 - 2) + b"0]"
 
 
+@pytest.mark.slow
 def test_hostile_files_take_little_memory(path, tmp_path):
     """Under 200 MB are added to the peak by each file, in a process that has read but one small package before."""
     changes = [DOCUMENTS[case][0] for case in ("a bomb", "10**12 elements", "absurd high bits")]

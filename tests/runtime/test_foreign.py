@@ -12,11 +12,10 @@ from harp.graph import Graph
 from harp.runtime import Engine, compile
 from harp.runtime.segments import density
 from tests.foreign import FOREIGN, FURTHER, images, pruned
+from tests.pace import quick
 from tests.runtime.graphs import BUILT
 
-# Of the others one kind is here already; they take torch.export 3 to 7 seconds each.
-LEFT_OUT = {"levit", "mobilenet_v2", "mobilevit", "swin", "PvtV2"}
-NETWORKS = [name for name in (*FOREIGN, *FURTHER) if name not in LEFT_OUT]
+QUICK = ("convnext", "EfficientNet", "poolformer", "vit")
 # Of a convolutional network not more than the stem or the head stands apart; what stands between the segments of a
 # transformer is its attention, and of the others their layer or group norms.
 SEGMENTS = {"resnet": 1, "regnet": 2, "EfficientNet": 2}
@@ -40,7 +39,7 @@ class Case:
         return {node.args[1].name for node in self.graph.nodes if node.op in ("conv2d", "linear")}
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=quick(QUICK, [*FOREIGN, *FURTHER]))
 def case(request: pytest.FixtureRequest) -> Case:
     model, graph = pruned(request.param)
     return Case(request.param, model, shrink(fold(graph)).graph)

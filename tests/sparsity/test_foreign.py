@@ -6,8 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harp.pruners import Harp, Masked, ScoresOnly
 from harp.sparsity import Budget, find_sites, find_units, remove
-
-from ..foreign import FOREIGN, images, varies
+from tests.foreign import FOREIGN, images, varies
+from tests.pace import quick
 
 # Half of the MACs is not to be had from attention's heads and streams under LayerNorm, so not from ViT and Swin.
 SHRINK = [name for name in FOREIGN if name not in ("vit", "swin")]
@@ -35,7 +35,7 @@ def test_harp_meets_the_budget_to_the_weight_and_the_network_still_runs(name, ke
         assert model(images()).isfinite().all()
 
 
-@pytest.mark.parametrize("name", SHRINK)
+@pytest.mark.parametrize("name", quick(["convnext", "mobilenet_v2"], SHRINK))
 def test_convolutional_networks_shrink_to_half_their_macs_with_equal_logits(name):
     model = FOREIGN[name]().eval()
     assert varies(model)

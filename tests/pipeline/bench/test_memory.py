@@ -12,6 +12,7 @@ def subject(folder):
 
 
 @pytest.mark.skipif(not RESET.exists(), reason="the system keeps no count of memory in /proc")
+@pytest.mark.slow
 def test_memory_is_what_a_fresh_process_needs_more(tmp_path):
     known = subject(tmp_path)
     pack(known.model, known.images(2), tmp_path / "package.safetensors")
