@@ -46,6 +46,7 @@ pytest_add_cli_args=
 process_isolation=forkserver
 also_copy=
     README.md
+    docs
     examples
     src/harp/runtime
 timeout_constant=20
