@@ -45,6 +45,23 @@ def test_what_float32_cannot_hold_allows_nothing():
         agree(Overflowing(), lambda x: x, [x], 1e-5, "a copy")
 
 
+@pytest.mark.parametrize("wrap", [lambda z: {"logits": z}, lambda z: [z], lambda z: (z,)])
+def test_wrapped_logits_are_compared_as_what_is_in_them(wrap):
+    model, x = Wrapped(wrap), torch.ones(2, 4)
+    assert agree(model, model.linear, [x], 1e-5, "a copy").difference == 0
+    with pytest.raises(HarpError, match="a copy gives other logits"):
+        agree(model, lambda x: 2 * model.linear(x), [x], 1e-5, "a copy")
+
+
+class Wrapped(nn.Module):
+    def __init__(self, wrap):
+        super().__init__()
+        self.wrap, self.linear = wrap, linear()
+
+    def forward(self, x):
+        return self.wrap(self.linear(x))
+
+
 class Odd(nn.Module):
     """A linear layer, and `after` what it answered."""
 

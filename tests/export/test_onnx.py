@@ -9,6 +9,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.export.onnx import onnx_session, to_onnx
+from harp.models import Logits
 from tests.attacks.linear import images
 
 
@@ -108,3 +109,19 @@ def test_a_network_that_counts_its_images_or_is_wrapped_is_written_for_any_numbe
     to_onnx(model, images(4), tmp_path / "model.onnx")
     for n in (1, 5):
         assert torch.allclose(onnx_session(tmp_path / "model.onnx")(images(n)), model(images(n)), atol=1e-6)
+
+
+def test_logits_among_other_answers_are_refused_with_the_way_out(tmp_path):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x):
+            features = x.flatten(1)
+            return {"features": features, "logits": self.head(features)}
+
+    with pytest.raises(HarpError, match="returns 2 values; expected logits, which harp"):
+        to_onnx(Both(), torch.rand(2, 1, 2, 2), tmp_path / "m.onnx")
+    found = to_onnx(Logits(Both()), torch.rand(2, 1, 2, 2), tmp_path / "m.onnx")
+    assert found["difference"] < 1e-6

@@ -100,7 +100,7 @@ def agree(model: nn.Module, other: Answer, batches: Iterable[Tensor], tolerance:
     found = Agreement(0, 0.0, tolerance)
     with evaluating(model):
         for x in batches:
-            expected = model(x)
+            expected = logits_of(model(x))
             difference = relative(other(x), expected)
             allowed = tolerance if difference <= tolerance else _allowed(model, x, expected, tolerance)
             if not difference <= allowed:
@@ -124,6 +124,6 @@ def _own_error(model: nn.Module, x: Tensor, expected: Tensor) -> float:
     exact = copied(model).double()
     try:
         with evaluating(exact):
-            return relative(expected, exact(x.double()))
+            return relative(expected, logits_of(exact(x.double())))
     except RuntimeError:  # a network that casts inside to a type of its own has no float64 to go by
         return 0.0

@@ -1,12 +1,7 @@
 """A network as an ONNX file, and the proof that ONNX Runtime reads the same network from it."""
 
 import hashlib
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +14,7 @@ from harp.export.compare import Answer, agree, steady
 from harp.extras import need
 from harp.graph import BATCH, exported
 from harp.models import plain
+from harp.quiet import quiet
 from harp.runs import write_atomic
 from harp.wrappers import unwrapped
 
@@ -81,10 +77,12 @@ def _exported(model: nn.Module, example: Tensor) -> Any:
         traced, batch = exported(model, example)
     except HarpError as error:
         raise HarpError(f"the network cannot be written as ONNX: {error}") from error
+    if (count := len(traced.graph_signature.user_outputs)) != 1:
+        raise HarpError(f"the network returns {count} values; expected logits, which harp.Logits picks")
     if batch is not None:
         raise HarpError("the network cannot be written as ONNX for any number of images, only for one number")
     try:
-        with torch.no_grad(), _silence():
+        with torch.no_grad(), quiet():
             program = torch.onnx.export(
                 traced, (example,), dynamo=True, input_names=[IMAGES], output_names=[LOGITS], verbose=False
             )
@@ -124,16 +122,3 @@ def _anonymous(proto: Any) -> None:
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
         value.ClearField("doc_string")
         value.ClearField("metadata_props")
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Inside, nothing is printed, warned of or logged: the exporter tells of every step and of its own future."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

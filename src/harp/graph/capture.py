@@ -1,6 +1,5 @@
 """A PyTorch module as a graph, by `torch.export`: what it computes in eval mode, without its Python."""
 
-import warnings
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from harp.errors import HarpError
 from harp.graph.ir import Graph
 from harp.graph.splitting import split
 from harp.graph.translate import translate
+from harp.quiet import quiet
 from harp.wrappers import unwrapped
 
 BATCH = "batch"  # what the open number of images is called
@@ -33,8 +33,7 @@ def capture(model: nn.Module, example: Tensor) -> Graph:
     or that uses an operator which can neither be kept nor taken apart.
     """
     program, batch = exported(model, example)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with quiet(), torch.no_grad():
         try:
             return translate(split(program), tuple(example.shape[1:]), batch)
         except HarpError:
@@ -51,8 +50,8 @@ def exported(model: nn.Module, example: Tensor) -> tuple[Any, int | None]:
     if example.ndim < 2 or len(example) == 0:
         raise HarpError(f"an example of shape {list(example.shape)}; expected at least one image [n, ...]")
     twin = _twin(model)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    # The exporter logs a network's whole graph beside each refusal.
+    with quiet(), torch.no_grad():
         for batch, strict in _WAYS[:-1]:
             try:
                 return _program(twin, example, batch, strict), batch

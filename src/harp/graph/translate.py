@@ -76,9 +76,7 @@ class _Translation:
             raise HarpError(f"the network changes {changed[0]} in eval mode; expected one that only computes logits")
         (results,) = (node.args[0] for node in self.program.graph.nodes if node.op == "output")
         if len(results) != 1 or not isinstance(results[0], torch.fx.Node):
-            raise HarpError(
-                f"the network returns {len(results)} values; expected logits, which harp.models.Logits picks"
-            )
+            raise HarpError(f"the network returns {len(results)} values; expected logits, which harp.Logits picks")
         shape = tuple(results[0].meta["val"].shape)
         if len(shape) != 2:
             raise HarpError(f"the network returns a tensor of {len(shape)} dimensions; expected logits [n, classes]")

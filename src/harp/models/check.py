@@ -61,7 +61,10 @@ def check_logits(model: nn.Module, classes: int, channels: int, size: int) -> No
 def classes_of(logits: object, n: int) -> int:
     """The number of classes of `logits`; raises `HarpError` where they are not a float tensor [n, two or more]."""
     if not isinstance(logits, Tensor):
-        raise HarpError(f"the network answers with {type(logits).__name__}; expected a tensor of logits [n, classes]")
+        raise HarpError(
+            f"the network answers with {type(logits).__name__}; expected a tensor of logits [n, classes], which "
+            "harp.Logits picks"
+        )
     if not logits.is_floating_point() or logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
         form = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
         raise HarpError(f"the network's answers are {form}; expected float logits [{n}, 2 or more classes]")
