@@ -50,6 +50,7 @@ also_copy=
     examples
     src/harp/runtime
 timeout_constant=20
+timeout_multiplier=2
 track_dependencies=false
 """
 
