@@ -36,7 +36,7 @@ class Surrogate(nn.Module):
         super().__init__()
         copies = copies or Copies.of(original, example, bf16)
         # Not registered as submodules: the original keeps its modes, and a copy in eval mode stays there.
-        self.__dict__.update(original=original, copies=copies, quick=copies.quick or original, blind=copies.blind)
+        self.__dict__.update(original=original, quick=copies.quick or original, blind=copies.blind)
         self.bf16 = bf16
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,9 +87,10 @@ class Quick:
     @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
         with evaluating(model):
-            surrogate = Surrogate(model, x[:EXAMPLES], self.bf16, self._known(model, x[:EXAMPLES]))
-            self._made[:] = [(weakref.ref(model), surrogate.copies)]
-            return self.attack(surrogate, x, y, threat, noise)
+            example = x[:EXAMPLES]
+            copies = self._known(model, example) or Copies.of(model, example, self.bf16)
+            self._made[:] = [(weakref.ref(model), copies)]
+            return self.attack(Surrogate(model, example, self.bf16, copies), x, y, threat, noise)
 
     def _known(self, model: nn.Module, example: Tensor) -> Copies | None:
         return next((made for known, made in self._made if known() is model and made.agree(model, example)), None)
