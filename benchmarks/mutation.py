@@ -90,7 +90,8 @@ class _Split(libcst.CSTTransformer):
         passed += [f"**{given.star_kwarg.name.value}"] if given.star_kwarg else []
         call = f"return {'self.' if method else ''}{body}({', '.join(passed)})"
         bare = updated_node.with_changes(decorators=[], name=libcst.Name(body))
-        calling = libcst.IndentedBlock([libcst.parse_statement(call)])
+        told = [] if updated_node.get_docstring() is None else [updated_node.body.body[0]]
+        calling = libcst.IndentedBlock([*told, libcst.parse_statement(call)])
         return libcst.FlattenSentinel([bare, updated_node.with_changes(body=calling)])
 
 
