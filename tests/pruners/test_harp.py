@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.pruners import Harp
+from harp.pruners import Harp, RatesOnly
 from harp.sparsity import Budget, find_sites
 
 
@@ -132,3 +132,9 @@ def test_the_state_brings_back_every_number():
     assert second.learned.frozen_gamma is not None
     assert torch.equal(second.logits, first.logits)
     assert all(torch.equal(second.scores[name], first.scores[name]) for name in first.scores)
+
+
+def test_scores_and_rates_train_by_their_roles():
+    model = network()
+    for kind, roles in ((Harp, {"scores", "rates"}), (RatesOnly, {"rates"})):
+        assert kind(find_sites(model), Budget(0.1), steps_per_epoch=1).trainables().keys() == roles

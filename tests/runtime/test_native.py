@@ -12,6 +12,23 @@ built = pytest.mark.skipif(not BUILT, reason="no compiler here")
 
 
 @built
+def test_a_build_knows_its_name():
+    assert [native.Native(native.built()[variant]).variant for variant in BUILT] == list(BUILT)
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [("AVX512", ("avx512", "avx2", "base")), ("AVX2", ("avx2", "base")), ("DEFAULT", ("base",)), ("NEON", ("base",))],
+)
+def test_the_quickest_build_that_a_processor_runs_comes_first(able, expected, monkeypatch):
+    monkeypatch.setattr(native.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: able)
+    assert native.variants() == expected
+    monkeypatch.setattr(native.platform, "machine", lambda: "arm64")
+    assert native.variants() == ("base",)
+
+
+@built
 def test_the_layout_names_every_field_and_number():
     here = native.layout()
     assert here["Kind.CONV"] == "2"
