@@ -1,3 +1,4 @@
+import copy
 import math
 import sys
 import warnings
@@ -300,7 +301,7 @@ def test_a_function_of_somebodys_own_is_known_again_wherever_it_lies_in_memory(t
 class Wrapping(nn.Module):
     def __init__(self, wrap):
         super().__init__()
-        self.wrap, self.model = wrap, MODEL
+        self.wrap, self.model = wrap, copy.deepcopy(MODEL)
 
     def forward(self, x):
         return self.wrap(self.model(x))
