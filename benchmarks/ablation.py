@@ -22,10 +22,11 @@ from rich.console import Console
 from harp.attacks import PGD
 from harp.config import find_recipe, make_recipe, read_recipe
 from harp.evaluation import evaluate, summary
-from harp.pipeline import Workspace, run_stages
+from harp.pipeline import Workspace
 from harp.pipeline.display import Display
-from harp.pipeline.measure import model_files
 from harp.runs import load_tree, read_json, save_tree, write_atomic
+from harp.stages import run_stages
+from harp.stages.files import model_files
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs"

@@ -31,7 +31,7 @@ model: {name: digits_cnn, width: 0.5}
 threat: {eps: 0.1}
 attack: {steps: 3}
 pretrain: {epochs: 15, batch_size: 64, checkpoint_every: 2it}
-prune: {epochs: 15, batch_size: 64, checkpoint_every: 2it, gamma: 0.5, keep: 0.02}
+prune: {epochs: 15, batch_size: 64, checkpoint_every: 2it, options: {gamma: 0.5}, keep: 0.02}
 finetune: {epochs: 15, batch_size: 64, checkpoint_every: 3it}
 evaluation: {restarts: 2, steps: 10, images: 100}
 """

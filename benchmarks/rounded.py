@@ -15,9 +15,9 @@ import torch
 
 import harp
 from harp.config import make_recipe, read_recipe
+from harp.networks.assess import assess
 from harp.package import PRECISIONS, read, write
 from harp.pipeline import Workspace
-from harp.pipeline.assess import assess
 from harp.pipeline.display import Display
 from harp.runs import environment
 

@@ -31,14 +31,14 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from harp.bench import Subject, subjects
+from harp.bench.runners import RUNNERS, Answer
+from harp.bench.timing import faster, interleaved, summarised
 from harp.config import make_recipe
 from harp.export import load
 from harp.models import build
+from harp.networks.named import find_network
 from harp.package import read
-from harp.pipeline.bench import Subject, subjects
-from harp.pipeline.bench.runners import RUNNERS, Answer
-from harp.pipeline.bench.timing import faster, interleaved, summarised
-from harp.pipeline.networks import find_network
 from harp.runs import environment
 from harp.runtime import built, compile, variants
 from harp.sparsity import ALLOCATIONS, Budget, Weights, allot, find_sites, top_mask

@@ -18,6 +18,7 @@ import torch
 
 from harp import PGD, PGDAT, Budget, Harp, Pruner, Threat, find_sites, fit, sgd
 from harp.models import build
+from harp.pruners import Course
 
 
 class Fixed:
@@ -45,7 +46,7 @@ def stepper(model_name: str, batch: int, harp: bool) -> Callable[[int], float]:
     torch.manual_seed(0)
     model = build(model_name, classes=10, channels=3, size=32)
     sites = find_sites(model)
-    pruner = Harp(sites, Budget(0.01), steps_per_epoch=100) if harp else Pruner(sites)
+    pruner = Harp(sites, Budget(0.01), course=Course(100)) if harp else Pruner(sites)
     optimiser, data = sgd(model, pruner, lr=0.01), Fixed(batch, 32)
     objective = PGDAT(PGD(steps=10), Threat(eps=8 / 255))
 

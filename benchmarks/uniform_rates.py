@@ -18,9 +18,10 @@ from typing import Any
 from rich.console import Console
 
 from harp.config import find_recipe, make_recipe, read_recipe
-from harp.pipeline import Workspace, run_stages
+from harp.pipeline import Workspace
 from harp.pipeline.display import Display
 from harp.runs import read_json
+from harp.stages import run_stages
 
 ROOT = Path(__file__).parents[1]
 

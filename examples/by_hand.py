@@ -38,7 +38,7 @@ def run(pruner: harp.Pruner, epochs: int, lr: float) -> None:
 
 sites = harp.find_sites(model)
 run(harp.Pruner(sites), epochs=4, lr=0.1)  # the dense network
-search = harp.Harp(sites, harp.Budget(keep=0.05), steps_per_epoch=len(train), gamma=0.1)
+search = harp.Harp(sites, harp.Budget(keep=0.05), options=harp.HarpOptions(gamma=0.1), course=harp.Course(len(train)))
 run(search, epochs=6, lr=0.1)  # which weights, and how many in each layer
 kept = harp.Masked(sites, search.settle())
 run(kept, epochs=4, lr=0.05)  # what is left

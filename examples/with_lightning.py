@@ -58,7 +58,9 @@ def main() -> None:
     )
     sites = harp.find_sites(network)
     run(network, train, harp.Pruner(sites), epochs=4, lr=0.1)  # the dense network
-    search = harp.Harp(sites, harp.Budget(keep=0.05), steps_per_epoch=len(train), gamma=0.1)
+    search = harp.Harp(
+        sites, harp.Budget(keep=0.05), options=harp.HarpOptions(gamma=0.1), course=harp.Course(len(train))
+    )
     run(network, train, search, epochs=6, lr=0.1)  # which weights, and how many in each layer
     kept = harp.Masked(sites, search.settle())
     run(network, train, kept, epochs=4, lr=0.05)  # what is left

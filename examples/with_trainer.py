@@ -74,7 +74,7 @@ def main() -> None:
     model = Network(config)
     sites, epoch = harp.find_sites(model), len(train) // BATCH
     run(model, train, harp.Pruner(sites), epochs=4, lr=0.1)  # the dense network
-    search = harp.Harp(sites, harp.Budget(keep=0.05), steps_per_epoch=epoch, gamma=0.1)
+    search = harp.Harp(sites, harp.Budget(keep=0.05), options=harp.HarpOptions(gamma=0.1), course=harp.Course(epoch))
     run(model, train, search, epochs=6, lr=0.1)  # which weights, and how many in each layer
     kept = harp.Masked(sites, search.settle())
     run(model, train, kept, epochs=4, lr=0.05)  # what is left

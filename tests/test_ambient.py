@@ -124,7 +124,9 @@ def attack(made: harp.attacks.Attack, threat: harp.Threat = THREAT) -> Callable[
 
 
 def search(model: nn.Module) -> harp.Harp:
-    return harp.Harp(harp.find_sites(model), harp.Budget(keep=0.5), steps_per_epoch=2, gamma=0.1)
+    return harp.Harp(
+        harp.find_sites(model), harp.Budget(keep=0.5), options=harp.HarpOptions(gamma=0.1), course=harp.Course(2)
+    )
 
 
 def fitted() -> Any:

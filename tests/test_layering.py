@@ -8,12 +8,14 @@ import pytest
 LAYERS = (
     {
         *("ambient", "errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats"),
-        *("modes", "extras", "sources", "version", "wrappers", "copies", "seals", "quiet"),
+        *("modes", "extras", "sources", "version", "wrappers", "copies", "seals", "quiet", "own"),
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
     {"pipeline"},
+    {"networks"},
+    {"stages", "bench"},
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -25,7 +27,8 @@ GROUND = {
     "copies": {"errors", "modes"},
     "modes": {"errors"},
     "config": {"errors", "clock"},
-    "registry": {"errors"},
+    "own": {"errors", "sources"},
+    "registry": {"errors", "own"},
     "files": {"errors"},
     "trees": {"errors", "files"},
     "runs": {"errors", "files", "trees", "version"},

@@ -150,7 +150,7 @@ def find_units(model):
 
 
 def search(model):
-    return harp.Harp(sites(model), harp.Budget(0.5), steps_per_epoch=2, gamma=0.1)
+    return harp.Harp(sites(model), harp.Budget(0.5), options=harp.HarpOptions(gamma=0.1), course=harp.Course(2))
 
 
 def check_settled(model, pruner):

@@ -45,7 +45,7 @@ def test_the_library_example_prunes_a_network_of_ones_own(tmp_path, monkeypatch)
 
 
 def test_the_counting_example_counts(tmp_path):
-    from harp.pipeline import run_stages
+    from harp.stages import run_stages
     from tests.tiny import workspace
 
     run_stages(workspace(tmp_path))
@@ -57,7 +57,7 @@ def test_the_counting_example_counts(tmp_path):
 
 
 def test_the_package_of_a_run_answers(tmp_path, capsys):
-    from harp.pipeline import run_stages
+    from harp.stages import run_stages
     from tests.tiny import workspace
 
     run_stages(workspace(tmp_path), ("pretrain", "prune", "finetune", "export"))
@@ -83,7 +83,7 @@ def test_the_loop_of_ones_own_prunes():
 
 @pytest.mark.slow
 def test_the_evaluation_of_a_run(tmp_path):
-    from harp.pipeline import run_stages
+    from harp.stages import run_stages
     from tests.tiny import workspace
 
     run_stages(workspace(tmp_path / "run"), ("pretrain",))
@@ -97,4 +97,4 @@ def test_the_evaluation_of_a_run(tmp_path):
 
 def test_the_commands_exist():
     commands = set(re.findall(r"^harp (\w+)", README, flags=re.MULTILINE))
-    assert commands == {"run", "prune", "evaluate", "export", "verify", "bench", "inspect", "list"}
+    assert commands == {"run", "prune", "evaluate", "export", "verify", "bench", "compare", "inspect", "list"}

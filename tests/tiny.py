@@ -15,7 +15,7 @@ TINY = {
     "threat": {"eps": 0.1},
     "attack": {"steps": 2},
     "pretrain": {"epochs": 3, "batch_size": 32, "lr": 0.05},
-    "prune": {"epochs": 3, "batch_size": 32, "gamma": 0.5, "keep": 0.1},
+    "prune": {"epochs": 3, "batch_size": 32, "options": {"gamma": 0.5}, "keep": 0.1},
     "finetune": {"epochs": 2, "batch_size": 32},
     "evaluation": {"images": 60, "steps": 3, "restarts": 2, "doubts": 8},
 }
@@ -27,6 +27,8 @@ def tiny(**sections: object) -> Recipe:
     for name, value in sections.items():
         below = values.get(name)
         values[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+        if name == "prune" and "method" in value and "options" not in value:
+            del values["prune"]["options"]
     return make_recipe(values)
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy
@@ -12,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from harp import ALLOCATIONS, ATTACKS, DATA, METHODS, MODELS, OBJECTIVES
 from harp.cli import main
 from harp.config import RECIPES, Recipe, write_recipe
-from harp.pipeline import run_stages
+from harp.stages import run_stages
 from tests.tiny import tiny, workspace
 
 
@@ -90,7 +92,7 @@ def test_list_names_everything(capsys, kind):
 
 def test_help_tells_every_field_its_meaning_and_default(capsys):
     with pytest.raises(SystemExit) as end:
-        main(["run", "--help"])
+        main(["run", "--help-all"])
     assert end.value.code == 0
     out = "".join(capsys.readouterr().out.split())  # argparse breaks lines inside words with hyphens
     for section, field in Recipe.model_fields.items():
@@ -114,11 +116,13 @@ def test_help_tells_every_field_its_meaning_and_default(capsys):
         (["prune", "--keeep", "0.1"], "did you mean '--prune.keep'"),
         (["run", "--prune.method", "harpp"], "did you mean 'harp'"),
         (["run", "--pretrain.objective", "pgdat"], "did you mean 'pgd-at'"),
-        (["run", "--prune.start", "erc"], "did you mean 'erk'"),
-        (["run", "--prune.start", "gone.yaml"], "no file gone.yaml"),
+        (["run", "--prune.options.start", "erc"], "did you mean 'erk'"),
+        (["run", "--prune.options.start", "gone.yaml"], "no file gone.yaml"),
         (["run", "--prune.granularity", "channel"], "'weights' or 'channels'"),
         (["run", "--prune.granularity", "channels", "--prune.keep", "1e-4"], "smallest reachable keep"),
-        (["run", "--prune.mode", "exakt"], "'penalty' or 'exact'"),
+        (["prune", "--options.gama", "1"], "did you mean 'gamma'"),
+        (["run", "--prune.options.gamma"], "--prune.options.gamma needs a value"),
+        (["run", "--prune.options.mode", "exakt"], "'penalty' or 'exact'"),
         (["run", "--model.exclude", "0.wieght"], "did you mean '0.weight'"),
         (["run", "--evaluation.attacks", "pdg"], "did you mean 'pgd'"),
         (["run", "--model.name", "resnet81"], "did you mean 'resnet18'"),
@@ -224,8 +228,46 @@ def test_what_the_system_refuses_ends_in_a_sentence(monkeypatch, capsys):
     def refuse(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/somewhere")
 
-    monkeypatch.setattr("harp.cli._list", refuse)
+    monkeypatch.setattr("harp.cli._call", refuse)
     with pytest.raises(SystemExit) as ended:
         main(["list"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == "harp: /tmp/somewhere: no space left on device\n"
+
+
+def test_help_is_short_and_help_all_is_whole(capsys):
+    for words, there, hidden in (
+        (["run", "--help"], "--prune.keep", "--finetune.lr"),
+        (["finetune", "--help"], "--finetune.lr", "--prune.lr"),
+        (["evaluate", "digits_cnn", "--help"], "--evaluation.steps", "--prune.keep"),
+        (["bench", "x", "--help"], "--threat.eps", "--prune.keep"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        told = capsys.readouterr().out
+        assert end.value.code == 0
+        assert there in told
+        assert hidden not in told
+        assert f"more settings: `harp {words[0]} --help-all`" in told
+        with pytest.raises(SystemExit) as end:
+            main([*words[:-1], "--help-all"])
+        assert end.value.code == 0
+        assert hidden in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["compare", "--help"]])
+def test_help_waits_for_no_library(words):
+    """A second of processor time is what a whole import of torch takes alone."""
+    code = f"import sys; sys.argv[1:] = {words}; from harp.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    heavy = "print([m for m in ('torch', 'numpy', 'sklearn', 'scipy', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code + heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_importing_harp_loads_nothing_until_it_is_used():
+    code = (
+        "import sys, harp; print('torch' in sys.modules, len(dir(harp)) > 50); harp.PGD\n"
+        "print([m for m in ('torch', 'sklearn', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["False True", "['torch']"]

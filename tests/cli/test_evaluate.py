@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from harp.cli import main
-from harp.pipeline import run_stages
+from harp.stages import run_stages
 from tests.pace import quick
 from tests.tiny import workspace
 

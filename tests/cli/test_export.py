@@ -7,7 +7,7 @@ import pytest
 
 from harp.cli import main
 from harp.export import load
-from harp.pipeline import run_stages
+from harp.stages import run_stages
 from tests.tiny import workspace
 
 SHORT = {name: {"epochs": 1} for name in ("pretrain", "prune", "finetune")}
@@ -40,7 +40,7 @@ def refused(capsys, *arguments) -> str:
 
 
 def test_a_run_is_packed_with_its_record(here, run, capsys):
-    out = said(capsys, "export", run, "--values", "fp16", "--onnx", "true", "--to", "small.safetensors")
+    out = said(capsys, "export", run, "--values", "fp16", "--onnx", "true", "--out", "small.safetensors")
     assert "package: small.safetensors" in out
     assert "judged by the package: " in out
     assert "onnx: small.onnx" in out
@@ -55,7 +55,7 @@ def test_any_network_is_packed_under_a_name_of_its_own(here, run, capsys):
     out = said(capsys, "export", "digits_cnn", "--model.width", "0.125", "--threat.eps", "0.2")
     assert "package: digits_cnn.package.safetensors" in out
     assert load("digits_cnn.package.safetensors").threat.eps == 0.2
-    said(capsys, "export", "digits_cnn", "--model.width", "0.125", "--to", "untold.safetensors")
+    said(capsys, "export", "digits_cnn", "--model.width", "0.125", "--out", "untold.safetensors")
     assert load("untold.safetensors").threat is None
 
 

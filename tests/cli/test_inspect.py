@@ -156,7 +156,7 @@ def test_every_rule_for_sharing_out_spends_the_same(capsys, tmp_path, start):
         Path(start).write_text(yaml.safe_dump(dict(zip(names, (0.9, 0.5, 0.1, 0.05, 0.7), strict=True))))
     # Names come in a flag apart or with commas between, as in every command.
     common = (*DIGITS, "--width", "0.5", "--keep", "0.1", "--include", "0,3", "--include", "1?,7")
-    lines, even = said(capsys, *common, "--start", start), said(capsys, *common)
+    lines, even = said(capsys, *common, "--allocation", start), said(capsys, *common)
     assert row(lines, "weights") == row(even, "weights") == [144 + 4608 + 18432 + 16384 + 640, 4021]
     assert [row(lines, name)[0] for name in names] != [row(even, name)[0] for name in names]
     assert any("lamp goes by the magnitudes" in line for line in lines) == (start == "lamp")
@@ -171,7 +171,7 @@ def test_every_rule_for_sharing_out_spends_the_same(capsys, tmp_path, start):
         ((*DIGITS, "--keep", "2"), "prune.keep: input should be less than or equal to 1, got '2'"),
         ((*DIGITS, "--keep", "1e-6"), "smallest reachable keep is 3.139e-05 (5 parameters)"),
         ((*DIGITS, "--granularity", "chanels"), "'weights' or 'channels', got 'chanels'"),
-        ((*DIGITS, "--start", "erkk"), "did you mean 'erk'"),
+        ((*DIGITS, "--allocation", "erkk"), "did you mean 'erk'"),
         ((*DIGITS, "--include", "conv9"), "include: 'conv9' matches no weight"),
         ((*DIGITS, "--classes", "ten"), "--classes: invalid int value: 'ten'"),
         ((*DIGITS, "--classes", "0"), "classes 0: expected a whole number of at least 1"),
@@ -194,7 +194,7 @@ def test_the_flags_are_the_recipes_settings(capsys):
         main(["inspect", "--help"])
     assert end.value.code == 0
     told = "".join(capsys.readouterr().out.split())
-    for name in ("granularity", "keep", "of", "floor", "start"):
+    for name in ("granularity", "keep", "of", "floor"):
         assert "".join(str(PruneSettings.model_fields[name].description).split()) in told
     assert KEEP["weights"] == PruneSettings.model_fields["keep"].default
 

@@ -105,7 +105,7 @@ def pruned(seed: int) -> nn.Module:
     model = dense(256)
     sites = harp.find_sites(model)
     trained(model, PGD_AT, 3, harp.Pruner(), seed)
-    search = harp.Harp(sites, harp.Budget(keep=0.01), steps_per_epoch=21, gamma=0.05)
+    search = harp.Harp(sites, harp.Budget(keep=0.01), options=harp.HarpOptions(gamma=0.05), course=harp.Course(21))
     trained(model, PGD_AT, 6, search, seed)
     return trained(model, PGD_AT, 6, harp.Masked(sites, search.settle()), seed)
 

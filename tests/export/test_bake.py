@@ -10,7 +10,7 @@ from torch import nn
 from harp.errors import HarpError
 from harp.export import bake
 from harp.models import plain
-from harp.pruners import Masked
+from harp.pruners import Masked, Moment
 from harp.runs import read_json
 from harp.sparsity import Masks, find_sites, top_mask
 from tests.attacks.linear import images, labels
@@ -31,7 +31,7 @@ def pruned():
     model.eval()
     sites = find_sites(model)
     masks = Masks({site.name: top_mask(site.param.abs(), COUNTS[site.name]) for site in sites})
-    Masked(sites, masks).push(0)
+    Masked(sites, masks).push(Moment(0))
     return model, masks
 
 

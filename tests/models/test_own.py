@@ -6,7 +6,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.models import build
-from harp.models.own import load_factory
+from harp.own import load_own
 
 LINEAR = """
 from torch import nn
@@ -76,15 +76,15 @@ def test_dataclasses_with_postponed_annotations_load(source):
 
 def test_an_edit_is_seen(source):
     make(source(LINEAR, "linear"))
-    with pytest.raises(HarpError, match="no function 'linear'"):
+    with pytest.raises(HarpError, match="no function or class 'linear'"):
         make(source("other = 1", "linear"))
 
 
 @pytest.mark.parametrize(
     ("text", "factory", "message"),
     [
-        (LINEAR, "liner", "no function 'liner' in net.py; did you mean 'linear'"),
-        (LINEAR, "", "no function '' in net.py; there are: linear"),
+        (LINEAR, "liner", "no function or class 'liner' in net.py; did you mean 'linear'"),
+        (LINEAR, "", "no function or class '' in net.py; there are: linear"),
         ("linear = 3", "linear", "there are: none"),
         ("def f(:", "f", "cannot load .*SyntaxError"),
         ("import not_there_at_all", "f", "cannot load .*ModuleNotFoundError"),
@@ -110,10 +110,10 @@ def test_a_width_the_factory_cannot_take_is_refused(source):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(HarpError, match=r"there is no file .*absent\.py"):
-        load_factory(f"{tmp_path}/absent.py:net")
+        load_own(f"{tmp_path}/absent.py:net", "model")
 
 
 def test_a_file_that_fails_leaves_no_module_behind(source):
     with pytest.raises(HarpError):
-        load_factory(source("1 / 0", "f"))
+        load_own(source("1 / 0", "f"), "model")
     assert not [name for name in sys.modules if name.startswith("harp_own_net_")]

@@ -11,7 +11,7 @@ from harp.attacks import PGD
 from harp.data import Images, Resident
 from harp.errors import HarpError
 from harp.objectives import AWP, LEVEL, OBJECTIVES
-from harp.pruners import Harp, Masked, Pruner
+from harp.pruners import Course, Harp, Masked, Moment, Pruner
 from harp.registry import accepted
 from harp.sparsity import Budget, Masks, find_sites
 from harp.threats import Threat
@@ -95,7 +95,7 @@ def test_pruned_entries_stay_zero_and_do_not_count():
     model, x, y = linear(), images(8), labels(8)
     mask = torch.tensor([[True, False, True, False], [False, False, True, True]])
     pruner = Masked(find_sites(model), Masks({"1.weight": mask}))
-    pruner.push(0)
+    pruner.push(Moment(0))
     before = model[1].weight.detach().clone()
     d = torch.autograd.grad(cross_entropy(model(x), y), model[1].weight)[0] * mask
     v = 0.1 * before.norm() * d / d.norm()
@@ -107,8 +107,8 @@ def test_pruned_entries_stay_zero_and_do_not_count():
 
 def test_learned_masks_are_those_of_the_network_in_training():
     model = network()
-    pruner = Harp(find_sites(model), Budget(0.3), steps_per_epoch=4)
-    pruner.push(0)
+    pruner = Harp(find_sites(model), Budget(0.3), course=Course(4))
+    pruner.push(Moment(0))
     kept = pruner.kept()
     counts = pruner.counts()
     assert {site.name: int(kept[site.param].sum()) for site in pruner.sites} == counts
@@ -119,7 +119,7 @@ def test_learned_masks_are_those_of_the_network_in_training():
 def test_latents_are_pulled_the_gradient_of_the_moved_weights():
     model = nn.Linear(2, 1, bias=False)
     pruner = Doubled(find_sites(model))
-    pruner.push(0)
+    pruner.push(Moment(0))
     with AWP(gamma=0.1)(model, lambda: model.weight.pow(2).sum() / 2, 0, pruner.kept):
         (model.weight.pow(2).sum() / 2).backward()
         pruner.pull()
@@ -195,7 +195,7 @@ def same(first, second):
 
 
 def harp(sites):
-    return Harp(sites, Budget(0.3), steps_per_epoch=4)
+    return Harp(sites, Budget(0.3), course=Course(4))
 
 
 @pytest.mark.parametrize("make", [Pruner, harp])

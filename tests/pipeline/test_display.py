@@ -35,6 +35,28 @@ def test_a_bar_that_is_piped_is_a_line_after_ten_seconds_and_one_a_minute(piped)
     ]
 
 
+def test_a_line_an_epoch_and_one_with_the_result():
+    clock, said, errors = Clock(), io.StringIO(), io.StringIO()
+    display = Display(Console(file=said), Console(file=errors), clock)
+    with display.bar("prune", 6, done=1, every=2) as move:
+        for step in range(5):
+            clock.now += 1
+            move(1, f"loss {step}")
+    assert errors.getvalue().splitlines() == [
+        "prune: 2 of 6, 4 s left, loss 0",
+        "prune: 4 of 6, 2 s left, loss 2",
+        "prune: 6 of 6, loss 4",
+    ]
+    assert said.getvalue() == "prune: 5 of 6 in 5 s, loss 4\n"
+
+
+def test_a_bar_that_never_moved_leaves_no_result():
+    said = io.StringIO()
+    with Display(Console(file=said)).bar("prune", 6, done=6):
+        pass
+    assert said.getvalue() == ""
+
+
 def test_what_was_done_before_is_no_part_of_the_pace(piped):
     display, clock, said = piped
     with display.bar("prune", 1000, done=900) as move:

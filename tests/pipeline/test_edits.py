@@ -3,10 +3,10 @@ import sys
 import pytest
 
 from harp.errors import HarpError
-from harp.pipeline import run_stages
+from harp.networks.named import find_network
 from harp.pipeline.edits import Sources, check_sources, own_sources
-from harp.pipeline.networks import find_network
 from harp.runs import read_json
+from harp.stages import run_stages
 from tests.tiny import workspace
 
 NET = """
@@ -65,7 +65,7 @@ def test_edits_add_up(here):
     run_stages(work(here / "run"), ("pretrain",))
     for name in ("widths.py", "net.py"):
         (here / name).write_text((here / name).read_text() + "\nMORE = 1\n")
-        Sources(here / "run", "net.py:make", [name]).record()
+        Sources(here / "run", ["net.py:make"], [name]).record()
     assert read_json(here / "run" / "sources.json") == {
         "files": own_sources("net.py:make"),
         "edited": ["net.py", "widths.py"],
@@ -119,7 +119,7 @@ def test_a_name_that_is_no_source_is_refused(here):
 def test_networks_that_come_with_harp_have_no_sources(tmp_path):
     assert own_sources("digits_cnn") is None
     assert own_sources("timm:resnet10t") is None
-    assert check_sources(tmp_path, "digits_cnn", "") == []
+    assert check_sources(tmp_path, ["digits_cnn"], "") == []
     work = workspace(tmp_path / "run")
     work.open()
     assert not (tmp_path / "run" / "sources.json").exists()
@@ -135,4 +135,4 @@ def test_a_folder_of_hugging_face_is_its_configuration(tmp_path):
 def test_a_record_of_another_shape_is_named(here, text):
     (here / "sources.json").write_text(text)
     with pytest.raises(HarpError, match=r"sources\.json is no record of sources"):
-        check_sources(here, "net.py:make", "")
+        check_sources(here, ["net.py:make"], "")

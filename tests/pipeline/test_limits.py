@@ -1,8 +1,8 @@
 import pytest
 
 from harp.errors import HarpError
-from harp.pipeline import run_stages
 from harp.pipeline.limits import check_width
+from harp.stages import run_stages
 from tests.tiny import workspace
 
 SHAPE = {"classes": 10, "channels": 1, "size": 8}

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.pipeline import run_stages
-from harp.pipeline.networks import load_model
+from harp.networks.named import load_model
 from harp.pipeline.outside import check_network, differing
+from harp.stages import run_stages
 from tests.tiny import workspace
 
 NETS = '''

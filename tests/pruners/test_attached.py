@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from harp.errors import HarpError
-from harp.pruners import Harp, Hydra, Masked, Pruner
+from harp.pruners import Course, Harp, HarpOptions, Hydra, Masked, Moment, Pruner
 from harp.sparsity import Budget, Masks, find_sites
 from harp.training import sgd
 from tests.pruners.networks import linear
@@ -32,24 +32,24 @@ def pruner_of(kind, model):
         return Masked(sites, Masks({site.name: site.param.abs() > 0.1 for site in sites}))
     if kind == "hydra":
         return Hydra(sites, Budget(0.3))
-    return Harp(sites, Budget(0.1), steps_per_epoch=2, gamma=0.5)
+    return Harp(sites, Budget(0.1), options=HarpOptions(gamma=0.5), course=Course(2))
 
 
 def explicit(model, pruner, optimiser):
-    pruner.push(0)
+    pruner.push(Moment(0))
     for step, x in enumerate(X, 1):
         model.zero_grad()
         optimiser.zero_grad()
         torch.autograd.backward(cross_entropy(model(x), Y) + pruner.penalty())
         pruner.pull()
         optimiser.step()
-        pruner.push(step)
+        pruner.push(Moment(step))
 
 
 def bits(model, pruner):
     flat = dict(model.state_dict())
-    for role, params in pruner.trainables().items():
-        flat |= {f"{role}.{number}": param.detach() for number, param in enumerate(params)}
+    for name, role in pruner.trainables().items():
+        flat |= {f"{name}.{number}": param.detach() for number, param in enumerate(role.params)}
     return {name: value.clone() for name, value in flat.items()}
 
 
@@ -170,7 +170,7 @@ def test_an_optimiser_without_the_scores_is_refused():
 def test_an_optimiser_that_trains_what_is_computed_is_refused():
     model = network()
     pruner = pruner_of("hydra", model)
-    params = [*model.parameters(), *pruner.trainables()["scores"]]
+    params = [*model.parameters(), *pruner.trainables()["scores"].params]
     with pytest.raises(HarpError, match=r"trains 0\.weight, which the pruner computes"):
         pruner.attach(torch.optim.SGD(params, lr=0.1))
 
@@ -242,12 +242,12 @@ def test_clipped_fine_tuning_moves_the_weights_that_are_left_as_if_there_were_no
         return loss
 
     if way == "explicit":
-        pruner.push(0)
+        pruner.push(Moment(0))
         ask().backward()
         pruner.pull()
         assert clip(model) == pytest.approx(5)
         optimiser.step()
-        pruner.push(1)
+        pruner.push(Moment(1))
     else:
         pruner.attach(optimiser)
         if way == "closure":
@@ -355,7 +355,7 @@ def test_two_pruners_of_different_sites_may_share_an_optimiser():
         return Hydra(sites[:1], Budget(0.3)), Masked(sites[1:], Masks({"3.weight": model[3].weight.abs() > 0.1}))
 
     def optimiser_of(model, first, second):
-        return torch.optim.SGD([*first.trainables()["scores"], *second.trainables()["weights"]], lr=0.1)
+        return torch.optim.SGD([*first.trainables()["scores"].params, *second.trainables()["weights"].params], lr=0.1)
 
     model = network()
     first, second = pruners(model)
@@ -365,7 +365,7 @@ def test_two_pruners_of_different_sites_may_share_an_optimiser():
     twin = network()
     third, fourth = pruners(twin)
     other = optimiser_of(twin, third, fourth)
-    third.push(0), fourth.push(0)
+    third.push(Moment(0)), fourth.push(Moment(0))
     for step, x in enumerate(X, 1):
         cross_entropy(model(x), Y).backward()
         optimiser.step()
@@ -373,7 +373,7 @@ def test_two_pruners_of_different_sites_may_share_an_optimiser():
         cross_entropy(twin(x), Y).backward()
         third.pull(), fourth.pull()
         other.step()
-        third.push(step), fourth.push(step)
+        third.push(Moment(step)), fourth.push(Moment(step))
     assert same(bits(model, first), bits(twin, third))
     handles[0].detach()
     assert optimiser._step_supports_amp_scaling
@@ -387,7 +387,7 @@ KINDS = ["dense", "masked", "hydra", "harp", "exact"]
 def of_kind(kind, model):
     if kind != "exact":
         return pruner_of(kind, model)
-    return Harp(find_sites(model), Budget(0.1), steps_per_epoch=2, steps=6, mode="exact")
+    return Harp(find_sites(model), Budget(0.1), options=HarpOptions(mode="exact"), course=Course(2, 6))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -438,7 +438,7 @@ def test_weights_that_came_in_while_attached_are_not_thrown_away():
 
 def test_a_checkpoint_loaded_after_the_pruner_was_made_is_not_thrown_away():
     model, pretrained = nn.Linear(20, 10), nn.Linear(20, 10)
-    search = Harp(find_sites(model), Budget(0.5), steps_per_epoch=1)
+    search = Harp(find_sites(model), Budget(0.5), course=Course(1))
     optimiser = sgd(model, search, lr=0.1)
     model.load_state_dict(pretrained.state_dict())
     with pytest.raises(HarpError, match=r"^weight is neither what this Harp copied .* make the pruner after that"):

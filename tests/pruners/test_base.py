@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harp.errors import HarpError
-from harp.pruners import Harp, Hydra, Masked, Pruner
+from harp.pruners import Course, Harp, Hydra, Masked, Moment, Pruner
 from harp.sparsity import Budget, Masks, find_sites
 from tests.pruners.networks import linear
 
@@ -12,13 +12,13 @@ from tests.pruners.networks import linear
 def test_a_pruner_that_prunes_nothing_changes_nothing():
     model = linear([[1.0, 2.0]])
     pruner = Pruner(find_sites(model))
-    pruner.push(0)
+    pruner.push(Moment(0))
     model.weight.grad = torch.tensor([[5.0, 6.0]])
     pruner.pull()
     assert model.weight.tolist() == [[1, 2]]
     assert model.weight.grad.tolist() == [[5, 6]]
     assert pruner.penalty() == 0
-    assert pruner.trainables()["weights"][0] is model.weight
+    assert pruner.trainables()["weights"].params[0] is model.weight
     with pytest.raises(HarpError, match="prunes nothing"):
         pruner.settle()
 
@@ -27,7 +27,7 @@ def test_a_network_in_place_of_its_sites_is_refused():
     model = linear([[1.0, 2.0]])
     mask = Masks({"weight": torch.tensor([[True, False]])})
     makers = (Pruner, lambda what: Masked(what, mask), lambda what: Hydra(what, Budget(0.5)))
-    for make in (*makers, lambda what: Harp(what, Budget(0.5), steps_per_epoch=1)):
+    for make in (*makers, lambda what: Harp(what, Budget(0.5), course=Course(1))):
         with pytest.raises(HarpError, match=r"got the Linear itself; harp\.find_sites\(model\) gives them"):
             make(model)
         with pytest.raises(HarpError, match=r"expected sites as harp\.find_sites\(model\) gives them, got str"):
@@ -45,13 +45,13 @@ def test_a_pruner_copied_with_its_network_is_the_copys():
     model = linear([[1.0, 2.0]])
     pruner = Masked(find_sites(model), Masks({"weight": torch.tensor([[True, False]])}))
     twin, second = copy.deepcopy((model, pruner))
-    second.push(0)
+    second.push(Moment(0))
     assert second.sites[0].param is twin.weight
     assert twin.weight.tolist() == [[1, 0]]
     assert model.weight.tolist() == [[1, 2]]
 
 
-@pytest.mark.parametrize("act", [Masked.pull, lambda pruner: pruner.push(0)])
+@pytest.mark.parametrize("act", [Masked.pull, lambda pruner: pruner.push(Moment(0))])
 def test_a_pruner_copied_alone_is_refused_when_it_is_used(act):
     model = linear([[1.0, 2.0]])
     pruner = copy.deepcopy(Masked(find_sites(model), Masks({"weight": torch.tensor([[True, False]])})))
@@ -65,4 +65,4 @@ def test_so_is_one_whose_network_got_other_parameters():
     pruner = Masked(find_sites(model), Masks({"weight": torch.tensor([[True, False]])}))
     model.load_state_dict(linear([[3.0, 4.0]]).state_dict(), assign=True)
     with pytest.raises(HarpError, match=r"load_state_dict\(assign=True\)"):
-        pruner.push(0)
+        pruner.push(Moment(0))

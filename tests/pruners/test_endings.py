@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from harp.pruners import Harp, Hydra, RatesOnly, SearchWarning
+from harp.pruners import Course, Harp, HarpOptions, Hydra, Moment, RatesOnly, SearchWarning
 from harp.pruners.endings import at_the_floor, off_budget
 from harp.sparsity import Budget, Weights, find_sites
 
@@ -86,7 +86,7 @@ def test_of_many_three_are_named():
 
 
 def search(kind=Harp, rates=(0.01, 0.01), **options):
-    pruner = kind(sites(), BUDGET, steps_per_epoch=1, **options)
+    pruner = kind(sites(), BUDGET, options=HarpOptions(**options), course=Course(1))
     with torch.no_grad():
         for number, rate in enumerate(rates):
             share = (rate - 0.001) / 0.999
@@ -127,13 +127,13 @@ def test_searches_that_end_where_they_should_are_silent():
         warnings.simplefilter("error")
         search().settle()
         Hydra(sites(), BUDGET).settle()
-        exact = Harp(sites(), BUDGET, steps_per_epoch=1, steps=10, mode="exact")
-        exact.push(10)
+        exact = Harp(sites(), BUDGET, options=HarpOptions(mode="exact"), course=Course(1, 10))
+        exact.push(Moment(10))
         exact.settle()
 
 
 def test_an_exact_search_that_was_cut_short_stands_above_its_budget():
-    pruner = Harp(sites(), BUDGET, steps_per_epoch=1, steps=10, mode="exact")
-    pruner.push(3)  # half of the ramp of six steps: 10 + 90 / 8 weights
+    pruner = Harp(sites(), BUDGET, options=HarpOptions(mode="exact"), course=Course(1, 10))
+    pruner.push(Moment(3))  # half of the ramp of six steps: 10 + 90 / 8 weights
     with pytest.warns(SearchWarning, match=r"stood at 2\.1\d times the budget; settle cut .*, by 11 weights"):
         pruner.settle()

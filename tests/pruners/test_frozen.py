@@ -6,7 +6,7 @@ from torch import nn
 
 from harp.data import Loader
 from harp.objectives import Natural
-from harp.pruners import Harp, Masked, Pruner, ScoresOnly
+from harp.pruners import Course, Harp, HarpOptions, Masked, Pruner, ScoresOnly
 from harp.sparsity import Budget, find_sites
 from harp.training import fit, sgd
 
@@ -28,7 +28,7 @@ def trained(model, pruner):
 
 
 METHODS = {
-    "harp": lambda sites: Harp(sites, Budget(0.3), steps_per_epoch=2, gamma=0.1),
+    "harp": lambda sites: Harp(sites, Budget(0.3), options=HarpOptions(gamma=0.1), course=Course(2)),
     "scores-only": lambda sites: ScoresOnly(sites, Budget(0.3)),
     "masked": lambda sites: Masked(sites, ScoresOnly(sites, Budget(0.3)).settle()),
     "dense": lambda sites: Pruner(sites),

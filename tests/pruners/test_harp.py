@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.pruners import Harp, RatesOnly
+from harp.pruners import Course, Harp, HarpOptions, Moment, RatesOnly
 from harp.sparsity import Budget, find_sites
 
 
@@ -18,7 +18,7 @@ def network():
 
 def harp(keep=0.1, per_epoch=2, **options):
     model = network()
-    return model, Harp(find_sites(model), Budget(keep), steps_per_epoch=per_epoch, **options)
+    return model, Harp(find_sites(model), Budget(keep), options=HarpOptions(**options), course=Course(per_epoch))
 
 
 def set_rates(pruner, rates):
@@ -66,24 +66,24 @@ def test_gamma_grows_by_itself_every_epoch_and_freezes_once_an_epoch_ends_in_bud
     for step in range(7):
         if step == 5:  # the excess vanishes in the third epoch, whose gamma then stays
             set_rates(pruner, [0.05, 0.05, 0.05])
-        pruner.push(step)
+        pruner.push(Moment(step))
         seen.append(pruner.learned.gamma)
     assert seen == pytest.approx([0.01, 0.01, 0.02, 0.02, 0.03, 0.03, 0.03])
     set_rates(pruner, [0.5, 0.5, 0.5])
-    pruner.push(8)
+    pruner.push(Moment(8))
     assert pruner.learned.gamma == pytest.approx(0.03)
 
 
 def test_forward_masks_keep_the_ceiling_of_each_rate():
     model, pruner = harp(keep=0.01)
     set_rates(pruner, [0.1, 0.0101, 0.02])
-    pruner.push(0)
+    pruner.push(Moment(0))
     assert [int(layer.weight.count_nonzero()) for layer in model] == [40, 5, 1]
 
 
 def test_rates_learn_from_the_loss_and_from_the_penalty():
     model, pruner = harp(keep=0.01, gamma=1.0)
-    pruner.push(0)
+    pruner.push(Moment(0))
     x = torch.randn(6, 10)
     (model(x).pow(2).sum() + pruner.penalty()).backward()
     pruner.pull()
@@ -93,11 +93,12 @@ def test_rates_learn_from_the_loss_and_from_the_penalty():
     size_part = slope * sizes / (0.01 * 820)
     effective = torch.stack([(layer.weight.grad * pruner.dense[f"{i}.weight"]).sum() for i, layer in enumerate(model)])
     torch.testing.assert_close(pruner.logits.grad, size_part + slope * effective)
-    recorded = pruner.record(weight_decay=0.5)["rate_gradients"]
+    optimiser = torch.optim.SGD([{"role": "rates", "params": [pruner.logits], "weight_decay": 0.5}], lr=0.1)
+    recorded = pruner.record(Moment(1, optimiser))["rate_gradients"]
     torch.testing.assert_close(torch.tensor(list(recorded["size"].values())), size_part.detach())
     torch.testing.assert_close(torch.tensor(list(recorded["robust"].values())), (slope * effective).detach())
     torch.testing.assert_close(torch.tensor(list(recorded["decay"].values())), 0.5 * pruner.logits.detach())
-    assert rates.tolist() == pytest.approx(list(pruner.record(0.0)["rates"].values()))
+    assert rates.tolist() == pytest.approx(list(pruner.record(Moment(0))["rates"].values()))
 
 
 @pytest.mark.filterwarnings("ignore::harp.pruners.SearchWarning")
@@ -125,7 +126,7 @@ def test_a_budget_below_one_weight_a_layer_is_refused_at_once():
 def test_the_state_brings_back_every_number():
     _, first = harp(keep=0.1)
     set_rates(first, [0.05, 0.05, 0.05])
-    first.push(2)
+    first.push(Moment(2))
     _, second = harp(keep=0.1)
     second.load_state_dict(first.state_dict())
     assert second.learned.gamma == first.learned.gamma
@@ -137,4 +138,4 @@ def test_the_state_brings_back_every_number():
 def test_scores_and_rates_train_by_their_roles():
     model = network()
     for kind, roles in ((Harp, {"scores", "rates"}), (RatesOnly, {"rates"})):
-        assert kind(find_sites(model), Budget(0.1), steps_per_epoch=1).trainables().keys() == roles
+        assert kind(find_sites(model), Budget(0.1), course=Course(1)).trainables().keys() == roles

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from harp.errors import HarpError
-from harp.pruners import Masked
+from harp.pruners import Masked, Moment
 from harp.sparsity import Masks, find_sites
 from tests.pruners.networks import linear
 
@@ -14,13 +14,13 @@ def test_masked_weights_are_exactly_zero_whatever_the_optimiser_adds():
     mask = torch.tensor([[False, True], [True, False]])
     pruner = Masked(find_sites(model), Masks({"weight": mask}))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True)
-    pruner.push(0)
+    pruner.push(Moment(0))
     for step in range(1, 4):
         optimiser.zero_grad()
         model(torch.ones(1, 2)).pow(2).sum().backward()
         pruner.pull()
         optimiser.step()
-        pruner.push(step)
+        pruner.push(Moment(step))
         zeros = model.weight.detach()[~mask]
         assert zeros.eq(0).all()
         assert not torch.signbit(zeros).any()
@@ -82,4 +82,4 @@ def test_a_model_that_moved_to_another_device_is_refused():
     _, pruner, _ = masked()
     pruner.masks = {"weight": KEPT.to("meta")}  # any other device will do
     with pytest.raises(HarpError, match="weight was moved to cpu after the pruner was made on meta"):
-        pruner.push(0)
+        pruner.push(Moment(0))

@@ -108,7 +108,7 @@ def test_usual_starts():
 
 
 def test_exact_needs_the_length_of_the_stage():
-    with pytest.raises(HarpError, match="needs `steps`"):
+    with pytest.raises(HarpError, match="it needs course="):
         make_rates(units(), Budget(0.1), "exact", "uniform", None, gamma=0.1, steps_per_epoch=5, steps=None)
 
 

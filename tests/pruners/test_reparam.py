@@ -7,7 +7,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.objectives import AWP
-from harp.pruners import Hydra
+from harp.pruners import Hydra, Moment
 from harp.sparsity import Budget, find_sites
 from tests.pruners.networks import Doubled, linear
 
@@ -15,7 +15,7 @@ from tests.pruners.networks import Doubled, linear
 def test_push_writes_the_effective_weights_and_pull_carries_their_gradient():
     model = linear([[0.0, 0.0]])
     pruner = Doubled(find_sites(model))
-    pruner.push(0)
+    pruner.push(Moment(0))
     assert model.weight.tolist() == [[7, 7]]
     model(torch.tensor([[10.0, 20.0]])).sum().backward()
     pruner.pull()
@@ -26,7 +26,7 @@ def test_push_writes_the_effective_weights_and_pull_carries_their_gradient():
 def test_several_backwards_make_one_pull():
     model = linear([[0.0]])
     pruner = Doubled(find_sites(model))
-    pruner.push(0)
+    pruner.push(Moment(0))
     for value in (1.0, 2.0):
         model(torch.tensor([[value]])).sum().backward()
     pruner.pull()
@@ -36,9 +36,9 @@ def test_several_backwards_make_one_pull():
 def test_a_push_between_forward_and_backward_is_refused_by_autograd():
     model = nn.Sequential(linear([[1.0]]), linear([[1.0]]))
     pruner = Doubled((find_sites(model)[1],))
-    pruner.push(0)
+    pruner.push(Moment(0))
     loss = model(torch.ones(1, 1)).sum()
-    pruner.push(1)
+    pruner.push(Moment(1))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
@@ -46,7 +46,7 @@ def test_a_push_between_forward_and_backward_is_refused_by_autograd():
 def test_a_site_the_forward_did_not_use_is_left_out():
     model = nn.ModuleDict({"used": linear([[1.0]]), "unused": linear([[1.0]])})
     pruner = Doubled((find_sites(model)[1],))
-    pruner.push(0)
+    pruner.push(Moment(0))
     model["used"](torch.ones(1, 1)).sum().backward()
     pruner.pull()
     assert pruner.w.grad is None
@@ -81,10 +81,10 @@ NEW = [10.0, 20.0, 30.0, 40.0]
 def test_what_came_into_the_model_in_between_is_not_thrown_away(change, pushed, lost):
     model, pruner = hydra()
     if pushed:
-        pruner.push(0)
+        pruner.push(Moment(0))
     change(model, NEW)
     with pytest.raises(HarpError, match="weight is neither what this Hydra copied when it was made nor what it wrote"):
-        {"push": lambda: pruner.push(1), "settle": pruner.settle, "settled": pruner.settled().__enter__}[lost]()
+        {"push": lambda: pruner.push(Moment(1)), "settle": pruner.settle, "settled": pruner.settled().__enter__}[lost]()
     assert model.weight.tolist() == [NEW]
 
 
@@ -92,37 +92,37 @@ def test_a_single_small_step_of_training_counts_as_a_change():
     model, pruner = hydra()
     write(model, [1.0, -2.0, 3.0, -4.0001])
     with pytest.raises(HarpError, match="make the pruner after that"):
-        pruner.push(0)
+        pruner.push(Moment(0))
 
 
 @pytest.mark.parametrize("pushed", [False, True])
 def test_weights_that_are_put_back_are_none_lost(pushed):
     model, pruner = hydra()
     if pushed:
-        pruner.push(0)
+        pruner.push(Moment(0))
     for change in CHANGES:
         before = model.weight.detach()[0].tolist()
         change(model, NEW)
         write(model, before)
-        pruner.push(1)
+        pruner.push(Moment(1))
     assert model.weight.tolist() == [[0, 0, 3, -4]]
     # A way there and back rounds.
     with torch.no_grad():
         model.weight.add_(1.7).sub_(1.7)
     assert not torch.equal(model.weight, torch.tensor([[0.0, 0, 3, -4]]))
-    pruner.push(2)
+    pruner.push(Moment(2))
     assert model.weight.tolist() == [[0, 0, 3, -4]]
 
 
 def test_nor_are_those_that_awp_moves_around_a_pull():
     model, pruner = hydra()
-    pruner.push(0)
+    pruner.push(Moment(0))
     x = torch.ones(1, 4)
     with AWP(gamma=0.5)(model, lambda: model(x).pow(2).sum(), 0, pruner.kept):
         assert model.weight.tolist() != [[0, 0, 3, -4]]
         model(x).pow(2).sum().backward()
         pruner.pull()
-    pruner.push(1)
+    pruner.push(Moment(1))
     assert model.weight.tolist() == [[0, 0, 3, -4]]
 
 
@@ -130,7 +130,7 @@ def test_a_model_and_a_pruner_may_be_resumed_in_either_order():
     first, pruner = hydra()
     with torch.no_grad():
         pruner.scores["weight"].copy_(torch.tensor([[9.0, 1, 8, 1]]))
-    pruner.push(0)
+    pruner.push(Moment(0))
     saved, state = copy.deepcopy(first.state_dict()), copy.deepcopy(pruner.state_dict())
     for order in ("model first", "pruner first", "pruner alone"):
         model, second = hydra()
@@ -139,12 +139,12 @@ def test_a_model_and_a_pruner_may_be_resumed_in_either_order():
         second.load_state_dict(state)
         if order == "pruner first":
             model.load_state_dict(saved)
-        second.push(0)
+        second.push(Moment(0))
         assert model.weight.tolist() == [[1, 0, 3, 0]]
         # And back, in the middle of training.
         with torch.no_grad():
             second.scores["weight"].copy_(torch.tensor([[1.0, 9, 1, 8]]))
-        second.push(1)
+        second.push(Moment(1))
         assert model.weight.tolist() == [[0, -2, 0, -4]]
         model.load_state_dict(saved)
         second.load_state_dict(state)
@@ -156,7 +156,7 @@ def test_but_not_a_model_that_is_neither_the_states_nor_that_of_its_making():
     pruner.load_state_dict(copy.deepcopy(pruner.state_dict()))
     write(model, NEW)
     with pytest.raises(HarpError, match="neither"):
-        pruner.push(0)
+        pruner.push(Moment(0))
 
 
 def test_a_state_of_another_network_is_refused():
@@ -170,7 +170,7 @@ def test_a_model_that_was_converted_is_refused():
     model, pruner = hydra()
     model.to(torch.float64)
     with pytest.raises(HarpError, match=r"weight was torch.float32 .* is torch.float64 now; move and convert"):
-        pruner.push(0)
+        pruner.push(Moment(0))
 
 
 def gradients(model):
@@ -183,7 +183,7 @@ def test_pull_needs_one_push_and_one_only():
     gradients(model)
     with pytest.raises(HarpError, match="Hydra: nothing was pushed yet"):
         pruner.pull()
-    pruner.push(0)
+    pruner.push(Moment(0))
     gradients(model)
     pruner.pull()
     with pytest.raises(HarpError, match=r"pull\(\) twice after one push\(\) would count gradients twice"):
@@ -194,14 +194,14 @@ def test_pull_needs_one_push_and_one_only():
 
 def test_gradients_of_the_settled_network_are_not_the_searchs():
     model, pruner = hydra()
-    pruner.push(0)
+    pruner.push(Moment(0))
     pruner.settle()
     assert pruner.ended
     gradients(model)
     with pytest.raises(HarpError, match=r"settle\(\) ended the search, .* harp.Masked\(sites, masks\)"):
         pruner.pull()
     assert pruner.settle()["weight"].tolist() == [[False, False, True, True]]
-    pruner.push(1)
+    pruner.push(Moment(1))
     assert not pruner.ended
     gradients(model)
     pruner.pull()
@@ -217,7 +217,7 @@ def test_settling_again_would_throw_fine_tuning_away():
 
 def test_what_settled_lends_is_taken_back_with_all_that_is_known_of_it():
     model, pruner = hydra()
-    pruner.push(0)
+    pruner.push(Moment(0))
     gradients(model)
 
     def look():
@@ -248,32 +248,33 @@ def pickled(things):
 def test_copies_of_both_go_on_as_the_first_would(copied, pushed):
     model, pruner = hydra()
     if pushed:
-        pruner.push(0)
+        pruner.push(Moment(0))
     for twin, second in (copied((model, pruner)), copied((pruner, model))[::-1]):
         if not pushed:
-            second.push(0)
+            second.push(Moment(0))
         gradients(twin)
         second.pull()
         assert second.scores["weight"].grad.tolist() == [[1, 2, 3, 4]]
         with torch.no_grad():
             second.scores["weight"].copy_(torch.tensor([[9.0, 1, 8, 1]]))
-        second.push(1)
+        second.push(Moment(1))
         assert twin.weight.tolist() == [[1, 0, 3, 0]]
     assert model.weight.tolist() == [[0, 0, 3, -4] if pushed else [1, -2, 3, -4]]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
 @pytest.mark.parametrize(
-    "act", [Hydra.pull, Hydra.settle, lambda pruner: pruner.push(0), lambda pruner: pruner.settled().__enter__()]
+    "act",
+    [Hydra.pull, Hydra.settle, lambda pruner: pruner.push(Moment(0)), lambda pruner: pruner.settled().__enter__()],
 )
 def test_a_copy_alone_is_refused_when_it_is_used(copied, act):
     model, pruner = hydra()
-    pruner.push(0)
+    pruner.push(Moment(0))
     second = copied(pruner)
     with pytest.raises(HarpError, match="copied or unpickled without its network"):
         act(second)
     # What it has learned is of use all the same.
     third = Hydra(find_sites(model), Budget(0.5))
     third.load_state_dict(second.state_dict())
-    third.push(0)
+    third.push(Moment(0))
     assert model.weight.tolist() == [[0, 0, 3, -4]]

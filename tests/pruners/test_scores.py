@@ -3,7 +3,7 @@ import math
 import torch
 from torch import nn
 
-from harp.pruners import Hydra
+from harp.pruners import Hydra, Moment
 from harp.pruners.straight_through import top_share
 from harp.sparsity import Budget, find_sites
 
@@ -41,7 +41,7 @@ def test_pulled_gradients_equal_the_form_inside_the_graph():
     layer, x = nn.Linear(8, 4, bias=False), torch.randn(5, 8)
     pruner = Hydra(find_sites(layer), Budget(0.25))
     score = pruner.scores["weight"]
-    pruner.push(0)
+    pruner.push(Moment(0))
     layer(x).pow(2).sum().backward()
     pruner.pull()
 

@@ -74,7 +74,7 @@ def write_run(run: Path) -> Path:
 def write_channels_run(run: Path) -> Path:
     """The directory `run` of one that removed channels, in mode exact, within half the multiply-accumulates."""
     write_run(run)
-    section = {"keep": 0.5, "granularity": "channels", "mode": "exact"}
+    section = {"keep": 0.5, "granularity": "channels", "options": {"mode": "exact"}}
     (run / "recipe.yaml").write_bytes(write_recipe(make_recipe({**RECIPE, "prune": section})))
     (run / "1-pretrain/model.safetensors").write_bytes(bytes(45_678))
     metrics = [_moment(step, 1) | {"pruner": _exact(step)} for step in range(1, 21)]

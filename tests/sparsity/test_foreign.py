@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harp.pruners import Harp, Masked, ScoresOnly
+from harp.pruners import Course, Harp, HarpOptions, Masked, Moment, ScoresOnly
 from harp.sparsity import Budget, find_sites, find_units, remove
 from tests.foreign import FOREIGN, images, varies
 from tests.pace import quick
@@ -19,13 +19,13 @@ def test_harp_meets_the_budget_to_the_weight_and_the_network_still_runs(name, ke
     model = FOREIGN[name]().eval()
     sites = find_sites(model)
     total = sum(site.size for site in sites)
-    search = Harp(sites, Budget(keep), steps_per_epoch=1, mode="exact", steps=1)
-    search.push(0)
+    search = Harp(sites, Budget(keep), options=HarpOptions(mode="exact"), course=Course(1, 1))
+    search.push(Moment(0))
     model(images()).logsumexp(1).sum().backward()
     search.pull()
     assert search.logits.grad.isfinite().all()
     masks = search.settle()
-    Masked(sites, masks).push(0)
+    Masked(sites, masks).push(Moment(0))
 
     weights = [model.state_dict()[name] for name in masks]
     # A network may hold zeros of its own; a kept one counts as kept.

@@ -8,7 +8,7 @@ from harp.attacks import PGD
 from harp.data import Images, Resident
 from harp.errors import HarpError
 from harp.objectives import PGDAT, FreeAT, Natural, Objective
-from harp.pruners import Harp, Masked, Pruner, SearchWarning
+from harp.pruners import Course, Harp, HarpOptions, Masked, Pruner, SearchWarning
 from harp.sparsity import Budget, Masks, find_sites
 from harp.threats import Threat
 from harp.training import SCHEDULES, fit, sgd, steps_per_epoch
@@ -139,7 +139,7 @@ def test_nothing_happens_when_there_is_nothing_left_to_do():
 def test_the_search_trains_scores_rates_and_norms_and_nothing_else():
     model = network()
     dense = {name: value.clone() for name, value in model.state_dict().items()}
-    pruner = Harp(find_sites(model), Budget(0.1), steps_per_epoch=4)
+    pruner = Harp(find_sites(model), Budget(0.1), course=Course(4))
     scores = {name: score.detach().clone() for name, score in pruner.scores.items()}
     logits = pruner.logits.detach().clone()
     train(model, pruner, 4)
@@ -154,7 +154,7 @@ def test_the_search_trains_scores_rates_and_norms_and_nothing_else():
 def test_fine_tuning_trains_what_is_left_and_the_rest_stays_zero():
     model = network()
     sites = find_sites(model)
-    masks = Harp(sites, Budget(0.1), steps_per_epoch=4).settle()
+    masks = Harp(sites, Budget(0.1), course=Course(4)).settle()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     train(model, Masked(sites, masks), 4)
     for site in sites:
@@ -168,7 +168,7 @@ def test_masks_are_computed_once_per_optimiser_step(monkeypatch):
     weights = Harp.weights
     monkeypatch.setattr(Harp, "weights", lambda self: calls.append(1) or weights(self))
     model = network()
-    train(model, Harp(find_sites(model), Budget(0.1), steps_per_epoch=4), 5)
+    train(model, Harp(find_sites(model), Budget(0.1), course=Course(4)), 5)
     assert len(calls) == 5 + 1  # and once before the first
 
 
@@ -207,7 +207,7 @@ class Steep(Objective):
 @pytest.mark.parametrize("mode", ["penalty", "exact"])
 def test_a_gradient_that_is_no_number_stops_training_before_it_touches_a_weight(mode):
     model = network()
-    pruner = Harp(find_sites(model), Budget(0.1), steps_per_epoch=4, steps=8, mode=mode)
+    pruner = Harp(find_sites(model), Budget(0.1), options=HarpOptions(mode=mode), course=Course(4, 8))
     scores = {name: score.detach().clone() for name, score in pruner.scores.items()}
     with pytest.raises(HarpError, match=r"the gradient of 0\.weight is NaN or infinite at step 1"):
         train(model, pruner, 4, objective=Steep())
@@ -217,7 +217,7 @@ def test_a_gradient_that_is_no_number_stops_training_before_it_touches_a_weight(
 
 def test_a_pruner_of_another_network_is_refused():
     model = network()
-    pruner = Harp(find_sites(network()), Budget(0.1), steps_per_epoch=4)
+    pruner = Harp(find_sites(network()), Budget(0.1), course=Course(4))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(HarpError, match=r"^0\.weight of the Harp is no parameter of this Sequential"):
         fit(model, data(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=1)
@@ -225,7 +225,7 @@ def test_a_pruner_of_another_network_is_refused():
 
 def test_rates_that_collapsed_do_not_pass_in_silence():
     model = network()
-    pruner = Harp(find_sites(model), Budget(0.1), steps_per_epoch=4, gamma=1000.0)
+    pruner = Harp(find_sites(model), Budget(0.1), options=HarpOptions(gamma=1000.0), course=Course(4))
     with pytest.warns(SearchWarning, match=r"2 of 2 learned rates collapsed to 0\.011 or less"):
         train(model, pruner, 8)
 
@@ -234,7 +234,7 @@ def test_those_that_did_not_do():
     model = network()
     with warnings.catch_warnings():
         warnings.simplefilter("error", SearchWarning)
-        train(model, Harp(find_sites(model), Budget(0.1), steps_per_epoch=4), 8)
+        train(model, Harp(find_sites(model), Budget(0.1), course=Course(4)), 8)
 
 
 def test_masks_keep_their_type():

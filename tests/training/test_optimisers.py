@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.pruners import Harp, Hydra, Masked, Pruner, RatesOnly
+from harp.pruners import Course, Harp, HarpOptions, Hydra, Masked, Pruner, RatesOnly, Role
 from harp.sparsity import Budget, Masks, find_sites
-from harp.training import sgd
+from harp.training import adamw, sgd
 from harp.training.optimisers import set_lr
 
 ROLES = {
@@ -26,13 +26,13 @@ def pruner_of(name, model):
         return Pruner()
     if name == "masked":
         return Masked(sites, Masks({site.name: torch.ones_like(site.param, dtype=torch.bool) for site in sites}))
-    return Harp(sites, Budget(0.5), steps_per_epoch=10) if name == "harp" else Hydra(sites, Budget(0.5))
+    return Harp(sites, Budget(0.5), course=Course(10)) if name == "harp" else Hydra(sites, Budget(0.5))
 
 
 def named(model, pruner):
     """id of every parameter -> its name in `ROLES`."""
     names = {id(param): name for name, param in model.named_parameters()}
-    roles = pruner.trainables()
+    roles = {name: role.params for name, role in pruner.trainables().items()}
     scores = zip(roles.get("scores", []), ("score", "score of 4"), strict=False)
     return {**names, **{id(p): name for p, name in scores}, **{id(p): "rate" for p in roles.get("rates", [])}}
 
@@ -69,7 +69,9 @@ def test_settings_reach_every_group(name):
 @pytest.mark.parametrize(("wanted", "decay"), [(None, 0.02), (0.0, 0.0), (0.1, 0.1)])
 def test_the_decay_of_rates_is_theirs_alone(wanted, decay):
     model = network()
-    optimiser = sgd(model, pruner_of("harp", model), lr=0.1, weight_decay=0.02, rate_weight_decay=wanted)
+    options = HarpOptions(rate_weight_decay=wanted)
+    pruner = Harp(find_sites(model), Budget(0.5), options=options, course=Course(10))
+    optimiser = sgd(model, pruner, lr=0.1, weight_decay=0.02)
     decays = {group["role"]: group["weight_decay"] for group in optimiser.param_groups}
     assert decays == {"scores": 0.02, "rates": decay, "norms": 0.02}
 
@@ -78,8 +80,9 @@ def test_the_decay_of_rates_is_theirs_alone(wanted, decay):
 @pytest.mark.parametrize(("wanted", "decay"), [(None, 0.0), (0.0, 0.0), (0.1, 0.1)])
 def test_in_mode_exact_rates_have_none_unless_asked_for(kind, wanted, decay):
     model = network()
-    pruner = kind(find_sites(model), Budget(0.5), steps_per_epoch=10, steps=20, mode="exact")
-    optimiser = sgd(model, pruner, lr=0.1, weight_decay=0.02, rate_weight_decay=wanted)
+    options = HarpOptions(mode="exact", rate_weight_decay=wanted)
+    pruner = kind(find_sites(model), Budget(0.5), options=options, course=Course(10, 20))
+    optimiser = sgd(model, pruner, lr=0.1, weight_decay=0.02)
     decays = {group["role"]: group["weight_decay"] for group in optimiser.param_groups}
     assert decays.pop("rates") == decay
     assert set(decays.values()) == {0.02}
@@ -92,10 +95,35 @@ def test_a_pruner_of_another_network_is_refused():
             sgd(model, pruner, lr=0.1)
 
 
-def test_rates_that_do_not_exist_need_no_decay():
+def test_a_role_may_have_a_learning_rate_and_a_decay_of_its_own():
+    class Slow(Pruner):
+        def trainables(self):
+            return {"weights": Role([site.param for site in self.sites], weight_decay=0.0, lr=0.5)}
+
     model = network()
-    optimiser = sgd(model, Pruner(), lr=0.1, weight_decay=0.02, rate_weight_decay=0.5)
-    assert {group["weight_decay"] for group in optimiser.param_groups} == {0.02}
+    for make in (sgd, adamw):
+        groups = {group["role"]: group for group in make(model, Slow(find_sites(model)), lr=0.1).param_groups}
+        assert (groups["weights"]["lr"], groups["weights"]["weight_decay"]) == (0.05, 0.0)
+        assert (groups["norms"]["lr"], groups["norms"]["weight_decay"]) == (0.1, 5e-4)
+
+
+@pytest.mark.parametrize(("wanted", "roles"), [("all", {"weights", "norms", "others"}), ("none", {"weights"})])
+def test_a_method_says_what_trains_beside_it(wanted, roles):
+    model = network()
+    pruner = Pruner(find_sites(model))
+    pruner.companions = wanted
+    assert {group["role"] for group in sgd(model, pruner, lr=0.1).param_groups} == roles
+
+
+def test_adamw_decays_apart_from_the_gradient():
+    weight = nn.Parameter(torch.ones(1, 1))
+    model = nn.Linear(1, 1, bias=False)
+    model.weight = weight
+    optimiser = adamw(model, Pruner(find_sites(model)), lr=0.1, momentum=0.8, weight_decay=0.5)
+    assert optimiser.param_groups[0]["betas"] == (0.8, 0.999)
+    weight.grad = torch.zeros(1, 1)
+    optimiser.step()
+    assert float(weight.detach()) == pytest.approx(0.95)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +131,7 @@ def test_rates_that_do_not_exist_need_no_decay():
 )
 def test_normalisation_of_every_kind_trains_beside_the_scores(norm):
     model = nn.Sequential(nn.Linear(4, 4), norm)
-    pruner = Harp(find_sites(model), Budget(0.5), steps_per_epoch=1)
+    pruner = Harp(find_sites(model), Budget(0.5), course=Course(1))
     groups = {group["role"]: group["params"] for group in sgd(model, pruner, lr=0.1).param_groups}
     assert {id(param) for param in groups["norms"]} == {id(param) for param in norm.parameters()}
 

@@ -178,7 +178,9 @@ def pruner_of(stage, model):
     if stage == "pretrain":
         return harp.Pruner(sites), None
     if stage == "prune":
-        return harp.Harp(sites, harp.Budget(KEEP), steps_per_epoch=EPOCH, gamma=GAMMA, start_keep=FIRST), None
+        return harp.Harp(
+            sites, harp.Budget(KEEP), options=harp.HarpOptions(gamma=GAMMA, start_keep=FIRST), course=harp.Course(EPOCH)
+        ), None
     noise = torch.Generator().manual_seed(2)
     masks = {site.name: torch.rand(site.param.shape, generator=noise) < 0.4 for site in sites}
     return harp.Masked(sites, harp.Masks(masks)), masks

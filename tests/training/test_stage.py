@@ -6,11 +6,11 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.objectives import FreeAT, Natural
-from harp.pruners import Pruner
+from harp.pruners import Moment, Pruner
 from harp.runs import load_tree, save_tree
 from harp.sparsity import find_sites
 from harp.threats import Threat
-from harp.training import Moment, Stage, clear, sgd
+from harp.training import Stage, clear, sgd
 
 
 def stage(folder, accuracies=(), model=None, **options):
@@ -31,7 +31,8 @@ def stage(folder, accuracies=(), model=None, **options):
 
 
 def moment(step, loss=1.0):
-    return Moment(step, torch.tensor(loss), 0.1)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    return Moment(step, optimiser, torch.tensor(loss))
 
 
 def test_metrics_hold_the_mean_loss_since_the_last_record(tmp_path):

@@ -19,7 +19,7 @@ from harp.wrappers import alone
 Measure = Callable[[Tensor], Tensor]
 """Logits [n, classes] -> losses [n]."""
 
-ATTACKS: Registry[Callable[..., Attack]] = Registry("attack")
+ATTACKS: Registry[Callable[..., Attack]] = Registry("attack", "attacks")
 
 
 @dataclass(frozen=True)

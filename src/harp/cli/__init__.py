@@ -1,23 +1,11 @@
-"""The command line: parses, then calls the pipeline."""
+"""The command line: finds the command, and only then loads what it needs."""
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from rich.console import Console
-from rich.table import Table
-
-from harp.ambient import pinned
-from harp.cli.bench import bench_network
-from harp.cli.evaluate import evaluate_network, names_network
-from harp.cli.export import export_network
-from harp.cli.inspect import inspect_model
-from harp.cli.recipes import STAGES, asked
-from harp.cli.verify import verify_file
-from harp.config import RECIPES, make_recipe
+from harp.cli.commands import COMMANDS, STAGES
 from harp.errors import HarpError, choices
-from harp.registry import Registry
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,98 +22,87 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int = 2) -> int:
+    from rich.console import Console
+
     Console(stderr=True).print(f"harp: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     return code
 
 
-@pinned()
 def _dispatch(arguments: list[str]) -> None:
-    others = {
-        "inspect": "what pruning would do to a network, or what a package holds",
-        "bench": "how fast and how large a network is, beside other runtimes",
-        "verify": "whether a package is whole and what it says it is",
-        "list": "what can be named in a recipe",
-    }
-    commands = {"run": "all stages in turn", **STAGES, **others}
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
         print("usage: harp COMMAND ...\n")
-        for name, meaning in commands.items():
+        for name, meaning in COMMANDS.items():
             print(f"  {name:10} {meaning}")
         print("\n`harp COMMAND --help` shows every setting with its meaning and default.")
     elif command == "--version":
-        from harp import __version__
+        from harp.version import VERSION
 
-        print(f"harp {__version__}")
-    elif command not in commands:
-        raise HarpError(f"no command {command!r}; {choices(command, commands)}")
-    elif command == "list":
-        _list(arguments[1:])
-    elif command == "inspect" and arguments[1:] and arguments[1].endswith(".safetensors"):
+        print(f"harp {VERSION}")
+    elif command not in COMMANDS:
+        raise HarpError(f"no command {command!r}; {choices(command, COMMANDS)}")
+    else:
+        _call(command, arguments[1:])
+
+
+def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
+    """The function for the command: each in a file of its own, loaded when it is called."""
+    if command == "list":
+        from harp.cli.listing import list_names
+
+        return list_names
+    if command == "inspect" and arguments and arguments[0].endswith(".safetensors"):
         from harp.cli.package import inspect_package
 
-        inspect_package(Path(arguments[1]), arguments[2:])
-    elif command == "inspect":
-        inspect_model(arguments[1:])
-    elif command == "bench":
-        bench_network(arguments[1:])
-    elif command == "verify":
-        verify_file(arguments[1:])
-    elif command == "export" and names_network(arguments[1:]):
-        export_network(arguments[1:])
-    elif command == "evaluate" and names_network(arguments[1:]):
-        evaluate_network(arguments[1:])
-    else:
-        _run(command, arguments[1:])
+        return inspect_package
+    if command == "inspect":
+        from harp.cli.inspect import inspect_model
+
+        return inspect_model
+    if command == "compare":
+        from harp.cli.compare import compare_runs
+
+        return compare_runs
+    if command == "bench":
+        from harp.cli.bench import bench_network
+
+        return bench_network
+    if command == "verify":
+        from harp.cli.verify import verify_file
+
+        return verify_file
+    if command == "export" and _names_network(arguments):
+        from harp.cli.export import export_network
+
+        return export_network
+    if command == "evaluate" and _names_network(arguments):
+        from harp.cli.evaluate import evaluate_network
+
+        return evaluate_network
+    from harp.cli.stages import run_command
+
+    return partial(run_command, command)
 
 
-def _run(command: str, arguments: list[str]) -> None:
-    wanted = asked(command, arguments)
-    recipe = make_recipe(wanted.values)
-    # Imported late: torch takes a second, and --help or a mistyped flag should not wait for it.
-    from harp.pipeline import Workspace, run_stages
-    from harp.pipeline.measure import table
-    from harp.report import REPORT
+def _call(command: str, arguments: list[str]) -> None:
+    call = _handler(command, arguments)
+    if {"-h", "--help"} & set(arguments):
+        call(arguments)
+        return
+    # torch takes seconds, which no help should wait for.
+    from harp.ambient import pinned
 
-    work = Workspace(recipe, wanted.folder, edited=wanted.edited)
-    if wanted.chosen:
-        work.display.say(f"{wanted.chosen}; {work.threat}")
-    run_stages(work, tuple(STAGES) if command == "run" else (command,))
-    if command in ("run", "evaluate"):
-        work.display.console.print(table(work))
-        for note in work.split.notes:
-            work.display.say(f"note: {note}")
-    work.display.say(f"results: {work.run.folder}")
-    if (work.run.folder / REPORT).exists():
-        work.display.say(f"report:  {work.run.folder / REPORT}")
+    with pinned():
+        call(arguments)
 
 
-def _list(arguments: list[str]) -> None:
-    from harp import ALLOCATIONS, ATTACKS, DATA, DOUBTS, METHODS, MODELS, OBJECTIVES
-    from harp.attacks import VERSIONS
+def _names_network(arguments: list[str]) -> bool:
+    """Whether the command's first word is a network; else it is a recipe, and its run's networks are meant."""
+    if not arguments or arguments[0].startswith("-"):
+        return False
+    from harp.networks.named import is_network
 
-    kinds: dict[str, Registry[Any]] = {
-        "methods": METHODS,
-        "allocations": ALLOCATIONS,
-        "objectives": OBJECTIVES,
-        "attacks": ATTACKS,
-        "doubts": DOUBTS,
-        "models": MODELS,
-        "data": DATA,
-    }
-    texts = {
-        "versions": {name: f"AutoAttack, in this order: {', '.join(parts)}" for name, parts in VERSIONS.items()},
-        "recipes": {path.stem: _first_comment(path) for path in sorted(RECIPES.glob("*.yaml"))},
-    }
-    texts = {**{kind: {name: kinds[kind].summary(name) for name in kinds[kind]} for kind in kinds}, **texts}
-    grid = Table("kind", "name", "what it is", box=None)
-    for kind in arguments or texts:
-        if kind not in texts:
-            raise HarpError(f"nothing to list as {kind!r}; {choices(kind, texts)}")
-        for name, summary in texts[kind].items():
-            grid.add_row(kind, name, summary)
-    Console().print(grid)
+    return is_network(arguments[0])
 
 
-def _first_comment(path: Path) -> str:
-    return path.read_text().split("\n")[0].removeprefix("#").strip()
+__all__ = ["COMMANDS", "STAGES", "main"]

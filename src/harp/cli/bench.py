@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from harp.cli.flags import Parser
-from harp.cli.recipes import RecipeFlags, network_values
+from harp.cli.recipes import NETWORK, RecipeFlags, network_values
 from harp.config import make_recipe
 from harp.errors import HarpError
 
@@ -20,6 +20,7 @@ def bench_network(arguments: list[str]) -> None:
         usage="harp bench MODEL [--weights FILE] [--threads N] [--batch N,N] [--out FILE] [--SECTION.NAME VALUE ...]",
         description="Latency, throughput, memory and file sizes of one network on this machine's CPU: harp's engine "
         "beside PyTorch, ONNX Runtime and OpenVINO in float32, with as many threads each, in turns.",
+        first=NETWORK,
     )
     parser.add_argument(
         "network", metavar="MODEL", help="a run's folder, a safetensors file or package, or a model as in --model.name"
@@ -34,9 +35,9 @@ def bench_network(arguments: list[str]) -> None:
     if own.rounds < 1:
         raise HarpError(f"--rounds {own.rounds}: expected a whole number of at least 1")
 
-    from harp.pipeline.bench import Plan, bench, subjects
+    from harp.bench import Plan, bench, subjects
+    from harp.networks.named import find_network
     from harp.pipeline.display import Display
-    from harp.pipeline.networks import find_network
 
     network, display = find_network(own.network, own.weights), Display()
     values = network_values(own.network, network.settings, {"threads": 1, "device": "cpu"}, above)

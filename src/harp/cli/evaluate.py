@@ -5,22 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from harp.cli.flags import Parser
-from harp.cli.recipes import RecipeFlags, lengthened, network_values
+from harp.cli.recipes import NETWORK, RecipeFlags, lengthened, network_values
 from harp.config import identity, make_recipe, measured
 from harp.errors import HarpError
 
 UNTRAINED = "random"
 HEADLINE = {"evaluation": {"attacks": ["standard"]}}
-
-
-def names_network(arguments: list[str]) -> bool:
-    """Whether the command's first word is a network; else it is a recipe, and its run's networks are meant."""
-    if not arguments or arguments[0].startswith("-"):
-        return False
-    # Imported late, as for all commands: torch takes a second.
-    from harp.pipeline.networks import is_network
-
-    return is_network(arguments[0])
 
 
 def evaluate_network(arguments: list[str]) -> None:
@@ -30,6 +20,7 @@ def evaluate_network(arguments: list[str]) -> None:
         usage="harp evaluate NETWORK [--weights FILE] [--folder DIR] [--SECTION.NAME VALUE ...]",
         description="Robust accuracy of one network, by AutoAttack as its authors run it unless --attacks says "
         "otherwise. In this command --evaluation.NAME may be written --NAME.",
+        first=(*NETWORK, "evaluation."),
     )
     parser.add_argument("network", help="a run's folder, a safetensors file, or a model as in --model.name")
     parser.add_argument(
@@ -38,10 +29,10 @@ def evaluate_network(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the record (default: evaluations/NAME-IDENTITY)")
     own, above = parser.read(lengthened("evaluate", arguments), RecipeFlags)
 
+    from harp.networks.assess import assess_run, check
+    from harp.networks.named import find_network, loaded, untrained
+    from harp.networks.tables import accuracy_table
     from harp.pipeline import Workspace
-    from harp.pipeline.assess import assess_run, check
-    from harp.pipeline.networks import find_network, loaded, untrained
-    from harp.pipeline.tables import accuracy_table
 
     drawn = own.weights == UNTRAINED
     network = find_network(own.network, Path(own.weights) if own.weights and not drawn else None)

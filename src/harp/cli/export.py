@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harp.cli.flags import Parser
-from harp.cli.recipes import RecipeFlags, lengthened, network_values
+from harp.cli.recipes import NETWORK, RecipeFlags, lengthened, network_values
 from harp.config import make_recipe
 from harp.errors import HarpError
 
@@ -12,21 +12,22 @@ def export_network(arguments: list[str]) -> None:
     """Packs one network; raises `HarpError` for what cannot be found, built or packed."""
     parser = Parser(
         "export",
-        usage="harp export NETWORK [--weights FILE] [--to FILE] [--values KIND] [--SECTION.NAME VALUE ...]",
+        usage="harp export NETWORK [--weights FILE] [--out FILE] [--values KIND] [--SECTION.NAME VALUE ...]",
         description="One network as a package: shrunk to what has an effect on its logits, and checked against it. "
         "In this command --export.NAME may be written --NAME.",
+        first=(*NETWORK, "export."),
     )
     parser.add_argument("network", help="a run's folder, a safetensors file, or a model as in --model.name")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors state dictionary of the model")
-    parser.add_argument("--to", type=Path, metavar="FILE", help="the package (default: NAME.package.safetensors)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the package (default: NAME.package.safetensors)")
     parser.add_argument("--collapsed", action="store_true", help="pack a network that answers every image alike, too")
     own, above = parser.read(lengthened("export", arguments), RecipeFlags)
 
     from harp.export import is_package
+    from harp.networks.named import find_network, loaded, run_of
+    from harp.networks.packing import Origin, onnx_file, origin, pack_network, sentences
     from harp.pipeline import Workspace
     from harp.pipeline.kept import settings_in
-    from harp.pipeline.networks import find_network, loaded, run_of
-    from harp.pipeline.packing import Origin, onnx_file, origin, pack_network, sentences
 
     network = find_network(own.network, own.weights)
     if network.weights and is_package(network.weights):
@@ -35,7 +36,7 @@ def export_network(arguments: list[str]) -> None:
     # A run's own evaluation settings say which images are on record.
     whole = settings_in(run / "recipe.yaml") if run else network.settings
     work = Workspace(make_recipe(network_values(own.network, whole, above)))
-    model, path = loaded(work, network.weights), own.to or Path(f"{network.label}.package.safetensors")
+    model, path = loaded(work, network.weights), own.out or Path(f"{network.label}.package.safetensors")
     found = (
         origin(run, network.weights) if run and network.weights else Origin(network.weights, threat="threat" in above)
     )

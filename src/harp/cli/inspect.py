@@ -9,9 +9,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from harp.cli.flags import Parser
 from harp.config import ModelSettings, PruneSettings, make_recipe
 
+ALLOCATION = "how the layers share the budget: uniform, erk, lamp, ideal-gas, global, or a YAML or JSON file"
 KEEP = {"weights": 0.01, "channels": 0.5}
 MODEL = ("width", "include", "exclude")
-PRUNE = ("granularity", "of", "floor", "start")
+PRUNE = ("granularity", "of", "floor")
 
 
 class _Base(BaseSettings):
@@ -26,6 +27,7 @@ def _fields() -> dict[str, Any]:
     return {
         "keep": (float | None, Field(default=None, description=usual)),
         **{name: (field.annotation, field) for name, field in fields.items()},
+        "allocation": (str, Field(default="uniform", description=ALLOCATION)),
     }
 
 
@@ -56,4 +58,5 @@ def inspect_model(arguments: Sequence[str]) -> None:
     from harp.cli.plan import make_plan
     from harp.cli.tables import print_plan
 
-    print_plan(make_plan(recipe, classes=own.classes, channels=own.channels, size=own.size))
+    allocation = given.get("allocation", "uniform")
+    print_plan(make_plan(recipe, allocation, classes=own.classes, channels=own.channels, size=own.size))

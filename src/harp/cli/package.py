@@ -14,8 +14,9 @@ from harp.export import one_by_one
 from harp.package import Manifest, Sizes, read, sizes, weight_names
 
 
-def inspect_package(path: Path, flags: list[str]) -> None:
+def inspect_package(arguments: list[str]) -> None:
     """Prints a row for each weight, then the manifest in words; raises `HarpError` for a damaged file."""
+    path, flags = Path(arguments[0]), arguments[1:]
     if flags:
         raise HarpError(f"no argument {flags[0]!r}; a package is inspected as it is: harp inspect {path}")
     package, found = read(path), sizes(path)

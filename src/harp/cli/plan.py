@@ -73,8 +73,11 @@ class Plan:
         return {site.name for site in find_weights(self.model)}
 
 
-def make_plan(recipe: Recipe, *, classes: int, channels: int, size: int) -> Plan:
-    """The plan for the recipe's network as it is built; raises `HarpError` for all that pruning would refuse."""
+def make_plan(recipe: Recipe, shared_by: str, *, classes: int, channels: int, size: int) -> Plan:
+    """The plan for the recipe's network as it is built, its budget shared out by the allocation `shared_by`.
+
+    Raises `HarpError` for all that pruning would refuse.
+    """
     wanted, prune = recipe.model, recipe.prune
     check_width(wanted.name, wanted.width, classes=classes, channels=channels, size=size)
     with torch.random.fork_rng([]):
@@ -86,12 +89,12 @@ def make_plan(recipe: Recipe, *, classes: int, channels: int, size: int) -> Plan
     sites = find_sites(model, wanted.include, wanted.exclude)
     units = find_units(model, example, prune.granularity, sites)
     budget = Budget(prune.keep, prune.measure, prune.floor)
-    kept = allot(units, budget, allocation(prune.start, units))
+    kept = allot(units, budget, allocation(shared_by, units))
     before = trace_macs(model, example)
     frozen = find_frozen(model, wanted.include, wanted.exclude)
     left, after = _left(model, example, units, kept, before)
-    title = f"{wanted.name}, images {channels}x{size}x{size}, {classes} classes; {units.kind} shared out: {prune.start}"
-    notes = tuple(_notes(prune.start, sites, frozen, before))
+    title = f"{wanted.name}, images {channels}x{size}x{size}, {classes} classes; {units.kind} shared out: {shared_by}"
+    notes = tuple(_notes(shared_by, sites, frozen, before))
     return Plan(title, model, sites, units, budget, kept, left, before, after, notes)
 
 
@@ -112,7 +115,7 @@ def _left(model: nn.Module, example: Tensor, units: Units, kept: Counts, before:
     return sizes, trace_macs(small, example)
 
 
-def _notes(start: str, sites: Sites, frozen: Sequence[str], macs: Macs) -> Iterator[str]:
+def _notes(shared_by: str, sites: Sites, frozen: Sequence[str], macs: Macs) -> Iterator[str]:
     if frozen:
         are = "is" if len(frozen) == 1 else "are"
         yield f"{few(frozen, ', ')} {are} frozen (requires_grad False) and not pruned; `include` takes full names"
@@ -122,5 +125,5 @@ def _notes(start: str, sites: Sites, frozen: Sequence[str], macs: Macs) -> Itera
             f"no MACs were traced to {few(idle, ', ')}: unused in the forward pass, or used through a computed copy; "
             "a budget of macs takes them as free"
         )
-    if start == "lamp":
-        yield "lamp goes by the magnitudes of the weights, here those the network is built with"
+    if shared_by in ("lamp", "global"):
+        yield f"{shared_by} goes by the magnitudes of the weights, here those the network is built with"

@@ -1,25 +1,20 @@
 """The commands that take a recipe: its settings as flags, over those of the recipe itself."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from harp.cli.commands import STAGES
 from harp.cli.flags import Parser
-from harp.config import Recipe, find_recipe, read_recipe
+from harp.config import PruneSettings, Recipe, find_recipe, read_recipe
 from harp.errors import HarpError
 
 USUAL = "digits"
-STAGES = {
-    "pretrain": "train the dense network adversarially",
-    "prune": "learn which weights to keep",
-    "finetune": "train the weights that are left",
-    "evaluate": "attack the networks of a run, or any network",
-    "export": "write the network of a run, or any network, to files and check them",
-    "report": "make report.html from the recorded results",
-}
 
 
 class RecipeFlags(BaseSettings, Recipe):
@@ -50,11 +45,13 @@ def asked(command: str, arguments: list[str]) -> Asked:
         usage=f"harp {command} [RECIPE] [--folder DIR] [--SECTION.NAME VALUE ...]",
         description=f"{about[0].upper()}{about[1:]}. {short}Finished stages are skipped, begun ones resumed. "
         "Defaults are the paper's; a recipe's own settings come over them, and flags over both.",
+        first=[*FIRST, *([f"{section}."] if (section := section_of(command)) else [])],
     )
     parser.add_argument(
         "recipe",
         nargs="?",
-        help=f"a recipe's name or YAML file (default: {USUAL}, or the paper's values where --data.name, --data.path or "
+        help="a recipe's name or YAML file, or a run's folder, which goes on by its own "
+        f"(default: {USUAL}, or the paper's values where --data.name, --data.path or "
         "--model.name says something else)",
     )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run lives (default: runs/NAME-IDENTITY)")
@@ -65,9 +62,33 @@ def asked(command: str, arguments: list[str]) -> Asked:
         metavar="FILE",
         help="go on though this source of your network was edited since the run began; it is noted",
     )
-    own, above = parser.read(lengthened(command, arguments), RecipeFlags)
-    below, chosen = (read_recipe(find_recipe(own.recipe)), "") if own.recipe else unnamed(above)
-    return Asked(merged(below, above), chosen, own.folder, tuple(own.edited))
+    plain, options = method_options(lengthened(command, arguments))
+    own, above = parser.read(plain, RecipeFlags)
+    if options:
+        above = merged(above, {"prune": {"options": options}})
+    below, folder, chosen = begun(own.recipe, above)
+    return Asked(merged(fitting(below, above), above), chosen, own.folder or folder, tuple(own.edited))
+
+
+def begun(recipe: str | None, above: Mapping[str, Any]) -> tuple[Mapping[str, Any], Path | None, str]:
+    """The settings that flags come over, the folder they are of if that was named, and what to say of them first."""
+    if recipe is None:
+        below, chosen = unnamed(above)
+        return below, None, chosen
+    if not (Path(recipe) / "recipe.yaml").is_file():
+        return read_recipe(find_recipe(recipe)), None, ""
+    # Imported late: torch takes seconds, which a recipe's name should not cost.
+    from harp.pipeline.kept import settings_in
+
+    return settings_in(Path(recipe) / "recipe.yaml"), Path(recipe), ""
+
+
+def fitting(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings `below` without the options of their pruning method, where those `above` name another method."""
+    prune, method = below.get("prune", {}), above.get("prune", {}).get("method")
+    if method in (None, prune.get("method", PruneSettings.model_fields["method"].default)):
+        return below
+    return {**below, "prune": {name: value for name, value in prune.items() if name != "options"}}
 
 
 def unnamed(above: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -87,14 +108,55 @@ def unnamed(above: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     return {}, f"no recipe is named, and {USUAL} is tuned to another {' and '.join(other)}: the paper's defaults"
 
 
+FIRST = (
+    *("seed", "device", "data.name", "data.path", "model.name", "threat.norm", "threat.eps"),
+    *("prune.method", "prune.keep", "prune.granularity", "evaluation.attacks"),
+)
+"""The settings that most people ask for; `--help` shows these and the command's own section."""
+
+NETWORK = ("seed", "device", "threads", "data.name", "data.path", "model.name", "threat.norm", "threat.eps")
+"""The same for commands about one network."""
+
+
+def section_of(command: str) -> str | None:
+    """The section of the recipe that is the command's own."""
+    section = {"evaluate": "evaluation"}.get(command, command)
+    return section if section in Recipe.model_fields else None
+
+
 def lengthened(command: str, arguments: list[str]) -> list[str]:
     """`harp prune --keep 0.1` means `--prune.keep 0.1`: flags of the command's own section may drop its name."""
-    section = {"evaluate": "evaluation"}.get(command, command)
-    if section not in Recipe.model_fields:
+    if (section := section_of(command)) is None:
         return arguments
     own = Recipe.model_fields[section].annotation
     names = {f"--{name}" for name in getattr(own, "model_fields", {}) if name not in Recipe.model_fields}
-    return [f"--{section}.{a[2:]}" if a.split("=")[0] in names else a for a in arguments]
+    # --options.gamma 0.1 is one of --options.
+    return [f"--{section}.{a[2:]}" if re.split("[=.]", a)[0] in names else a for a in arguments]
+
+
+OPTION = "--prune.options."
+
+
+def method_options(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The arguments without `--prune.options.NAME VALUE`, and these by name; which there are is the method's affair.
+
+    A value is what YAML makes of it. Raises `HarpError` for an option without a value.
+    """
+    rest, found = [], {}
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith(OPTION):
+            rest.append(word)
+            continue
+        name, given, value = word.removeprefix(OPTION).partition("=")
+        text = value if given else next(words, None)
+        if text is None or (not given and text.startswith("--")):
+            raise HarpError(f"{word} needs a value; `harp list methods NAME` tells which")
+        try:
+            found[name] = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError):
+            found[name] = text
+    return rest, found
 
 
 def network_values(target: str, settings: Mapping[str, Any], *above: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harp.cli.flags import Parser
-from harp.cli.recipes import RecipeFlags, network_values
+from harp.cli.recipes import NETWORK, RecipeFlags, network_values
 from harp.config import make_recipe
 from harp.errors import HarpError
 
@@ -15,6 +15,7 @@ def verify_file(arguments: list[str]) -> None:
         usage="harp verify FILE [--source NETWORK] [--SECTION.NAME VALUE ...]",
         description="Whether a package is whole, keeps its budget, and is the network it was made from: checksums, "
         "structure, counted weights, logits.",
+        first=NETWORK,
     )
     parser.add_argument("file", type=Path, help="the package")
     parser.add_argument(
@@ -23,9 +24,9 @@ def verify_file(arguments: list[str]) -> None:
     own, above = parser.read(arguments, RecipeFlags)
 
     from harp.export import Source, verify
+    from harp.networks.named import find_network, loaded, run_of
     from harp.pipeline import Workspace
     from harp.pipeline.display import Display
-    from harp.pipeline.networks import find_network, loaded, run_of
 
     if not own.file.is_file():
         raise HarpError(f"no file {own.file}")

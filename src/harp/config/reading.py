@@ -5,12 +5,12 @@ import json
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harp.config.settings import Recipe
+from harp.config.settings import Recipe, Settings
 from harp.errors import HarpError, choices
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -75,6 +75,11 @@ def find_recipe(name: str) -> Path:
     return path
 
 
+def is_recipe(name: str) -> bool:
+    """Whether `name` is a YAML file, or that of a recipe that comes with harp."""
+    return name.endswith((".yaml", ".yml")) or (RECIPES / f"{name}.yaml").is_file()
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """The nested mapping in a YAML recipe, not yet checked; raises `HarpError` where it is none."""
     try:
@@ -92,11 +97,19 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def make_recipe(values: Mapping[str, Any]) -> Recipe:
     """The recipe of nested `values`; raises `HarpError` with one line for each setting that is wrong."""
+    return make_settings(Recipe, values)
+
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def make_settings(kind: type[Kind], values: Mapping[str, Any], section: str = "") -> Kind:
+    """Settings of `kind`; raises `HarpError` with one line for each that is wrong, named as part of `section`."""
     try:
-        return Recipe.model_validate(dict(values))
+        return kind.model_validate(dict(values))
     except ValidationError as error:
         problems = error.errors()
-        lines = [_sentence(dict(problem)) for problem in problems[:SHOWN]]
+        lines = [_sentence(dict(problem), kind, section) for problem in problems[:SHOWN]]
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise HarpError("\n".join([*lines, *more])) from None
 
@@ -130,11 +143,12 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _sentence(problem: dict[str, Any]) -> str:
+def _sentence(problem: dict[str, Any], kind: type[BaseModel], section: str) -> str:
     where = [str(part) for part in problem["loc"]]
-    name = ".".join(where)
+    name = ".".join([section, *where] if section else where)
     if problem["type"] == "extra_forbidden":
-        return f"no setting {name!r}; {choices(where[-1], _fields(where[:-1]))}"
+        known = _fields(where[:-1], kind)
+        return f"no setting {name!r}; {choices(where[-1], known) if known else 'there is none here'}"
     message = _short(problem["msg"].removeprefix("Value error, "))
     told = "" if ", got " in message else f", got {_shown(problem['input'])}"
     return f"{name}: {message[0].lower()}{message[1:]}{told}"
@@ -151,8 +165,7 @@ def _short(text: str) -> str:
     return text if len(text) <= WIDEST else f"{text[:WIDEST]}..."
 
 
-def _fields(path: list[str]) -> list[str]:
-    model: type[BaseModel] = Recipe
+def _fields(path: list[str], model: type[BaseModel]) -> list[str]:
     for part in path:
         inner = model.model_fields[part].annotation
         assert isinstance(inner, type)

@@ -14,6 +14,7 @@ from harp.config.values import (
     NonNegative,
     Part,
     Place,
+    Plain,
     Portion,
     Positive,
     Real,
@@ -121,10 +122,12 @@ class TrainingSettings(Settings):
     """passes over the training images"""
     batch_size: Count = 128
     """images per batch"""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """who makes the steps: SGD with momentum, or AdamW"""
     lr: Positive = 0.1
-    """largest learning rate of SGD"""
+    """largest learning rate"""
     momentum: Portion = 0.9
-    """momentum of SGD"""
+    """momentum of SGD, or AdamW's first beta"""
     weight_decay: NonNegative = 5e-4
     """weight decay of all that trains"""
     schedule: Literal["cosine", "cosine-epochs", "warm", "constant"] = "cosine"
@@ -148,6 +151,8 @@ class PruneSettings(TrainingSettings):
     """passes over the training images"""
     method: Text = "harp"
     """pruning method (`harp list`)"""
+    options: dict[Word, Plain] = {}
+    """the method's own settings by name (`harp list methods NAME` tells them), as in --prune.options.gamma 0.02"""
     granularity: Literal["weights", "channels"] = "weights"
     """what is kept or removed as one: single weights, or whole channels, which then really go"""
     keep: Share = 0.01
@@ -156,18 +161,6 @@ class PruneSettings(TrainingSettings):
     """what `keep` is a share of; none: parameters for weights and multiply-accumulates for channels, as published"""
     floor: Part = 0.1
     """no layer keeps less than this share of `keep`; the paper's alpha"""
-    mode: Literal["penalty", "exact"] = "penalty"
-    """how HARP's rates are held to the budget: by a growing penalty, as published, or exactly at every step"""
-    estimator: Literal["sum", "pruned", "marginal", "zero"] = "sum"
-    """gradient of HARP's rates: summed over the layer, as published, over the pruned, at the margin, or none"""
-    gamma: NonNegative = 0.01
-    """first weight of HARP's size penalty, which grows by as much every epoch until the budget is met"""
-    start: Text = "uniform"
-    """rates HARP starts from, or that scores-only keeps: uniform, erk, lamp, ideal-gas, or a YAML or JSON file"""
-    start_keep: Share | None = None
-    """density HARP starts from; none: 0.1 for weights and 1 for channels, or `keep` where that is more"""
-    rate_weight_decay: NonNegative | None = None
-    """weight decay of HARP's learned rates; none: weight_decay in mode penalty, as published, and 0 in mode exact"""
 
     @property
     def measure(self) -> Literal["parameters", "macs"]:
@@ -178,7 +171,7 @@ class FinetuneSettings(TrainingSettings):
     masks: Place | None = None
     """masks for `source`, a safetensors file of bool tensors"""
     lr: Positive = 0.01
-    """largest learning rate of SGD"""
+    """largest learning rate"""
 
 
 class EvaluationSettings(Settings):
@@ -222,6 +215,8 @@ class Recipe(Settings):
     """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one"""
     threads: Threads | None = None
     """processor threads; none: torch's own choice"""
+    plugins: tuple[Text, ...] = ()
+    """Python files or modules that are loaded first, and may register methods, objectives, attacks, ... by name"""
     data: DataSettings = DataSettings()
     """images"""
     model: ModelSettings = ModelSettings()

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from harp.clock import Step
 
+LONGEST = 4096  # characters of a word or a path
 DIGITS = 100  # more than any number needs; Python itself stops at thousands
 MOST = 10**9  # images, epochs, steps
 SEED = 2**63 - 1  # what torch takes
@@ -59,6 +60,20 @@ def _word(text: str) -> str:
     return plain(text)
 
 
+def _scalar(value: Any) -> Any:
+    """A number, a truth, a text, or none: what a setting of a method can be."""
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError("expected a single value: a number, a word, true, false or none")
+    if isinstance(value, str):
+        if len(value) > LONGEST:
+            raise ValueError(f"expected a word of at most {LONGEST} characters")
+        return plain(value)
+    if isinstance(value, int | float) and not abs(value) <= SEED:
+        raise ValueError(f"expected a number of at most {SEED:.0e}")
+    return value
+
+
+Plain = Annotated[Any, BeforeValidator(_scalar)]
 Written = BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)
 Number = BeforeValidator(_number)
 Share = Annotated[float, Number, Field(gt=0, le=1)]

@@ -97,7 +97,7 @@ class Dataset:
         return self.train.images.shape[2], self.train.images.shape[3]
 
 
-DATA: Registry[Callable[[Path | None], Dataset]] = Registry("data set")
+DATA: Registry[Callable[[Path | None], Dataset]] = Registry("data set", "data")
 
 
 def unknown(

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_digits
 
 from harp.data.base import DATA, Dataset, Images
 from harp.data.split import holdout
@@ -20,6 +19,9 @@ def digits(path: Path | None) -> Dataset:
     """
     if path is not None:
         raise HarpError(f"data set 'digits' ships with scikit-learn and takes no data.path, got {path}; leave it out")
+    # Imported late: scikit-learn takes a second, and only these images need it.
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     pixels = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)
     images = Images(pixels[:, None].contiguous(), torch.from_numpy(bunch.target).to(torch.int64))

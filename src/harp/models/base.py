@@ -16,7 +16,7 @@ from harp.errors import HarpError
 from harp.registry import Registry
 
 Factory = Callable[..., nn.Module]
-MODELS: Registry[Factory] = Registry("model")
+MODELS: Registry[Factory] = Registry("model", "models")
 
 
 def scaled(count: int, width: float) -> int:

@@ -12,16 +12,17 @@ from harp.models.check import adapted, check_logits
 from harp.models.hub import build_hf
 from harp.models.libraries import build_timm, build_torchvision
 from harp.models.own import build_own
+from harp.own import is_own
 
 OWN = "path/to/file.py:factory"
 LIBRARIES = {"timm": build_timm, "torchvision": build_torchvision, "hf": build_hf}
 
 
 def _named(name: str, *, classes: int, channels: int, size: int, width: float) -> nn.Module:
+    if is_own(name):
+        return build_own(name, classes=classes, channels=channels, size=size, width=width)
     if name in MODELS:
         return MODELS[name](classes=classes, channels=channels, size=size, width=width)
-    if name.rpartition(":")[0].endswith(".py"):
-        return build_own(name, classes=classes, channels=channels, size=size, width=width)
     if name.endswith(".py"):
         raise HarpError(f"model {name!r} names a file but no function in it; expected {OWN}")
     library = name.partition(":")[0]

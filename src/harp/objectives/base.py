@@ -55,4 +55,4 @@ def observe(model: nn.Module, x: Tensor, batch_norm: BatchNorm) -> None:
         model(x)
 
 
-OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective")
+OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective", "objectives")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import prod
 
 import torch
-from scipy.special import gammaln
 from torch import Tensor
 
 from harp.graph import Sparse
@@ -76,4 +75,7 @@ def _nonzeros(tensor: Tensor | Sparse) -> int:
 
 
 def _log2_choose(n: int, k: int) -> float:
+    # Imported late, as in export: SciPy takes half a second.
+    from scipy.special import gammaln
+
     return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)) / math.log(2)

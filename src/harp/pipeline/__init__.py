@@ -1,6 +1,5 @@
-"""A recipe as stages: pretrain, prune, finetune, evaluate, export, report."""
+"""What a run stands on: its folder, images, network, threat and display, checked before any work begins."""
 
-from harp.pipeline.stages import STAGES, run_stages
-from harp.pipeline.workspace import Workspace, default_folder
+from harp.pipeline.workspace import FOLDERS, Workspace, default_folder
 
-__all__ = ["STAGES", "Workspace", "default_folder", "run_stages"]
+__all__ = ["FOLDERS", "Workspace", "default_folder"]

@@ -1,13 +1,18 @@
-"""What a run shows: bars with the time left on a terminal, a plain line now and then elsewhere."""
+"""What a run shows: bars with the time left on a terminal, elsewhere a plain line an epoch, or now and then."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 FIRST, EVERY = 10, 60  # seconds until the first plain line, and between two of them
+
+
+class _Show(Protocol):
+    def __call__(self, title: str, note: str, pace: "_Pace", now: bool = False) -> None: ...
 
 
 class Display:
@@ -31,16 +36,26 @@ class Display:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def bar(self, title: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-        """A bar of `total` units; the function it gives moves it by so many units and sets the words beside it."""
+    def bar(self, title: str, total: int, done: int = 0, every: int = 0) -> Iterator[Callable[[int, str], None]]:
+        """A bar of `total` units; the function it gives moves it by so many units and sets the words beside it.
+
+        Where there is no terminal, a line comes after each `every` units, an epoch's steps, and else after a while. A
+        line with the result stays when the bar is gone.
+        """
+        began, words = self.clock(), ""
         with self._shown() as show:
-            pace = _Pace(total, done, self.clock())
+            pace = _Pace(total, done, began)
 
             def move(units: int, note: str) -> None:
+                nonlocal words
+                before, words = pace.count, note
                 pace.add(units, self.clock())
-                show(title, note, pace)
+                show(title, note, pace, every > 0 and pace.count // every > before // every)
 
             yield move
+        if pace.count > done:
+            took = f"{title}: {pace.count - done:,} of {total:,} in {_span(self.clock() - began)}"
+            self.say(", ".join(filter(None, [took, words])))
 
     @contextmanager
     def measures(self, title: str, total: int, done: Mapping[str, int]) -> Iterator[Callable[[str, int], bool]]:
@@ -69,7 +84,7 @@ class Display:
             yield move
 
     @contextmanager
-    def _shown(self) -> Iterator[Callable[[str, str, "_Pace"], None]]:
+    def _shown(self) -> Iterator["_Show"]:
         columns = (
             TextColumn("{task.description:12}"),
             BarColumn(),
@@ -82,12 +97,12 @@ class Display:
         due = self.clock() + FIRST
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
 
-            def show(title: str, note: str, pace: "_Pace") -> None:
+            def show(title: str, note: str, pace: "_Pace", now: bool = False) -> None:
                 nonlocal due
                 if title not in tasks:
                     tasks[title] = progress.add_task(title, total=pace.total, left="", note="")
                 progress.update(tasks[title], completed=pace.count, left=pace.left, note=note)
-                if not self.console.is_terminal and self.clock() >= due:
+                if not self.console.is_terminal and (now or self.clock() >= due):
                     due = self.clock() + EVERY
                     words = [f"{title}: {pace.count:,} of {pace.total:,}", pace.left, note]
                     self.errors.print(", ".join(filter(None, words)), markup=False, highlight=False, soft_wrap=True)
@@ -115,7 +130,11 @@ class _Pace:
         moved = self.count - self._from
         if not moved or self.count >= self.total:
             return ""
-        seconds = (self._now - self._began) / moved * (self.total - self.count)
-        if seconds < 100:
-            return f"{seconds:.0f} s left"
-        return f"{seconds / 60:.0f} min left" if seconds < 6000 else f"{seconds / 3600:.1f} h left"
+        return f"{_span((self._now - self._began) / moved * (self.total - self.count))} left"
+
+
+def _span(seconds: float) -> str:
+    """`25 s`, `12 min`, `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harp.config import make_recipe, read_recipe
+from harp.config import PruneSettings, make_recipe, read_recipe
 from harp.errors import HarpError
+from harp.own import is_own
+from harp.pruners import METHODS
 from harp.runs import DamagedError
 
 
@@ -14,6 +16,7 @@ def settings_in(path: Path, names: Sequence[str] | None = None) -> dict[str, Any
     try:
         values = read_recipe(path)
         kept = values if names is None else {name: values[name] for name in names if name in values}
+        kept = _upgraded(kept)
         make_recipe(kept)
     except HarpError as error:
         said = " ".join(str(error).split())
@@ -21,3 +24,21 @@ def settings_in(path: Path, names: Sequence[str] | None = None) -> dict[str, Any
             path, said if str(path) in said else f"{path} is no recipe of this version: {said}"
         ) from None
     return kept
+
+
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they are called now: options of methods once stood among the settings of the prune stage.
+
+    All of them were written down, whatever the method; those it has are taken over where they were changed.
+    """
+    prune = values.get("prune")
+    method = prune.get("method", "harp") if isinstance(prune, dict) else None
+    if not isinstance(prune, dict) or is_own(str(method)) or method not in METHODS:
+        return values
+    once = {
+        name for method in METHODS.values() for name in method.takes.model_fields
+    } - PruneSettings.model_fields.keys()
+    fields = METHODS[str(method)].takes.model_fields
+    moved = {name: prune[name] for name in once & prune.keys() & fields.keys() if prune[name] != fields[name].default}
+    rest = {name: value for name, value in prune.items() if name not in once}
+    return {**values, "prune": {**rest, "options": {**moved, **prune.get("options", {})}}}

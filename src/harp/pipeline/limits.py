@@ -9,6 +9,7 @@ from harp import models
 from harp.config import Recipe
 from harp.data import check_batches
 from harp.errors import HarpError
+from harp.own import is_own
 from harp.pipeline.images import Split, padding
 
 
@@ -30,7 +31,7 @@ def check_width(name: str, width: float, *, classes: int, channels: int, size: i
 
     Counted on shapes alone: nothing is allocated. Weights that just fit may still not train.
     """
-    if name not in models.MODELS or width <= 1:
+    if is_own(name) or name not in models.MODELS or width <= 1:
         return
     try:
         with torch.device("meta"):

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from harp import data, models
-from harp.attacks import ATTACKS, PGD, VERSIONS
+from harp.attacks import PGD
 from harp.clock import Step
 from harp.config import Recipe, TrainingSettings, different, identity, lasting, make_recipe, write_recipe
-from harp.errors import HarpError, choices
+from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, Objective
 from harp.pipeline.devices import find_device
 from harp.pipeline.display import Display
-from harp.pipeline.edits import Sources
+from harp.pipeline.edits import Sources, own_names
 from harp.pipeline.images import Split, padding, split_images
 from harp.pipeline.kept import settings_in
 from harp.pipeline.limits import check_width
-from harp.pruners import METHODS
+from harp.pipeline.names import check_names
 from harp.randomness import seed_of
 from harp.registry import accepted
 from harp.report import PAGES
@@ -62,11 +62,11 @@ class Workspace:
         self.recipe = recipe
         self.display = display or Display()
         self.run = Run(folder or default_folder(recipe))
-        self.sources = Sources(self.run.folder, recipe.model.name, edited)
+        self.sources = Sources(self.run.folder, own_names(recipe), edited)
         self.device = find_device(recipe.device)
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
-        self._check_names()
+        check_names(recipe)
 
     def open(self) -> None:
         """The folder holds the resolved recipe, the environment and the data; what cannot work raises first.
@@ -213,17 +213,6 @@ class Workspace:
     def units(self, model: nn.Module) -> Units:
         """What pruning keeps or removes as one in `model`, with its price."""
         return find_units(model, self.example, self.recipe.prune.granularity, self.sites(model))
-
-    def _check_names(self) -> None:
-        recipe = self.recipe
-        METHODS[recipe.prune.method]
-        for settings in (recipe.pretrain, recipe.prune, recipe.finetune):
-            OBJECTIVES[settings.objective]
-            if settings.selection == "best" and not recipe.data.holdout:
-                raise HarpError("selection: best needs held-out images; set data.holdout above 0 or selection to last")
-        for name in recipe.evaluation.attacks:
-            if name not in ATTACKS and name not in VERSIONS:
-                raise HarpError(f"no attack {name!r}; {choices(name, [*ATTACKS, *VERSIONS])}")
 
     def check_recipe(self) -> None:
         """Raises `HarpError` where the folder was begun with another recipe.

@@ -1,22 +1,40 @@
 """The pruning methods, each one file, all working by pull and push."""
 
-from harp.pruners.base import METHODS, Pruner, SearchWarning
-from harp.pruners.harp import Harp, RatesOnly
+from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, options_of
+from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
+from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
+from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
+from harp.pruners.method import Course, Moment, Options, Role, Scoring
+from harp.pruners.moving import MovingMasks
 from harp.pruners.reparam import Reparam
-from harp.pruners.scores import ScoresOnly
+from harp.pruners.scores import ScoresOnly, ScoresOptions
 from harp.pruners.straight_through import TopShare
 
 __all__ = [
     "METHODS",
+    "Course",
+    "FlyingBird",
+    "FlyingBirdOptions",
     "Harp",
+    "HarpOptions",
     "Hydra",
+    "Magnitude",
+    "MagnitudeOptions",
     "Masked",
+    "Method",
+    "Moment",
+    "MovingMasks",
+    "Options",
     "Pruner",
     "RatesOnly",
     "Reparam",
+    "Role",
     "ScoresOnly",
+    "ScoresOptions",
+    "Scoring",
     "SearchWarning",
     "TopShare",
+    "options_of",
 ]

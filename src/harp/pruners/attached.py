@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from harp.ambient import pinned
 from harp.errors import HarpError
 from harp.pruners.gradients import check_gradients
+from harp.pruners.method import Moment
 
 if TYPE_CHECKING:
     from harp.pruners.base import Pruner
@@ -105,7 +106,7 @@ class Attached:
 
     @torch.enable_grad()
     def _renew(self) -> None:
-        self.pruner.push(self.step)
+        self.pruner.push(Moment(self.step, self.optimiser))
         # model.zero_grad knows no latents, optimiser.zero_grad no sites.
         for param in (*_latents(self.pruner), *(site.param for site in self.pruner.sites)):
             param.grad = None
@@ -117,15 +118,15 @@ def _remove(hooks: list[RemovableHandle]) -> None:
 
 
 def _latents(pruner: Pruner) -> list[nn.Parameter]:
-    return [param for params in pruner.trainables().values() for param in params]
+    return [param for role in pruner.trainables().values() for param in role.params]
 
 
 def _check_parameters(pruner: Pruner, optimiser: Optimizer) -> None:
     held = {id(param) for group in optimiser.param_groups for param in group["params"]}
-    for role, params in pruner.trainables().items():
-        if any(id(param) not in held for param in params):
+    for name, role in pruner.trainables().items():
+        if any(id(param) not in held for param in role.params):
             raise HarpError(
-                f"the optimiser does not train the pruner's {role}; harp.sgd(model, pruner) makes one that does"
+                f"the optimiser does not train the pruner's {name}; harp.sgd(model, pruner) makes one that does"
             )
     latents = {id(param) for param in _latents(pruner)}
     for site in pruner.sites:

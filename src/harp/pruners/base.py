@@ -3,26 +3,48 @@
 The model's own parameters hold the effective weights. After each backward pass, `pull` carries their gradient to
 whatever is really trained; after each optimiser step, `push` writes new effective weights into the model:
 
-    loss.backward();  pruner.pull();  optimiser.step();  pruner.push(step)
+    loss.backward();  pruner.pull();  optimiser.step();  pruner.push(Moment(step, optimiser))
 
 What reads gradients (clipping, logging) comes after `pull`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, float32, nn, zeros
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from harp.config import make_settings
 from harp.errors import HarpError
 from harp.pruners.attached import Attached
+from harp.pruners.method import Course, Moment, Options, Role, Scoring
 from harp.registry import Registry
 from harp.runs import Tree
-from harp.sparsity import Masks, Sites, checked
+from harp.sparsity import Budget, Masks, Sites, Units, checked
 
-METHODS: Registry[Callable[..., "Pruner"]] = Registry("pruning method")
+
+class Method(Protocol):
+    """What is registered as a method: a class of pruners, made from units, a budget, its options and its course."""
+
+    @property
+    def takes(self) -> type[Options]: ...
+
+    @property
+    def begins(self) -> Literal["dense", "untrained"]: ...
+
+    def steps(self, options: Any, course: Course) -> int: ...
+
+    def __call__(self, what: Sites | Units, budget: Budget, *, options: Any, course: Course | None) -> "Pruner": ...
+
+
+METHODS: Registry[Method] = Registry("pruning method", "methods")
+
+
+def options_of(method: str, values: Mapping[str, Any]) -> Options:
+    """The options of `method`; raises `HarpError` for one that it does not know, with the nearest it does."""
+    return make_settings(METHODS[method].takes, values, "prune.options")
 
 
 class SearchWarning(UserWarning):
@@ -36,8 +58,14 @@ class Pruner:
     no network's, and raises `HarpError` when it is used. Raises `HarpError` for sites that are none.
     """
 
-    companions: Literal["all", "norms"] = "all"
-    """Which parameters outside the sites train beside `trainables`: all, or those of normalisation layers."""
+    takes: ClassVar[type[Options]] = Options
+    """The model of the method's settings; `harp list methods NAME` prints it."""
+
+    begins: ClassVar[Literal["dense", "untrained"]] = "dense"
+    """The weights that the method starts from: those of the dense trained network, or those it is built with."""
+
+    companions: Literal["all", "norms", "none"] = "all"
+    """Which parameters outside the sites train beside `trainables`: all, those of normalisation layers, or none."""
 
     def __init__(self, sites: Sites = ()):
         self.sites = checked(sites)
@@ -52,13 +80,25 @@ class Pruner:
         """Whether `settle` has ended the search, so that another pruner may have the sites."""
         return False
 
-    def trainables(self) -> dict[str, list[nn.Parameter]]:
-        """What the optimiser trains in place of the sites, by role: weights, scores, rates."""
-        return {"weights": [site.param for site in self.sites]}
+    @classmethod
+    def steps(cls, options: Options, course: Course) -> int:
+        """How many of the stage's steps the method has a use for; 0 where it needs no training."""
+        return course.steps or 0
 
-    def decays(self) -> Mapping[str, float]:
-        """The weight decay that the method wants, by role; a role without one has the optimiser's."""
-        return {}
+    def trainables(self) -> dict[str, Role]:
+        """What the optimiser trains in place of the sites, by role: weights, scores, rates."""
+        return {"weights": Role([site.param for site in self.sites])}
+
+    def prepare(self, scoring: Scoring) -> None:
+        """A look at the training images before the first step of a stage; not again when it is resumed."""
+
+    def hear(self, measures: Mapping[str, float]) -> None:
+        """What was just measured on held-out images: accuracies "clean" and "robust"; before the next step."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the method wants no further step, so that its stage ends early."""
+        return False
 
     def penalty(self) -> Tensor:
         """A scalar added to the loss."""
@@ -67,9 +107,18 @@ class Pruner:
     def pull(self) -> None:
         """Turns the gradients at the effective weights into gradients of the trainables; after backward."""
 
-    def push(self, step: int) -> None:
-        """Writes the effective weights into the model; after optimiser step number `step`, and once with 0 before.
+    @contextmanager
+    def around(self, evaluate: Callable[[], Tensor]) -> Iterator[None]:
+        """Around one step's evaluation, backward pass and `pull`, which `evaluate` may be called for beforehand.
 
+        For methods that take the gradient elsewhere, such as at moved scores; afterwards all is as before.
+        """
+        yield
+
+    def push(self, moment: Moment) -> None:
+        """Writes the effective weights into the model; after each optimiser step, and once before the first.
+
+        A resumed stage begins with the moment of its checkpoint a second time, which must change nothing.
         Not to be called inside an autocast region, which caches cast weights and would go on using the old ones.
         Raises `HarpError` where the sites are no part of the network any more, or hold what this would throw away.
         """
@@ -126,8 +175,8 @@ class Pruner:
         """Those of the `notes` that are no better in the middle of a search than at its end."""
         return []
 
-    def record(self, weight_decay: float) -> dict[str, Any]:
-        """JSON values worth a line in the metrics; `weight_decay` is that of the rates, where there are any."""
+    def record(self, moment: Moment) -> dict[str, Any]:
+        """JSON values worth a line in the metrics."""
         return {}
 
     def state_dict(self) -> Tree:

@@ -1,14 +1,16 @@
 """HARP: how many units to keep in each layer, and which, learned together (Zhao & Wressnegger, ICLR 2023)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harp.ambient import pinned
+from harp.config.values import NonNegative, Share, Text
+from harp.errors import HarpError
 from harp.pruners.base import METHODS
 from harp.pruners.endings import at_the_floor, off_budget
+from harp.pruners.method import Course, Moment, Options, Role
 from harp.pruners.rates import Mode, make_rates
 from harp.pruners.scores import Scores
 from harp.pruners.straight_through import Estimator
@@ -16,34 +18,57 @@ from harp.runs import Tree
 from harp.sparsity import Budget, Counts, Sites, Units, allot, from_rates
 
 
+class HarpOptions(Options):
+    """What `harp` and `rates-only` can be told."""
+
+    mode: Mode = "penalty"
+    """how the rates are held to the budget: by a growing penalty, as published, or exactly at every step"""
+    gamma: NonNegative = 0.01
+    """first weight of the size penalty, growing by as much every epoch until the budget is met; mode penalty only"""
+    estimator: Estimator = "sum"
+    """gradient of the rates: summed over the layer, as published, over the pruned, at the margin, or none"""
+    start: Text = "uniform"
+    """rates to start from: uniform, erk, lamp, ideal-gas, or a YAML or JSON file"""
+    start_keep: Share | None = None
+    """density to start from; none: 0.1 for weights and 1 for channels, or `keep` where that is more"""
+    rate_weight_decay: NonNegative | None = None
+    """weight decay of the rates, which alone pulls every layer towards one half; none: the stage's in mode penalty, as
+    published, and 0 in mode exact"""
+
+    def unused(self) -> dict[str, str]:
+        idle = self.mode == "exact" and "gamma" in self.model_fields_set
+        return {"gamma": "mode exact weighs nothing against the loss"} if idle else {}
+
+
 @METHODS.register("harp")
 class Harp(Scores):
-    """HARP: scores and one keep rate per layer learned together, within a size budget.
+    """HARP: scores and one keep rate per layer learned together, within a size budget (Zhao & Wressnegger, ICLR 2023).
 
-    `mode`: "penalty", as published, weighs the excess size against the loss, by `gamma` and growing every
-    `steps_per_epoch`; "exact" keeps to a budget that falls over `steps` (see `Penalty` and `Exact`). `start` and
-    `start_keep`: the allocation and density the rates begin with. `estimator`: see `TopShare`. Raises `HarpError` for a
-    budget below the floors, for a start that is no allocation, and for mode exact without `steps`.
+    Its two modes are `Penalty`, as published, and `Exact`; the estimators stand in `TopShare`. Raises `HarpError` for a
+    budget below the floors, for a start that is no allocation, without a `course`, and for mode exact where that knows
+    no number of steps.
     """
+
+    takes = HarpOptions
 
     @pinned()
     def __init__(
-        self,
-        what: Sites | Units,
-        budget: Budget,
-        *,
-        steps_per_epoch: int,
-        steps: int | None = None,
-        mode: Mode = "penalty",
-        estimator: Estimator = "sum",
-        gamma: float = 0.01,
-        start: str = "uniform",
-        start_keep: float | None = None,
+        self, what: Sites | Units, budget: Budget, *, options: HarpOptions | None = None, course: Course | None = None
     ):
         super().__init__(what, budget)
-        self.estimator = estimator
+        if course is None:
+            raise HarpError(f"{type(self).__name__} goes by epochs: it needs course=harp.Course(steps_per_epoch)")
+        self.options = options or HarpOptions()
+        self.estimator = self.options.estimator
         self.learned = make_rates(
-            self.units, budget, mode, start, start_keep, gamma=gamma, steps_per_epoch=steps_per_epoch, steps=steps
+            self.units,
+            budget,
+            self.options.mode,
+            self.options.start,
+            self.options.start_keep,
+            gamma=self.options.gamma,
+            steps_per_epoch=course.steps_per_epoch,
+            steps=course.steps,
         )
         self._robust = torch.zeros_like(self.learned.sizes)
         self._size = torch.zeros_like(self.learned.sizes)
@@ -66,11 +91,13 @@ class Harp(Scores):
         rates = self.units.named(self.rates().detach().tolist())
         return allot(self.units, self.budget, from_rates(self.units, self.budget.least, rates))
 
-    def trainables(self) -> dict[str, list[nn.Parameter]]:
-        return {**super().trainables(), "rates": [self.logits]}
+    def trainables(self) -> dict[str, Role]:
+        return {**super().trainables(), "rates": self.rate_role()}
 
-    def decays(self) -> Mapping[str, float]:
-        return {} if self.learned.decay is None else {"rates": self.learned.decay}
+    def rate_role(self) -> Role:
+        """How the rates train."""
+        asked = self.options.rate_weight_decay
+        return Role([self.logits], self.learned.decay if asked is None else asked)
 
     def notes(self) -> list[str]:
         density = float(self.learned.price().detach()) / self.learned.whole
@@ -87,12 +114,12 @@ class Harp(Scores):
         after = self._size if self.logits.grad is None else self.logits.grad
         self._robust = after - self._size
 
-    def push(self, step: int) -> None:
-        self.learned.advance(step)
-        super().push(step)
+    def push(self, moment: Moment) -> None:
+        self.learned.advance(moment.step)
+        super().push(moment)
 
-    def record(self, weight_decay: float) -> dict[str, Any]:
-        decay = weight_decay * self.logits.detach()
+    def record(self, moment: Moment) -> dict[str, Any]:
+        decay = (moment.setting("rates", "weight_decay") or 0.0) * self.logits.detach()
         return {
             **self.learned.record(),
             "rates": self.units.named(self.rates().detach().tolist()),
@@ -121,5 +148,5 @@ class Harp(Scores):
 class RatesOnly(Harp):
     """Learned keep rates, the order inside each layer that of magnitude: HARP's ablation (section 4)."""
 
-    def trainables(self) -> dict[str, list[nn.Parameter]]:
-        return {"rates": [self.logits]}
+    def trainables(self) -> dict[str, Role]:
+        return {"rates": self.rate_role()}

@@ -6,6 +6,7 @@ from torch.utils.hooks import RemovableHandle
 
 from harp.errors import HarpError
 from harp.pruners.base import Pruner, like
+from harp.pruners.method import Moment
 from harp.runs import Tree
 from harp.sparsity import Masks, Site, Sites
 
@@ -27,8 +28,12 @@ class Masked(Pruner):
         for site in self.sites:
             self._clear_pruned(site)
 
+    def push(self, moment: Moment) -> None:
+        self.write()
+
     @torch.no_grad()
-    def push(self, step: int) -> None:
+    def write(self) -> None:
+        """Pruned weights are exactly zero."""
         self._check()
         for site in self.sites:
             site.param.masked_fill_(~self.masks[site.name], 0)

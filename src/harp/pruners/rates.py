@@ -216,7 +216,9 @@ def make_rates(
     if mode == "penalty":
         return Penalty(units, budget, start, first, gamma=gamma, steps_per_epoch=steps_per_epoch)
     if steps is None:
-        raise HarpError("mode exact needs `steps`, the optimiser steps of the whole stage, to lower the budget along")
+        raise HarpError(
+            "mode exact lowers the budget along the stage: it needs course=harp.Course(steps_per_epoch, steps)"
+        )
     return Exact(units, budget, start, first, steps=steps)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from harp.ambient import pinned
 from harp.errors import HarpError
 from harp.pruners.base import Pruner
+from harp.pruners.method import Moment
 from harp.runs import Tree
 from harp.sparsity import Site, Sites
 
@@ -51,7 +52,7 @@ class Reparam(Pruner):
         return {site.param: weight.detach() != 0 for site, weight in zip(self.sites, weights, strict=True)}
 
     @pinned()
-    def push(self, step: int) -> None:
+    def push(self, moment: Moment) -> None:
         weights = self.weights()
         self.check_untouched(lambda: weights)
         self.write(weights, "pushed")

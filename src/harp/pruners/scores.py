@@ -4,14 +4,16 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from harp.ambient import pinned
+from harp.config.values import Text
 from harp.errors import HarpError
 from harp.pruners.base import METHODS, SearchWarning, like
+from harp.pruners.method import Course, Options, Role
 from harp.pruners.reparam import Reparam
 from harp.pruners.straight_through import Estimator, top_share
 from harp.runs import Tree
@@ -29,7 +31,9 @@ class Scores(Reparam):
     estimator: Estimator = "zero"
 
     @pinned()
-    def __init__(self, what: Sites | Units, budget: Budget):
+    def __init__(
+        self, what: Sites | Units, budget: Budget, *, options: Options | None = None, course: Course | None = None
+    ):
         if not isinstance(budget, Budget):
             raise HarpError(f"budget: expected harp.Budget(keep), got {type(budget).__name__}")
         self.units = units_of(what)
@@ -52,8 +56,8 @@ class Scores(Reparam):
     def rates(self) -> Tensor:
         """The keep rate of each pool, shape [pools]."""
 
-    def trainables(self) -> dict[str, list[nn.Parameter]]:
-        return {"scores": list(self.scores.values())}
+    def trainables(self) -> dict[str, Role]:
+        return {"scores": Role(list(self.scores.values()))}
 
     def weights(self) -> list[Tensor]:
         counts, rates = self.counts(), self.rates().unbind()
@@ -106,13 +110,25 @@ class Scores(Reparam):
         self._known.append(list(self.dense.values()))
 
 
+class ScoresOptions(Options):
+    """What `scores-only` can be told."""
+
+    start: Text = "uniform"
+    """the keep rates: uniform, erk, lamp, ideal-gas, or a YAML or JSON file"""
+
+
 @METHODS.register("scores-only")
 class ScoresOnly(Scores):
     """Learned scores under fixed keep rates, shared out by `start`: HARP's ablation (section 4)."""
 
+    takes: ClassVar[type[Options]] = ScoresOptions
+
     @pinned()
-    def __init__(self, what: Sites | Units, budget: Budget, *, start: str = "uniform"):
+    def __init__(
+        self, what: Sites | Units, budget: Budget, *, options: ScoresOptions | None = None, course: Course | None = None
+    ):
         super().__init__(what, budget)
+        start = (options or ScoresOptions()).start
         self._counts = allot(self.units, budget, allocation(start, self.units))
 
     def counts(self) -> Counts:

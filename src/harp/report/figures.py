@@ -108,12 +108,12 @@ def rates(stage: Stage) -> Markup | None:
 
 
 def budget(stage: Stage, allocation: Allocation) -> Markup | None:
-    """What the rates stand for over the pruning stage, the penalty and gamma where there are; None without rates."""
+    """The density over the pruning stage, and penalty and gamma where there are; None where no density was told."""
     records = _recorded(stage, "density")
     if not records:
         return None
     titles = {
-        "density": (f"share of {allocation.unit} that the rates stand for (dashed: the budget)", BLUE),
+        "density": (f"share of {allocation.unit} that the method stands at (dashed: the budget)", BLUE),
         "penalty": ("excess over the budget, as a share of it", ORANGE),
         "gamma": ("gamma, the weight of the excess in the loss", PURPLE),
     }

@@ -90,11 +90,11 @@ def _facts(record: Record) -> dict[str, Any]:
         },
         "headline": formats.share(*evaluation.models["pruned"].left(allocation.of)),
         "doubts": doubts(record),
-        "labels": _LABELS,
+        "labels": _labels(record),
         "threat": formats.threat_name(evaluation.threat),
         "recipe_name": record.recipe["name"],
         "model": record.recipe["model"]["name"],
-        "dense": evaluation.models["dense"],
+        "dense": evaluation.models.get("dense"),
         "finetuned": evaluation.models["finetuned"],
         "sizes": {heading: evaluation.models["pruned"].left(of) for of, heading in _SIZES.items()},
         "rows": _rows(record),
@@ -106,9 +106,14 @@ def _facts(record: Record) -> dict[str, Any]:
     }
 
 
+def _labels(record: Record) -> dict[str, str]:
+    """The models that the run has, and what the pages call them; one trained from scratch has no dense one."""
+    return {name: label for name, label in _LABELS.items() if name in record.evaluation.models}
+
+
 def _rows(record: Record) -> list[Row]:
     evaluation = record.evaluation
-    models = [evaluation.models[name] for name in _LABELS]
+    models = [evaluation.models[name] for name in _labels(record)]
     # The worst case comes last: it follows from the rows above it, and it is the one to judge a model by.
     names = dict.fromkeys(["clean", *evaluation.attacks, *models[-1].accuracies])
     del names["worst"]
@@ -116,7 +121,7 @@ def _rows(record: Record) -> list[Row]:
 
 
 def _sizes(record: Record, of: str) -> Row:
-    sizes = [record.evaluation.models[name].left(of) for name in _LABELS]
+    sizes = [record.evaluation.models[name].left(of) for name in _labels(record)]
     detail = sentences.macs(record.allocation) if of == "macs" else ""
     return Row(
         _SIZES[of], detail, tuple(f"{formats.count(left)} ({formats.share(left, whole)})" for left, whole in sizes)
@@ -124,7 +129,7 @@ def _sizes(record: Record, of: str) -> Row:
 
 
 def _accuracies(record: Record, name: str) -> Row:
-    cells = [record.evaluation.models[model].accuracies.get(name) for model in _LABELS]
+    cells = [record.evaluation.models[model].accuracies.get(name) for model in _labels(record)]
     detail = {"clean": "no attack", "worst": "right on the clean image and under every attack"}
     return Row(
         _HEADINGS.get(name, name),
@@ -148,6 +153,7 @@ def _security(record: Record) -> Markup | None:
 def _pictures(record: Record) -> Mapping[str, Any]:
     prune = record.stage("2-prune")
     classes = record.data.classes
+    shown = {name: label for name, label in _labels(record).items() if name != "pruned"}
     return {
         "security": _security(record),
         "keep_shares": figures.keep_shares(record.allocation),
@@ -155,6 +161,6 @@ def _pictures(record: Record) -> Mapping[str, Any]:
         "rates": figures.rates(prune),
         "budget": figures.budget(prune, record.allocation),
         "forces": figures.forces(prune),
-        "strips": strips(record.examples, classes, {name: _LABELS[name] for name in ("dense", "finetuned")}),
+        "strips": strips(record.examples, classes, shown),
         "true_classes": [classes[label] for label in record.examples.labels],
     }

@@ -137,13 +137,14 @@ def _evaluation(path: Path) -> Evaluation:
     found: Results = checked(path, value, Results)
     for name in MODELS:
         if name not in found.models:
+            if name == "dense":  # trained sparse from scratch
+                continue
             raise DamagedError(path, f"{path} is damaged or of another version: it lacks models.{name}")
         own = path.parent / name / "result.json"
         if own.exists() and not read_sealed(own)["measures"].items() <= value["models"][name].items():
             raise HarpError(f"{path} says what {own} does not; delete {path.parent} and evaluate anew")
-    return Evaluation(
-        _threat(path, found.threat), found.attacks, {name: _model(name, found.models[name]) for name in MODELS}
-    )
+    models = {name: _model(name, found.models[name]) for name in MODELS if name in found.models}
+    return Evaluation(_threat(path, found.threat), found.attacks, models)
 
 
 def _threat(path: Path, value: Mapping[str, Any]) -> Threat:
@@ -185,7 +186,8 @@ def _examples(path: Path, classes: int) -> Examples:
     tree: ExamplesTree = checked(path, load_tree(path), ExamplesTree)
     images, labels = tree.images, tree.labels
     predicted = [labels, *tree.predictions.values()]
-    fit = images.ndim == 4 and labels.shape == images.shape[:1] and {*tree.adversarial, *tree.predictions} == {*MODELS}
+    named = {*tree.adversarial, *tree.predictions, "dense"}  # which one trained from scratch has not
+    fit = images.ndim == 4 and labels.shape == images.shape[:1] and named == {*MODELS}
     fit = fit and all(adversarial.shape == images.shape for adversarial in tree.adversarial.values())
     fit = fit and all(said.shape == (len(images), 2) for said in tree.predictions.values())
     fit = fit and all(said.dtype == torch.int64 and bool(((said >= 0) & (said < classes)).all()) for said in predicted)

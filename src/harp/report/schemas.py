@@ -33,7 +33,7 @@ class Section(pydantic.BaseModel, extra="allow"):
 
 
 class Pruned(Section):
-    mode: str
+    options: dict[str, bool | int | float | str | None] = {}
 
 
 class Named(pydantic.BaseModel, extra="allow"):

@@ -8,11 +8,11 @@ from harp.report.record import Accuracy, Allocation, Record
 
 
 def kept(record: Record) -> str:
-    """`The method harp (mode penalty) kept 246 of 12,304 weights.`; for channels, also what that leaves."""
+    """`The method harp (mode exact) kept 246 of 12,304 weights.`; for channels, also what that leaves."""
     allocation, pruned = record.allocation, record.evaluation.models["pruned"]
-    mode = f" (mode {record.recipe['prune']['mode']})" if allocation.learned else ""
+    told = ", ".join(f"{name} {value}" for name, value in record.recipe["prune"].get("options", {}).items())
     units = f"{count(allocation.kept)} of {count(allocation.size)} {allocation.granularity}"
-    first = f"The method {allocation.method}{mode} kept {units}"
+    first = f"The method {allocation.method}{f' ({told})' if told else ''} kept {units}"
     if allocation.granularity == "weights":
         return f"{first}."
     weights, macs = (count(pruned.left(of)[0]) for of in ("parameters", "macs"))
@@ -77,8 +77,8 @@ def ties(allocation: Allocation) -> str:
 
 def course(record: Record) -> str:
     """What the chart of the budget over the pruning stage shows."""
-    text = f"The share of the {record.allocation.unit} that the rates stand for"
-    if record.recipe["prune"]["mode"] == "exact":
+    text = f"The share of the {record.allocation.unit} that the method stands at"
+    if not any((line.get("pruner") or {}).get("gamma") is not None for line in record.stage("2-prune").records):
         return f"{text}, lowered to the budget step by step and then held there."
     return f"{text}, by how much it exceeds the budget, and gamma, which weighs the excess in the loss."
 

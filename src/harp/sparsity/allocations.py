@@ -18,7 +18,7 @@ from harp.sparsity.budgets import Budget, Counts, Family, share_out, solve
 from harp.sparsity.costs import Vector
 from harp.sparsity.units import Units
 
-ALLOCATIONS: Registry[Callable[[Units], Family]] = Registry("allocation")
+ALLOCATIONS: Registry[Callable[[Units], Family]] = Registry("allocation", "allocations")
 
 
 @ALLOCATIONS.register("uniform")
@@ -55,6 +55,18 @@ def lamp(units: Units) -> Family:
     def family(at: float) -> Vector:
         threshold = math.exp(-at)
         return numpy.array([1 - numpy.searchsorted(s, threshold) / len(s) for s in scores])
+
+    return family
+
+
+@ALLOCATIONS.register("global")
+def all_alike(units: Units) -> Family:
+    """What one threshold on the magnitudes of all units leaves of each pool (Han et al., NeurIPS 2015)."""
+    sizes = [numpy.sort(size.double().flatten().cpu().numpy()) for size in units.magnitudes().values()]
+
+    def family(at: float) -> Vector:
+        threshold = math.exp(-at)
+        return numpy.array([1 - numpy.searchsorted(s, threshold) / len(s) for s in sizes])
 
     return family
 

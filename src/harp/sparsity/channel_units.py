@@ -77,8 +77,8 @@ class ChannelUnits(Units):
                     fixed -= part.each * group.size
         return fixed, adds
 
-    def first_scores(self) -> dict[str, Tensor]:
-        scores = {}
+    def magnitudes(self) -> dict[str, Tensor]:
+        sizes = {}
         params = {site.name: site.param.detach() for site in self.sites}
         for group in self.groups:
             squares = params[group.consumers[0].name].new_zeros(group.size)
@@ -86,8 +86,11 @@ class ChannelUnits(Units):
                 weight = params[part.name].transpose(0, part.axis).flatten(1).square().sum(1)
                 owned = part.owner.to(weight.device) >= 0
                 squares.index_add_(0, part.owner.to(weight.device)[owned], weight[owned])
-            scores[group.name] = scaled(squares.sqrt(), group.size)
-        return scores
+            sizes[group.name] = squares.sqrt()
+        return sizes
+
+    def first_scores(self) -> dict[str, Tensor]:
+        return {name: scaled(size, len(size)) for name, size in self.magnitudes().items()}
 
     def weight_counts(self) -> list[int]:
         return [sum(self._read(part) * group.size for part in group.consumers) for group in self.groups]

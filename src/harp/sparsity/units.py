@@ -31,6 +31,10 @@ class Units(ABC):
         """The price of so many units in each pool, in "parameters" or in "macs" per image."""
 
     @abstractmethod
+    def magnitudes(self) -> dict[str, Tensor]:
+        """How large the units are, by pool, as the weights are now: |weight|, or the 2-norm of what reads a channel."""
+
+    @abstractmethod
     def first_scores(self) -> dict[str, Tensor]:
         """Scores of the units, by pool, as the weights are now."""
 
@@ -68,6 +72,9 @@ class Weights(Units):
         if self.macs is None:
             raise HarpError("a budget of macs needs the cost of each layer: Weights(sites, trace_macs(model, images))")
         return Cost(0.0, numpy.array([self.macs.get(site.name, 0) / site.size for site in self.sites]))
+
+    def magnitudes(self) -> dict[str, Tensor]:
+        return {site.name: site.param.detach().abs() for site in self.sites}
 
     def first_scores(self) -> dict[str, Tensor]:
         return {

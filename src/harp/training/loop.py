@@ -1,9 +1,9 @@
 """The one training loop."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,24 +12,15 @@ from harp.ambient import pinned, usable
 from harp.data import Batch, Batches, batches_of
 from harp.errors import HarpError
 from harp.models import opened, placed
-from harp.modes import set_mode
-from harp.objectives import LEVEL, Ascent, Objective
-from harp.pruners import Pruner, SearchWarning
+from harp.modes import evaluating, set_mode
+from harp.objectives import LEVEL, Ascent, Closure, Objective
+from harp.pruners import Moment, Pruner, SearchWarning
 from harp.pruners.gradients import check_gradients
 from harp.randomness import generator, seed_of
 from harp.training.batch import BatchCheck, enough_for_norms
 from harp.training.optimisers import check_sites, set_lr
 from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What a callback sees after an optimiser step: how many steps are done, and the last batch's loss."""
-
-    step: int
-    loss: Tensor
-    lr: float
 
 
 @pinned()
@@ -49,7 +40,7 @@ def fit(
     stage: str = "fit",
     on: Sequence[Callable[[Moment], None]] = (),
 ) -> None:
-    """Trains `model` from optimiser step `start` to step `until`; callbacks in `on` see every step.
+    """Trains `model` from optimiser step `start` to step `until`, or till the pruner is `done`; `on` sees every step.
 
     `data` are `Batches`, or what `Loader` takes. Answers of `model` that wrap their logits are opened (`logits_of`).
     Attack noise of a batch comes from (seed, stage, its first step), torch's global generator (dropout) from (seed,
@@ -63,9 +54,9 @@ def fit(
     check_sites(model, pruner)
     set_mode(precision.lay_out(model), training=True)
     view = precision.view(model)
-    pruner.push(start)
+    pruner.push(Moment(start, optimiser))
     step, per_epoch, replays = start, steps_per_epoch(data, objective), objective.replays
-    if step >= until:
+    if step >= until or pruner.done:
         return
     check = BatchCheck(model, stage)
     with opened(model):
@@ -81,7 +72,7 @@ def fit(
                     set_lr(optimiser, schedule(step, until, per_epoch))
                     model.zero_grad(set_to_none=True)
                     optimiser.zero_grad(set_to_none=True)
-                    with ascent(model, evaluate, step, pruner.kept):
+                    with pruner.around(evaluate), ascent(model, evaluate, step, pruner.kept):
                         loss = evaluate()
                         _check_loss(loss, stage, step)
                         torch.autograd.backward(loss + pruner.penalty())
@@ -89,10 +80,13 @@ def fit(
                     check_gradients(pruner, optimiser, step + 1)
                     optimiser.step()
                     step += 1
-                    pruner.push(step)
+                    moment = Moment(step, optimiser, loss.detach())
+                    pruner.push(moment)
                     for callback in on:
-                        callback(Moment(step, loss.detach(), optimiser.param_groups[0]["lr"]))
-            if step >= until:
+                        callback(moment)
+                    if pruner.done:
+                        break
+            if step >= until or pruner.done:
                 break
     for note in pruner.collapsed():
         warnings.warn(SearchWarning(note), stacklevel=3)
@@ -101,6 +95,22 @@ def fit(
 def steps_per_epoch(data: Batches, objective: Objective) -> int:
     """How many optimiser steps one pass over the training images takes."""
     return data.steps_per_epoch * objective.replays
+
+
+def losses(model: nn.Module, objective: Objective, data: Batches, seed: int, stage: str) -> Iterator[Closure]:
+    """One pass over the images: the loss of each batch, to be called and differentiated; `model` is in eval mode.
+
+    What an objective remembers from batch to batch stays as it was.
+    """
+    objective = copy.deepcopy(objective)
+    with evaluating(model), opened(model):
+        for step, (x, y) in zip(range(data.steps_per_epoch), map(_usable, data.after(0)), strict=False):
+            yield next(iter(objective(model, x, y, generator(seed, stage, "scoring", step, device=x.device))))
+
+
+def _usable(batch: Batch) -> Batch:
+    x, y = batch
+    return usable(x), usable(y)
 
 
 def _check_loss(loss: Tensor, stage: str, step: int) -> None:

@@ -1,26 +1,28 @@
 """The optimiser of a stage: parameter groups by role."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from harp.errors import HarpError
-from harp.pruners import Pruner
+from harp.pruners import Pruner, Role
 
 NORMS = (_NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
-def companions(model: nn.Module, pruner: Pruner) -> dict[str, list[nn.Parameter]]:
+def companions(model: nn.Module, pruner: Pruner) -> dict[str, Role]:
     """The parameters outside the pruner's sites that train in this stage, by role: norms and, where wanted, others."""
     sites = {id(site.param) for site in pruner.sites}
     norms = {
         id(param): param for module in model.modules() if isinstance(module, NORMS) for param in module.parameters()
     }
     rest = [param for param in model.parameters() if id(param) not in sites]
-    roles = {"norms": [param for param in rest if id(param) in norms]}
-    if pruner.companions == "all":
-        roles["others"] = [param for param in rest if id(param) not in norms]
-    return roles
+    named = {"norms": [param for param in rest if id(param) in norms]}
+    named["others"] = [param for param in rest if id(param) not in norms]
+    trained = {"all": ("norms", "others"), "norms": ("norms",), "none": ()}[pruner.companions]
+    return {role: Role(named[role]) for role in trained}
 
 
 def check_sites(model: nn.Module, pruner: Pruner) -> None:
@@ -41,23 +43,37 @@ def sgd(
     lr: float,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
-    rate_weight_decay: float | None = None,
 ) -> torch.optim.SGD:
     """SGD over everything that trains in a stage, one group a role: weights, scores, rates, norms, others.
 
-    `rate_weight_decay` is the decay of HARP's rates alone; None is the method's own: `weight_decay` in mode penalty, as
-    published, and 0 in mode exact. It shapes the rates (METHODS 1.11): alone it pulls every layer towards one half.
-    Raises `HarpError` for a pruner of another network.
+    Roles of the method may have a weight decay or a learning rate of their own. Raises `HarpError` for a pruner of
+    another network.
     """
+    return torch.optim.SGD(_groups(model, pruner, lr, weight_decay), lr=lr, momentum=momentum)
+
+
+def adamw(
+    model: nn.Module, pruner: Pruner, *, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4
+) -> torch.optim.AdamW:
+    """AdamW, whose decay is apart from the gradient, over the same groups as `sgd`; `momentum` is its first beta."""
+    return torch.optim.AdamW(_groups(model, pruner, lr, weight_decay), lr=lr, betas=(momentum, 0.999))
+
+
+OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
+
+
+def _groups(model: nn.Module, pruner: Pruner, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     check_sites(model, pruner)
-    roles = {**pruner.trainables(), **companions(model, pruner)}
-    decays = {**pruner.decays(), **({} if rate_weight_decay is None else {"rates": rate_weight_decay})}
-    groups = [
-        {"role": role, "params": params, "weight_decay": decays.get(role, weight_decay)}
-        for role, params in roles.items()
-        if params
+    return [
+        {
+            "role": name,
+            "params": role.params,
+            "weight_decay": weight_decay if role.weight_decay is None else role.weight_decay,
+            "lr": lr * role.lr,
+        }
+        for name, role in {**pruner.trainables(), **companions(model, pruner)}.items()
+        if role.params
     ]
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum)
 
 
 def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> None:

@@ -9,9 +9,8 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.objectives import Objective
-from harp.pruners import Pruner
+from harp.pruners import Moment, Pruner
 from harp.runs import DamagedError, Metrics, Tree, load_tree, remove, save_tree
-from harp.training.loop import Moment
 
 Validate = Callable[[nn.Module], dict[str, float]]
 """Accuracies of a model on the validation split; must hold "robust" and "clean"."""
@@ -55,6 +54,7 @@ class Stage:
         self.validate = validate
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.best: dict[str, Any] | None = None
+        self.last = 0
         self._losses = {"sum": 0.0, "count": 0}
 
     def resume(self) -> int:
@@ -64,6 +64,7 @@ class Stage:
         if path.exists():
             step = self._take_up(path, self._everything)
         self.metrics.rewind(step)
+        self.last = step
         return step
 
     def _everything(self, state: Tree) -> int:
@@ -89,9 +90,11 @@ class Stage:
             raise DamagedError(path, f"{path} is no checkpoint of this stage: {type(error).__name__}: {said}") from None
 
     def __call__(self, moment: Moment) -> None:
+        assert moment.loss is not None
+        self.last = moment.step
         self._losses["sum"] += float(moment.loss)
         self._losses["count"] += 1
-        if moment.step % self.every == 0 or moment.step == self.until:
+        if moment.step % self.every == 0 or moment.step == self.until or self.pruner.done:
             self._measure(moment)
         if moment.step % self.checkpoint == 0:
             save_tree(self.folder / CHECKPOINT, self._state(moment.step))
@@ -99,7 +102,7 @@ class Stage:
     def select(self) -> int:
         """The step whose state the model and the pruner now hold: the best validated one, else the last."""
         if self.best is None:
-            return self.until
+            return self.last
         self._take_up(self.folder / BEST, self._networks)
         return int(self.best["step"])
 
@@ -109,7 +112,7 @@ class Stage:
             with self.pruner.settled():
                 validation = self.validate(self.model)
             self._remember(moment.step, validation)
-        decay = [g["weight_decay"] for g in self.optimiser.param_groups if g.get("role") == "rates"]
+            self.pruner.hear(validation)
         self.metrics.add(
             {
                 "step": moment.step,
@@ -117,7 +120,7 @@ class Stage:
                 "lr": moment.lr,
                 "loss": self._losses["sum"] / self._losses["count"],
                 "validation": validation,
-                "pruner": self.pruner.record(decay[0] if decay else 0.0),
+                "pruner": self.pruner.record(moment),
             }
         )
         self._losses = {"sum": 0.0, "count": 0}

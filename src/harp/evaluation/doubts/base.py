@@ -25,7 +25,7 @@ class Doubt:
 Found = tuple[float, str] | None
 """The value and the sentence of a doubt, or None where there is none."""
 
-DOUBTS: Registry[Callable[[Sample], Found]] = Registry("doubt")
+DOUBTS: Registry[Callable[[Sample], Found]] = Registry("doubt", "doubts")
 """Name -> check; `DOUBTS.summary(name)` is one line on what it shows."""
 
 # Of 70 honest networks (trained adversarially or naturally, pruned to 5 % or 1 %) none has a point without a gradient

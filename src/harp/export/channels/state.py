@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from harp.graph import Graph, Node, Ref, Sparse, dtype, shapes
@@ -95,6 +93,10 @@ class State:
     def _groups(self) -> Tensor:
         """Of each place, the number of the group of places it is tied to."""
         first, second = (numpy.concatenate([numpy.zeros(0, int), *(t[i].numpy() for t in self._ties)]) for i in (0, 1))
+        # Imported late: SciPy takes half a second, which nobody should wait for who only loads a package.
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
         edges = coo_matrix((numpy.ones(len(first), bool), (first, second)), shape=(self._count, self._count))
         return torch.from_numpy(connected_components(edges, directed=False)[1].astype(numpy.int64))
 

@@ -1,0 +1,19 @@
+"""What commands there are: light, so that `harp --help` and a mistyped word need nothing else."""
+
+STAGES = {
+    "pretrain": "train the dense network adversarially",
+    "prune": "learn which weights to keep",
+    "finetune": "train the weights that are left",
+    "evaluate": "attack the networks of a run, or any network",
+    "export": "write the network of a run, or any network, to files and check them",
+    "report": "make report.html from the recorded results",
+}
+COMMANDS = {
+    "run": "all stages in turn",
+    **STAGES,
+    "inspect": "what pruning would do to a network, or what a package holds",
+    "compare": "finished runs side by side, with mean and spread over seeds",
+    "bench": "how fast and how large a network is, beside other runtimes",
+    "verify": "whether a package is whole and what it says it is",
+    "list": "what can be named in a recipe",
+}

@@ -1,0 +1,1 @@
+"""Any network by name, measured, packed and compared."""

@@ -1,6 +1,0 @@
-"""One network under every runner there is: how fast, how large, in how much memory, and with the same logits."""
-
-from harp.pipeline.bench.bench import Plan, bench
-from harp.pipeline.bench.subject import Subject, subjects
-
-__all__ = ["Plan", "Subject", "bench", "subjects"]
