@@ -45,12 +45,17 @@ def runs(tmp_path):
 def test_runs_that_differ_in_their_seed_are_one_line(runs):
     lines = compare(runs)
     assert [(line.label, line.seeds) for line in lines] == [
-        ("prune.method harp", (0, 1, 2)),
-        ("prune.method hydra", (0, 1)),
+        ("method harp", (0, 1, 2)),
+        ("method hydra", (0, 1)),
     ]
     assert measures_of(lines) == ["kept", "clean", "pgd", "worst"]
     assert [str(line.cells["worst"]) for line in lines] == ["60.0 ± 10.0", "40.0 ± 14.1"]
     assert str(lines[0].cells["kept"]) == "10.0 ± 0.0"
+
+
+def test_runs_that_nothing_tells_apart_are_one_line(runs):
+    (line,) = compare(runs[:3])
+    assert (line.label, line.seeds, str(line.cells["worst"])) == ("harp-0", (0, 1, 2), "60.0 ± 10.0")
 
 
 def test_one_run_is_called_by_its_folder_and_has_no_spread(runs):
@@ -68,7 +73,7 @@ def test_the_csv_has_a_row_for_each_line_and_measure(runs):
     rows = list(csv.DictReader(io.StringIO(as_csv(compare(runs)))))
     assert len(rows) == 8
     row = next(row for row in rows if row["measure"] == "worst")
-    assert (row["runs"], row["seeds"], row["values"]) == ("prune.method harp", "0 1 2", "0.5 0.6 0.7")
+    assert (row["runs"], row["seeds"], row["values"]) == ("method harp", "0 1 2", "0.5 0.6 0.7")
     assert float(row["mean"]) == pytest.approx(0.6)
     assert float(row["std"]) == pytest.approx(0.1)
     assert float(row["low"]) == pytest.approx(0.6 - 4.302653 * 0.1 / 3**0.5, abs=1e-6)
@@ -78,7 +83,7 @@ def test_the_latex_is_a_tabular(runs):
     lines = as_latex(compare(runs)).splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrr}"
     assert lines[2] == r" & kept & clean & pgd & worst \\"
-    assert lines[4] == r"prune.method harp & $10.0 \pm 0.0$ & $90.0 \pm 0.0$ & $60.0 \pm 10.0$ & $60.0 \pm 10.0$ \\"
+    assert lines[4] == r"method harp & $10.0 \pm 0.0$ & $90.0 \pm 0.0$ & $60.0 \pm 10.0$ & $60.0 \pm 10.0$ \\"
     assert lines[-1] == r"\end{tabular}"
 
 

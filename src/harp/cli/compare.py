@@ -35,12 +35,12 @@ def compare_runs(arguments: list[str]) -> None:
     display, lines = Display(), compare(own.runs, own.network)
     names = measures_of(lines)
     grid = Table(title="in %, mean and sample deviation over seeds")
-    grid.add_column("runs", overflow="fold")
-    for name in (*names, "seeds"):
+    grid.add_column("runs", overflow="fold", min_width=12)
+    for name in names:
         grid.add_column(name, justify="right", overflow="fold")
     for line in lines:
         cells = [str(line.cells[name]) if name in line.cells else "-" for name in names]
-        grid.add_row(line.label, *cells, ", ".join(map(str, line.seeds)))
+        grid.add_row(f"{line.label}\nseeds {', '.join(map(str, line.seeds))}", *cells)
     display.console.print(grid)
     for path in own.out:
         text = as_csv(lines) if path.suffix == ".csv" else as_latex(lines)

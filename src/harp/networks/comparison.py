@@ -75,9 +75,11 @@ def compare(folders: Sequence[Path], model: str = "finetuned") -> list[Line]:
     telling = [name for name in names if len({repr(run.settings.get(name)) for run in runs}) > 1]
     groups: dict[str, list[_Run]] = {}
     for run in runs:
-        parts = [f"{name} {run.settings.get(name, 'default')}" for name in telling]
-        groups.setdefault(", ".join(parts) or run.folder.name, []).append(run)
-    return [_line(label, group) for label, group in groups.items()]
+        # A method has no options of another's, so what is not there tells nothing.
+        parts = [f"{_short(name, telling)} {run.settings[name]}" for name in telling if name in run.settings]
+        groups.setdefault(", ".join(parts), []).append(run)
+    # Where nothing tells them apart there is one group, called by its first folder.
+    return [_line(label or runs[0].folder.name, group) for label, group in groups.items()]
 
 
 def measures_of(lines: Sequence[Line]) -> list[str]:
@@ -134,6 +136,12 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    """The last part of a setting's name, where it is the only one so called."""
+    last = name.rpartition(".")[2]
+    return last if [other.rpartition(".")[2] for other in names].count(last) == 1 else name
 
 
 def _within(name: str, part: str) -> bool:
