@@ -35,7 +35,7 @@ def compare_runs(arguments: list[str]) -> None:
     display, lines = Display(), compare(own.runs, own.network)
     names = measures_of(lines)
     grid = Table(title="in %, mean and sample deviation over seeds")
-    grid.add_column("runs", overflow="fold", min_width=12)
+    grid.add_column("runs", overflow="fold")
     for name in names:
         grid.add_column(name, justify="right", overflow="fold")
     for line in lines:
