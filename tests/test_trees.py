@@ -1,8 +1,7 @@
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harp.errors import HarpError
 from harp.trees import load_tensors, load_tree, save_tree

@@ -7,8 +7,7 @@ import torch
 from pyautoattack.fab_pt import FABAttack_PT
 from torch import nn
 
-from harp.attacks import ATTACKS, FAB
-from harp.attacks import fab as module
+from harp.attacks import ATTACKS, FAB, fab as module
 from harp.attacks.surrogate import Surrogate
 from harp.errors import HarpError
 from harp.randomness import Keyed, generator

@@ -2,8 +2,7 @@ from itertools import islice
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harp.data import Images, Resident
 from harp.errors import HarpError

@@ -3,8 +3,7 @@ from itertools import product
 
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
 from harp.errors import HarpError

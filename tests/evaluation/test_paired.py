@@ -3,8 +3,7 @@ from itertools import product
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harp.errors import HarpError
 from harp.evaluation import mcnemar, wilson

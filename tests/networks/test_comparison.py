@@ -17,8 +17,8 @@ def cell(accuracy, **more):
     return {"accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1, "n": 60, **more}
 
 
-def write_run(folder, method, seed, robust, kept=100, eps=0.1, images="f", **more):
-    values = {**TINY, "seed": seed, "prune": {"method": method}}
+def write_run(folder, method, seed, robust, kept=100, eps=0.1, images="f", options=None, **more):
+    values = {**TINY, "seed": seed, "prune": {"method": method, "options": options or {}}}
     evaluation = folder / "evaluation"
     evaluation.mkdir(parents=True)
     (folder / "recipe.yaml").write_bytes(write_recipe(make_recipe(values)))
@@ -56,6 +56,16 @@ def test_runs_that_differ_in_their_seed_are_one_line(runs):
 def test_runs_that_nothing_tells_apart_are_one_line(runs):
     (line,) = compare(runs[:3])
     assert (line.label, line.seeds, str(line.cells["worst"])) == ("harp-0", (0, 1, 2), "60.0 ± 10.0")
+
+
+def test_an_option_that_one_group_leaves_at_its_default_tells_them_apart(runs, tmp_path):
+    other = write_run(tmp_path / "other", "harp", 0, 0.9, options={"gamma": 0.5})
+    lines = compare([other, *runs])
+    assert [(line.label, line.seeds) for line in lines] == [
+        ("method harp, gamma 0.5", (0,)),
+        ("method harp, gamma default", (0, 1, 2)),
+        ("method hydra", (0, 1)),
+    ]
 
 
 def test_one_run_is_called_by_its_folder_and_has_no_spread(runs):

@@ -10,8 +10,7 @@ from harp.export import load, verify
 from harp.networks.named import find_network, load_model
 from harp.networks.packing import Origin, origin, pack_network, sentences
 from harp.runs import file_digest, read_json
-from harp.stages import export as export_stage
-from harp.stages import run_stages
+from harp.stages import export as export_stage, run_stages
 from harp.threats import Threat
 from tests.tiny import workspace
 

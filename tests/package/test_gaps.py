@@ -1,7 +1,6 @@
 import numpy
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harp.errors import HarpError
 from harp.package.gaps import MOST_LOW, Code, decode, encode

@@ -56,6 +56,17 @@ def test_the_largest_gradients_grow():
     assert pruner.chosen["weight"].int().tolist() == [[1, 0, 1, 0, 0, 1, 0, 1]]
 
 
+def test_so_they_do_in_somebody_elses_loop_over_several_backward_passes():
+    model, pruner, optimiser = bird(grow="gradient")
+    slopes = torch.tensor([[9.0, 9.0, 9.0, 9.0, 0.2, -0.7, 0.1, 0.3]])
+    with pruner.attach(optimiser):
+        for _ in range(2):
+            for _ in range(2):
+                (model.weight * slopes / 2).sum().backward()
+            optimiser.step()
+    assert pruner.chosen["weight"].int().tolist() == [[1, 0, 1, 0, 0, 1, 0, 1]]
+
+
 def test_the_share_falls_along_a_cosine():
     """METHODS 2.8: .4275, .2525, .0775 at a quarter, a half, three quarters."""
     _, pruner, _ = bird(course=Course(10, 400), drop=0.5, drop_end=0.005)

@@ -8,8 +8,7 @@ import torch
 from harp.graph import Graph, Node, Ref, run
 from harp.runtime import Engine, compile
 from harp.runtime.acts import ACTS
-from tests.runtime.graphs import ACTS as ARGUMENTS
-from tests.runtime.graphs import BUILT, conv
+from tests.runtime.graphs import ACTS as ARGUMENTS, BUILT, conv
 
 FURTHER = {"clamp": (None, 0.5), "clamp_min": (-0.5,), "gelu": ("tanh",), "hardtanh": (-1, 1)}
 CASES = [*ARGUMENTS.items(), *FURTHER.items(), ("clamp", (-0.25, None)), ("clamp", (-2.0, 2.0))]

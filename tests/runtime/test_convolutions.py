@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from harp.graph import Graph, Node, Ref
 from harp.runtime import Engine, compile, convolutions

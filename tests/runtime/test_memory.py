@@ -2,8 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harp.runtime.memory import CACHE_PAGE, Arena, Planes
 from harp.runtime.program import Steps

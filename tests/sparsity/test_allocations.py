@@ -6,8 +6,7 @@ from functools import cache
 import numpy
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import nn
 
 from harp.errors import HarpError

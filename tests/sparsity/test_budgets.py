@@ -5,8 +5,7 @@ import re
 import numpy
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from torch import nn
 
 from harp.errors import HarpError

@@ -17,8 +17,7 @@ from harp.objectives import OBJECTIVES, FastAT
 from harp.pipeline.workspace import FOLDERS, default_folder
 from harp.pruners import METHODS, SearchWarning
 from harp.runs import Metrics, Run, read_json
-from harp.stages import STAGES, run_stages
-from harp.stages import training as train_module
+from harp.stages import STAGES, run_stages, training as train_module
 from tests.tiny import results, tiny, workspace
 
 

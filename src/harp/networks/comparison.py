@@ -73,13 +73,10 @@ def compare(folders: Sequence[Path], model: str = "finetuned") -> list[Line]:
     _check_alike(runs)
     names = sorted({name for run in runs for name in run.settings})
     telling = [name for name in names if len({repr(run.settings.get(name)) for run in runs}) > 1]
-    groups: dict[str, list[_Run]] = {}
+    groups: dict[tuple[str, ...], list[_Run]] = {}
     for run in runs:
-        # A method has no options of another's, so what is not there tells nothing.
-        parts = [f"{_short(name, telling)} {run.settings[name]}" for name in telling if name in run.settings]
-        groups.setdefault(", ".join(parts), []).append(run)
-    # Where nothing tells them apart there is one group, called by its first folder.
-    return [_line(label or runs[0].folder.name, group) for label, group in groups.items()]
+        groups.setdefault(tuple(repr(run.settings.get(name)) for name in telling), []).append(run)
+    return [_line(_label(group[0], telling, runs), group) for group in groups.values()]
 
 
 def measures_of(lines: Sequence[Line]) -> list[str]:
@@ -136,6 +133,15 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
+
+
+def _label(run: _Run, telling: Sequence[str], runs: Sequence[_Run]) -> str:
+    """What tells the run from the others; its folder where nothing does."""
+    alike = [other for other in runs if other.settings["prune.method"] == run.settings["prune.method"]]
+    # A method has no options of another's; of its own one that is not there is the default.
+    known = [name for name in telling if any(name in other.settings for other in alike)]
+    parts = [f"{_short(name, telling)} {run.settings.get(name, 'default')}" for name in known]
+    return ", ".join(parts) or run.folder.name
 
 
 def _short(name: str, names: Sequence[str]) -> str:

@@ -40,12 +40,11 @@ def is_network(target: str) -> bool:
 
 
 def find_network(target: str, weights: Path | None = None) -> Network:
-    """The network that `target` names: a safetensors file, a run's folder, a recipe whose run is where runs are, or
-    what `model.name` of a recipe may be.
+    """The network that `target` names: a safetensors file, a run's folder, a recipe with a run, or a model's name.
 
     A file inside a run brings that run's settings of data, model and threat along, a package elsewhere what its
-    manifest says of data and threat. Raises `HarpError` for a folder
-    without a network, a file that is not there, and weights given twice.
+    manifest says of data and threat. Raises `HarpError` for a folder without a network, a recipe without a run, a file
+    that is not there, and weights given twice.
     """
     path = Path(target)
     if not is_network(target) and is_recipe(target):

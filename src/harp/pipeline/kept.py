@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harp.config import PruneSettings, make_recipe, read_recipe
+from harp.config import make_recipe, read_recipe
 from harp.errors import HarpError
-from harp.own import is_own
 from harp.pruners import METHODS
 from harp.runs import DamagedError
 
@@ -32,13 +31,13 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     All of them were written down, whatever the method; those it has are taken over where they were changed.
     """
     prune = values.get("prune")
-    method = prune.get("method", "harp") if isinstance(prune, dict) else None
-    if not isinstance(prune, dict) or is_own(str(method)) or method not in METHODS:
+    if not isinstance(prune, dict) or "options" in prune or prune.get("method", "harp") not in _THEN:
         return values
-    once = {
-        name for method in METHODS.values() for name in method.takes.model_fields
-    } - PruneSettings.model_fields.keys()
-    fields = METHODS[str(method)].takes.model_fields
+    once = {name for method in _THEN for name in METHODS[method].takes.model_fields}
+    fields = METHODS[prune.get("method", "harp")].takes.model_fields
     moved = {name: prune[name] for name in once & prune.keys() & fields.keys() if prune[name] != fields[name].default}
     rest = {name: value for name, value in prune.items() if name not in once}
-    return {**values, "prune": {**rest, "options": {**moved, **prune.get("options", {})}}}
+    return {**values, "prune": {**rest, "options": moved}}
+
+
+_THEN = ("harp", "rates-only", "scores-only", "hydra")

@@ -14,7 +14,7 @@ from harp.pruners.base import METHODS
 from harp.pruners.method import Course, Moment, Options
 from harp.pruners.moving import MovingMasks
 from harp.runs import Tree
-from harp.sparsity import Budget, Sites, Units, allocation, allot, top_mask
+from harp.sparsity import Budget, Site, Sites, Units, allocation, allot, top_mask
 
 Rate = Annotated[float, Number, Field(ge=0, le=1)]
 
@@ -82,16 +82,18 @@ class FlyingBird(MovingMasks):
         """Whether weights are dropped and grown after optimiser step `step`; after the last one nothing could learn."""
         return 0 < step < (self.course.steps or 0) and step % self.every == 0
 
-    def pull(self) -> None:
-        if self.options.grow == "gradient" and self.moves_after(self._step + 1):
-            grads = {site.name: site.param.grad for site in self.sites}
-            self._slopes = {name: grad.detach().abs().clone() for name, grad in grads.items() if grad is not None}
-        super().pull()
+    def clear_pruned(self, site: Site) -> None:
+        # Under `attach` each backward pass comes by here before `pull` does, so what is cleared is summed up.
+        grad = site.param.grad
+        if self.options.grow == "gradient" and self.moves_after(self._step + 1) and grad is not None:
+            gone = grad.detach().masked_fill(self.masks[site.name], 0)
+            self._slopes[site.name] = self._slopes[site.name] + gone if site.name in self._slopes else gone
+        super().clear_pruned(site)
 
     def push(self, moment: Moment) -> None:
         if moment.step > self._step and self.moves_after(moment.step):
             self._move(moment)
-        self._step = moment.step
+        self._step, self._slopes = moment.step, {}
         super().push(moment)
 
     def _move(self, moment: Moment) -> None:
@@ -104,10 +106,9 @@ class FlyingBird(MovingMasks):
             wish = self._slopes.get(site.name)
             if wish is None:
                 wish = self._drawn(site.name, moment.step, size)
-            grown = top_mask(wish.masked_fill(mask, -1), gone)
+            grown = top_mask(wish.abs().masked_fill(mask, -1), gone)
             chosen[site.name] = stay | grown
             moment.forget(site.param, ~stay)
-        self._slopes = {}
         self.move(chosen)
 
     def _sizes(self) -> list[tuple[str, Tensor]]:

@@ -26,7 +26,7 @@ class Masked(Pruner):
     def pull(self) -> None:
         self._check()
         for site in self.sites:
-            self._clear_pruned(site)
+            self.clear_pruned(site)
 
     def push(self, moment: Moment) -> None:
         self.write()
@@ -59,13 +59,14 @@ class Masked(Pruner):
         site.param.requires_grad_(True)  # torch takes no hook on a frozen parameter, which may thaw later
         # After each backward pass, so that a sum over several holds nothing of the pruned either.
         hook: RemovableHandle = site.param.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-            lambda _: self._clear_pruned(site)
+            lambda _: self.clear_pruned(site)
         )
         site.param.requires_grad_(trains)
         return hook
 
     @torch.no_grad()
-    def _clear_pruned(self, site: Site) -> None:
+    def clear_pruned(self, site: Site) -> None:
+        """The gradient of pruned weights is 0; called as gradients accumulate (`hooks`), and by `pull`."""
         if site.param.grad is not None:
             site.param.grad.masked_fill_(~self.masks[site.name], 0)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harp.pruners.base import like
 from harp.pruners.masked import Masked
 from harp.pruners.method import Moment
 from harp.runs import Tree
@@ -61,7 +62,8 @@ class MovingMasks(Masked):
         return {"chosen": dict(self.chosen)}
 
     def load_state_dict(self, state: Tree) -> None:
-        self.move({name: state["chosen"][name].to(mask.device) for name, mask in self.chosen.items()})
+        chosen = like(self.chosen, state["chosen"])
+        self.move({name: chosen[name].to(mask.device) for name, mask in self.chosen.items()})
 
     def _by_site(self, chosen: Mapping[str, Tensor]) -> Masks:
         whole = {site.name: torch.ones_like(site.param, dtype=torch.float32) for site in self.units.sites}

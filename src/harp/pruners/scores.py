@@ -31,9 +31,7 @@ class Scores(Reparam):
     estimator: Estimator = "zero"
 
     @pinned()
-    def __init__(
-        self, what: Sites | Units, budget: Budget, *, options: Options | None = None, course: Course | None = None
-    ):
+    def __init__(self, what: Sites | Units, budget: Budget):
         if not isinstance(budget, Budget):
             raise HarpError(f"budget: expected harp.Budget(keep), got {type(budget).__name__}")
         self.units = units_of(what)

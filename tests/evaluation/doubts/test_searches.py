@@ -3,8 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harp.evaluation.doubts import examine
 from harp.evaluation.doubts.base import sign_test, surely
