@@ -15,7 +15,7 @@ import torch
 
 import harp
 from harp.config import make_recipe, read_recipe
-from harp.networks.assess import assess
+from harp.networks.assess import Asked, assess
 from harp.package import PRECISIONS, read, write
 from harp.pipeline import Workspace
 from harp.pipeline.display import Display
@@ -28,15 +28,8 @@ def measure(run: Path, values: str, folder: Path) -> dict[str, Any]:
     package, path = read(run / "export" / "package.safetensors"), folder / f"{values}.safetensors"
     write(path, package.graph, package.manifest, values)
     settings = work.recipe.evaluation
-    outcome = assess(
-        harp.load(path).module,
-        work.in_order(work.split.test, settings.batch_size),
-        work.threat,
-        settings,
-        work.recipe.seed,
-        display=work.display,
-        title=f"{run.name}, {values}",
-    )
+    asked = Asked(work.threat, settings, work.recipe.seed, work.display, f"{run.name}, {values}")
+    outcome = assess(harp.load(path).module, work.in_order(work.split.test, settings.batch_size), asked)
     about = {"run": run.name, "values": values, "bytes": path.stat().st_size, "attacks": list(settings.attacks)}
     return {**about, **outcome.values()}
 

@@ -8,7 +8,7 @@ import pytest
 LAYERS = (
     {
         *("ambient", "errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats"),
-        *("modes", "extras", "sources", "version", "wrappers", "copies", "seals", "quiet", "own"),
+        *("modes", "extras", "sources", "version", "wrappers", "copies", "seals", "quiet", "own", "written"),
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},

@@ -6,6 +6,7 @@ from .attacks import (
     CWL2 as CWL2,
     FAB as FAB,
     PGD as PGD,
+    Cascade as Cascade,
     Official as Official,
     Square as Square,
     autoattack as autoattack,
@@ -20,6 +21,7 @@ from .errors import (
 )
 from .evaluation import (
     DOUBTS as DOUBTS,
+    Evidence as Evidence,
     balanced_accuracy as balanced_accuracy,
     evaluate as evaluate,
     examine as examine,

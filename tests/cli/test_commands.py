@@ -145,7 +145,7 @@ def test_help_tells_every_field_its_meaning_and_default(capsys):
         (["prune"], "no finished pretrain stage"),
         (["finetune"], "no finished prune stage"),
         (["evaluate"], "no finished training stage"),
-        (["export"], "no finished training stage"),
+        (["export"], "no finished finetune stage"),
         (["report"], "harp run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from harp.attacks import ATTACKS, PGD, AttackWarning
+from harp.attacks import ATTACKS, PGD, AttackWarning, Cascade
 from harp.errors import HarpError
 from harp.evaluation import Evaluation, evaluate, summary, wilson
 from harp.runs import load_tree
@@ -66,7 +66,7 @@ def test_a_cascade_attacks_only_what_is_left():
     single = evaluate(MODEL, BATCHES, attacks, THREAT)
     assert seen["half"] == seen["all"]
     seen["half"], seen["all"] = [], []
-    cascade = evaluate(MODEL, BATCHES, attacks, THREAT, cascade=True)
+    cascade = evaluate(MODEL, BATCHES, Cascade(attacks), THREAT)
     assert sum(seen["all"]) == int(single.flags["half"].sum()) < sum(seen["half"])
     assert torch.equal(cascade.flags["worst"], single.flags["worst"])
     assert torch.equal(cascade.flags["all"], cascade.flags["worst"])
@@ -116,7 +116,7 @@ class Cut(BaseException):
 @pytest.mark.parametrize("after", range(1, 6))
 def test_an_interrupted_record_ends_as_one_that_was_not(tmp_path, after):
     attacks = {"half": by_half, "pgd": PGD(restarts=2)}
-    whole = evaluate(MODEL, BATCHES, attacks, THREAT, cascade=True, folder=tmp_path / "whole")
+    whole = evaluate(MODEL, BATCHES, Cascade(attacks), THREAT, folder=tmp_path / "whole")
     calls = []
 
     def tick(measure, n):
@@ -125,8 +125,8 @@ def test_an_interrupted_record_ends_as_one_that_was_not(tmp_path, after):
             raise Cut
 
     with pytest.raises(Cut):
-        evaluate(MODEL, BATCHES, attacks, THREAT, cascade=True, folder=tmp_path / "cut", tick=tick)
-    again = evaluate(MODEL, BATCHES, attacks, THREAT, cascade=True, folder=tmp_path / "cut")
+        evaluate(MODEL, BATCHES, Cascade(attacks), THREAT, folder=tmp_path / "cut", tick=tick)
+    again = evaluate(MODEL, BATCHES, Cascade(attacks), THREAT, folder=tmp_path / "cut")
     assert same(whole, again)
     files = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert files == sorted(path.name for path in (tmp_path / "cut").iterdir())
@@ -173,7 +173,7 @@ def other(batches):
         ({"threat": Threat(2, 0.02)}, "another threat"),
         ({"attacks": {"fgsm": ATTACKS["pgd"]()}}, "another attacks"),
         ({"seed": 1}, "another seed: 0 there, 1 asked for; choose another folder"),
-        ({"cascade": True}, "another cascade"),
+        ({"attacks": Cascade(fgsm=ATTACKS["fgsm"]())}, "another cascade"),
     ],
 )
 def test_a_foreign_record_is_refused(tmp_path, change, message):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from harp.attacks import Cascade
 from harp.errors import HarpError
 from harp.evaluation import evaluate, rejudge
 from harp.threats import Threat
@@ -40,7 +41,7 @@ BATCHES = [(X[:4], torch.ones(4, dtype=torch.int64)), (X[4:], torch.ones(2, dtyp
 
 def recorded(folder, cascade=False):
     attacks = {"far": Darker(0.25), "near": Darker(0.15)}
-    return evaluate(Above(0.5), BATCHES, attacks, THREAT, folder=folder, cascade=cascade)
+    return evaluate(Above(0.5), BATCHES, Cascade(attacks) if cascade else attacks, THREAT, folder=folder)
 
 
 @pytest.mark.parametrize("cascade", [False, True])

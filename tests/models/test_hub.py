@@ -85,7 +85,7 @@ def test_a_bare_configuration_of_any_kind_is_enough(tmp_path, name):
 
 
 def test_mean_and_std_wrap_the_network_once(saved):
-    model = load(saved, mean=[0.5] * 3, std=[0.25] * 3)
+    model = load(saved, normalise=([0.5] * 3, [0.25] * 3))
     assert not isinstance(model.model, Logits)
     assert set(model.state_dict()) == {"mean", "std", *(f"model.{name}" for name in bare("vit").state_dict())}
 

@@ -29,7 +29,7 @@ def test_the_callers_seed_decides_the_weights():
 
 
 def test_mean_and_std_go_inside_the_model():
-    model = build("cifar_cnn", classes=10, channels=3, size=32, width=0.1, mean=[0.5] * 3, std=[0.25] * 3)
+    model = build("cifar_cnn", classes=10, channels=3, size=32, width=0.1, normalise=([0.5] * 3, [0.25] * 3))
     assert isinstance(model, Normalised)
     assert model.std.flatten().tolist() == [0.25] * 3
 
@@ -46,10 +46,8 @@ def test_mean_and_std_go_inside_the_model():
         ({"size": -8}, "size -8"),
         ({"size": 3}, "3 x 3 pixels: expected 4 x 4"),
         ({"width": 0.0}, "width 0.0"),
-        ({"mean": [0.5]}, "mean is given alone"),
-        ({"std": [0.5]}, "std is given alone"),
-        ({"mean": [0.5] * 3, "std": [0.5] * 3}, "3 values for images of 1 channels"),
-        ({"mean": [0.5], "std": [0.5] * 3}, "mean has 1 values and std 3"),
+        ({"normalise": ([0.5] * 3, [0.5] * 3)}, "3 values for images of 1 channels"),
+        ({"normalise": ([0.5], [0.5] * 3)}, "mean has 1 values and std 3"),
     ],
 )
 def test_a_mistake_is_named(options, message):

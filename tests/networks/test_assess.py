@@ -7,13 +7,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from harp.attacks import APGD, FAB, PGD, VERSIONS, Official, Quick, surrogate
+from harp.attacks import APGD, FAB, PGD, VERSIONS, Cascade, Official, Quick, surrogate
 from harp.config import make_recipe
 from harp.data import Images, Resident
 from harp.errors import HarpError
 from harp.evaluation import RESULT
 from harp.models import build
-from harp.networks.assess import assess, assess_run, attacks_of
+from harp.networks.assess import Asked, assess, assess_run, attacks_of
 from harp.pipeline.display import Display
 from harp.runs import load_tree, read_json, save_tree, write_json
 from harp.stages import run_stages
@@ -26,8 +26,8 @@ def settings(**values):
 
 
 def test_single_attacks_are_ours_each_with_its_own_settings():
-    found, cascade = attacks_of(settings(attacks=["pgd", "apgd-ce", "fab"], steps=7, restarts=4), math.inf, 0)
-    assert not cascade
+    found = attacks_of(settings(attacks=["pgd", "apgd-ce", "fab"], steps=7, restarts=4), math.inf, 0)
+    assert not isinstance(found, Cascade)
     assert found["pgd"] == Quick(PGD(steps=7, restarts=4))
     assert found["apgd-ce"] == Quick(APGD(steps=100, restarts=1, batch=125))
     assert found["fab"] == Quick(FAB(steps=100, restarts=5, batch=125))
@@ -36,17 +36,17 @@ def test_single_attacks_are_ours_each_with_its_own_settings():
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_version_is_a_cascade_by_the_engine_asked_for(version):
     for engine in (None, "official"):
-        found, cascade = attacks_of(settings(attacks=[version], engine=engine), math.inf, 3)
-        assert cascade
+        found = attacks_of(settings(attacks=[version], engine=engine), math.inf, 3)
+        assert isinstance(found, Cascade)
         assert found == {name: Official(name, version, 3, 125) for name in VERSIONS[version]}
-    ours, cascade = attacks_of(settings(attacks=[version], engine="harp", bf16=True), math.inf, 3)
-    assert cascade
+    ours = attacks_of(settings(attacks=[version], engine="harp", bf16=True), math.inf, 3)
+    assert isinstance(ours, Cascade)
     assert list(ours) == list(VERSIONS[version])
     assert all(isinstance(attack, Quick) and attack.bf16 for attack in ours.values())
 
 
 def test_the_package_runs_single_attacks_where_it_has_them():
-    found, _ = attacks_of(settings(attacks=["apgd-t", "fab"], engine="official"), math.inf, 0)
+    found = attacks_of(settings(attacks=["apgd-t", "fab"], engine="official"), math.inf, 0)
     assert found == {"apgd-t": Official("apgd-t", "standard", 0, 125), "fab": Official("fab", "plus", 0, 125)}
 
 
@@ -203,5 +203,5 @@ def test_an_attack_makes_its_surrogate_once_however_many_batches_there_are(monke
     images = Images((torch.rand(40, 1, 8, 8) * 255).to(torch.uint8), torch.arange(40) % 3)
     batches = Resident(images, 10, 0, device="cpu", shuffle=False)
     asked = settings(attacks=["fgsm", "pgd"], steps=2, restarts=1, doubts=0, batch_size=10)
-    assess(model, batches, Threat(eps=0.1), asked, 0, display=Display(Console(quiet=True)), title="it")
+    assess(model, batches, Asked(Threat(eps=0.1), asked, 0, Display(Console(quiet=True)), "it"))
     assert made == [model, model]

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from harp.config import plan
 from harp.errors import HarpError
 from harp.export import load, verify
 from harp.networks.named import find_network, load_model
@@ -69,7 +70,7 @@ def test_the_package_passes_its_checks(run):
 
 def test_rounding_is_measured_by_the_same_images(run, tmp_path):
     work = workspace(run, **ABLE, export={"values": "int8"})
-    found = origin(run, run / "export" / "model.safetensors")
+    found = origin(run, run / "export" / "model.safetensors", plan())
     made = pack_network(work, load_model(str(run)), tmp_path / "small.safetensors", found)
     assert made["values"] == "int8"
     assert made["judged"]["compared"] > 60
@@ -85,7 +86,7 @@ def test_a_network_without_a_record_is_packed_without_a_verdict(run, tmp_path):
     assert made["judged"] is None
     assert made["counts"]["nominal"] == made["counts"]["budget"] <= made["counts"]["weights"]
     assert len(list(sentences(tmp_path / "dense.safetensors", made))) == 1
-    assert origin(run, run / "1-pretrain" / "model.safetensors").record is None
+    assert origin(run, run / "1-pretrain" / "model.safetensors", plan()).record is None
 
 
 def test_a_package_is_a_network_by_its_own_words(run, tmp_path):

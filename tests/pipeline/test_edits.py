@@ -80,10 +80,10 @@ def test_a_comment_is_no_edit(here):
 
 
 def test_an_edit_within_a_stage_is_refused_when_it_is_resumed(here, monkeypatch):
-    from harp.training import Stage
+    from harp.training import Tracker
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stage, "select", lambda self: 1 / 0)
+        patch.setattr(Tracker, "select", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_stages(work(here / "run"), ("pretrain",))
     assert (here / "run" / "1-pretrain" / "checkpoint.safetensors").exists()

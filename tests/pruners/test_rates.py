@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 from torch import nn
 
 from harp.errors import HarpError
+from harp.pruners.method import Course
 from harp.pruners.rates import Exact, make_rates
 from harp.sparsity import Budget, Site, Weights, allocation, allot, find_sites, rates_at, trace_macs
 
@@ -81,7 +82,7 @@ def test_rates_begin_as_the_allocation_says(start):
     pools, first = units(), 0.3
     expected = rates_at(pools, Budget(first), allocation(start, pools)).clip(0, 0.99)
     for mode in ("penalty", "exact"):
-        rates = make_rates(pools, Budget(0.01), mode, start, first, gamma=0.1, steps_per_epoch=5, steps=50)
+        rates = make_rates(pools, Budget(0.01), mode, start, first, 0.1, Course(5, 50))
         if mode == "penalty":
             numpy.testing.assert_allclose(rates.now().detach().numpy(), expected, rtol=1e-5)
     assert sum(rates.counts().values()) == round(first * 3096)
@@ -98,17 +99,13 @@ def test_where_nothing_is_learned_exact_ends_with_the_allocation_it_began_with(s
 
 def test_usual_starts():
     pools = units()
-    assert (
-        make_rates(pools, Budget(0.01), "exact", "uniform", None, gamma=0, steps_per_epoch=1, steps=9).start_keep == 0.1
-    )
-    assert (
-        make_rates(pools, Budget(0.4), "exact", "uniform", None, gamma=0, steps_per_epoch=1, steps=9).start_keep == 0.4
-    )
+    assert make_rates(pools, Budget(0.01), "exact", "uniform", None, 0, Course(1, 9)).start_keep == 0.1
+    assert make_rates(pools, Budget(0.4), "exact", "uniform", None, 0, Course(1, 9)).start_keep == 0.4
 
 
 def test_exact_needs_the_length_of_the_stage():
     with pytest.raises(HarpError, match="it needs course="):
-        make_rates(units(), Budget(0.1), "exact", "uniform", None, gamma=0.1, steps_per_epoch=5, steps=None)
+        make_rates(units(), Budget(0.1), "exact", "uniform", None, 0.1, Course(5, None))
 
 
 def test_the_state_brings_back_step_and_logits():
@@ -124,9 +121,7 @@ def test_the_state_brings_back_step_and_logits():
 @pytest.mark.parametrize(("excess", "frozen"), [(4e-5, True), (6e-5, False)])
 def test_gamma_freezes_where_the_excess_is_nothing_to_four_decimals(excess, frozen):
     layer = Weights((Site("0", nn.Parameter(torch.zeros(1000, 1))),))
-    rates = make_rates(
-        layer, Budget(0.2, floor=0.0), "penalty", "uniform", 0.5, gamma=0.1, steps_per_epoch=5, steps=None
-    )
+    rates = make_rates(layer, Budget(0.2, floor=0.0), "penalty", "uniform", 0.5, 0.1, Course(5, None))
     share = 0.2 * (1 + excess)
     with torch.no_grad():
         rates.logits.copy_(torch.tensor([share / (1 - share)]).double().log())

@@ -9,8 +9,8 @@ from harp.errors import HarpError
 from harp.report import curves as drawn
 from harp.report.curves import Curve, security_svg, write_curves
 from harp.report.drawing import INK, style
-from harp.report.record import Accuracy
 from harp.threats import Threat
+from harp.written import Accuracy
 
 THREAT = Threat(math.inf, 8 / 255)
 POINT = Accuracy(0.4, 0.35, 0.44, 400)

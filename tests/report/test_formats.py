@@ -3,8 +3,8 @@ import math
 import pytest
 
 from harp.report.formats import duration, fact, file_size, interval, percent, threat_name
-from harp.report.record import Accuracy
 from harp.threats import Threat
+from harp.written import Accuracy
 
 
 @pytest.mark.parametrize(

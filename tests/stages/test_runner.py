@@ -12,13 +12,17 @@ import pytest
 import transformers
 from safetensors.numpy import load_file
 
+from harp.config import plan
 from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, FastAT
-from harp.pipeline.workspace import FOLDERS, default_folder
+from harp.pipeline.workspace import default_folder
 from harp.pruners import METHODS, SearchWarning
 from harp.runs import Metrics, Run, read_json
 from harp.stages import STAGES, run_stages, training as train_module
+from harp.stages.runner import AFTER
 from tests.tiny import results, tiny, workspace
+
+FOLDERS = {stage.name: stage.folder for stage in plan()}
 
 
 def everywhere(**settings):
@@ -414,7 +418,7 @@ def copy(finished, tmp_path):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_works_in_a_folder_where_another_process_does(copy, stage):
-    marker = copy / {"evaluate": "evaluation", "report": ""}.get(stage, FOLDERS.get(stage, "")) / "done.json"
+    marker = copy / {"evaluate": "evaluation", "report": ""}.get(stage, FOLDERS.get(stage, stage)) / "done.json"
     (copy / "report.html" if stage == "report" else marker).unlink()
     before = results(copy)
     other = Run(copy)
@@ -429,7 +433,7 @@ def test_what_another_process_ended_meanwhile_is_not_done_again(copy, monkeypatc
     done = (copy / "export" / "done.json").read_bytes()
     (copy / "export" / "done.json").unlink()
     monkeypatch.setattr(Run, "claim", lambda self: (copy / "export" / "done.json").write_bytes(done))
-    monkeypatch.setitem(STAGES, "export", None)
+    monkeypatch.setitem(AFTER, "export", None)
     run_stages(workspace(copy), ["export"])
 
 

@@ -12,7 +12,7 @@ from harp.objectives import PGDAT, FreeAT
 from harp.pruners import Moment, Pruner, Scoring
 from harp.sparsity import find_sites
 from harp.threats import Threat
-from harp.training import Stage, fit, losses, sgd
+from harp.training import Tracker, fit, losses, sgd
 
 DATA = [(torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(n)), torch.arange(8) % 3) for n in range(3)]
 OBJECTIVE = PGDAT(PGD(steps=1), Threat(eps=0.1))
@@ -75,7 +75,7 @@ def test_a_method_that_is_done_ends_its_stage():
 def test_a_stage_that_ends_early_is_measured_and_tells_its_last_step(tmp_path):
     model = network()
     pruner = Told(find_sites(model), enough=4)
-    stage = Stage(
+    stage = Tracker(
         tmp_path,
         model,
         pruner,

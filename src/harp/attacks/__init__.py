@@ -2,7 +2,7 @@
 
 from harp.attacks.apgd import APGD
 from harp.attacks.autoattack import autoattack
-from harp.attacks.base import Attack, AttackWarning, fits
+from harp.attacks.base import Attack, AttackWarning, Cascade, fits
 from harp.attacks.cw_l2 import CWL2
 from harp.attacks.fab import FAB
 from harp.attacks.official import Official
@@ -20,6 +20,7 @@ __all__ = [
     "VERSIONS",
     "Attack",
     "AttackWarning",
+    "Cascade",
     "Official",
     "Quick",
     "Square",

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from harp.attacks.base import Attack
+from harp.attacks.base import Cascade
 from harp.attacks.official import Official
 from harp.attacks.pgd import ATTACKS
 from harp.attacks.versions import components
@@ -18,7 +18,7 @@ def autoattack(
     engine: Literal["harp", "official"] = "harp",
     seed: int = 0,
     batch: int | None = None,
-) -> dict[str, Attack]:
+) -> Cascade:
     """The attacks of a version under a norm, by name, in the order they run; each is for points the others left right.
 
     `engine` "official" is the authors' own package, which is told `seed`; "harp" is our own attacks, whose random
@@ -29,5 +29,5 @@ def autoattack(
         raise HarpError(f"no engine {engine!r} of AutoAttack; {choices(engine, ENGINES)}")
     parts = components(version, norm)
     if engine == "official":
-        return {name: Official(name, version, seed, batch) for name in parts}
-    return {name: ATTACKS[name](**settings, batch=batch) for name, settings in parts.items()}
+        return Cascade({name: Official(name, version, seed, batch) for name in parts})
+    return Cascade({name: ATTACKS[name](**settings, batch=batch) for name, settings in parts.items()})

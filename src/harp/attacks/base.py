@@ -24,6 +24,10 @@ class Attack(Protocol):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor: ...
 
 
+class Cascade(dict[str, Attack]):
+    """Attacks by name, each for what those before it left right, as AutoAttack does; a plain dict's are for all."""
+
+
 def fits(attack: Any, x: Tensor, threat: Threat) -> None:
     """Nothing where `attack` can do its work on images like `x` under the threat.
 

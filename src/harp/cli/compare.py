@@ -7,19 +7,19 @@ from rich.table import Table
 from harp.cli.flags import Parser
 from harp.errors import HarpError
 
-MODELS = ("dense", "pruned", "finetuned")
-
 
 def compare_runs(arguments: list[str]) -> None:
     """Prints a line for each group of runs that differ in their seeds only; raises `HarpError` where none compare."""
     parser = Parser(
         "compare",
-        usage="harp compare RUN [RUN ...] [--network dense|pruned|finetuned] [--out FILE ...]",
+        usage="harp compare RUN [RUN ...] [--network NAME] [--out FILE ...]",
         description="Finished runs side by side. Those that differ in nothing but their seed are one line: the mean "
         "over seeds and the sample deviation, in percent. What tells the lines apart is what they are called.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs")
-    parser.add_argument("--network", choices=MODELS, default="finetuned", help="which of a run's networks")
+    parser.add_argument(
+        "--network", metavar="NAME", help="which of a run's networks: dense, pruned, finetuned (default: its last)"
+    )
     parser.add_argument(
         "--out", type=Path, action="append", default=[], metavar="FILE", help="write the table as FILE.csv or FILE.tex"
     )

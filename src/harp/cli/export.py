@@ -37,9 +37,10 @@ def export_network(arguments: list[str]) -> None:
     whole = settings_in(run / "recipe.yaml") if run else network.settings
     work = Workspace(make_recipe(network_values(own.network, whole, above)))
     model, path = loaded(work, network.weights), own.out or Path(f"{network.label}.package.safetensors")
-    found = (
-        origin(run, network.weights) if run and network.weights else Origin(network.weights, threat="threat" in above)
-    )
+    if run and network.weights:
+        found = origin(run, network.weights, work.stages)
+    else:
+        found = Origin(network.weights, threat="threat" in above)
     for line in sentences(path, pack_network(work, model, path, found, own.collapsed)):
         work.display.say(line)
     if work.recipe.export.onnx:

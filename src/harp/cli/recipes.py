@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from harp.cli.commands import STAGES
 from harp.cli.flags import Parser
-from harp.config import PruneSettings, Recipe, find_recipe, read_recipe
+from harp.config import PruneSettings, Recipe, find_recipe, merged, read_recipe
 from harp.errors import HarpError
 
 USUAL = "digits"
@@ -167,10 +167,3 @@ def network_values(target: str, settings: Mapping[str, Any], *above: Mapping[str
     if not values.get("model", {}).get("name"):
         raise HarpError(f"{target} lies in no run's folder, so --model.name must say whose weights it holds")
     return values
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings `below` with those `above` over them, section by section."""
-    both = {name: (below.get(name), value) for name, value in above.items()}
-    inner = {n: merged(b, a) for n, (b, a) in both.items() if isinstance(a, Mapping) and isinstance(b, Mapping)}
-    return {**below, **above, **inner}

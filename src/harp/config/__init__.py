@@ -1,5 +1,6 @@
 """Recipes: every number of a run in one frozen, typed tree, read from YAML."""
 
+from harp.config.plan import EVALUATION, EXPORT, NETWORKS, Planned, check_plan, plan, pruning, settings_of, tuning
 from harp.config.reading import (
     AFTERWARDS,
     RECIPES,
@@ -11,29 +12,31 @@ from harp.config.reading import (
     make_recipe,
     make_settings,
     measured,
+    merged,
     read_recipe,
     write_recipe,
 )
-from harp.config.settings import (
-    DataSettings,
-    EvaluationSettings,
-    ModelSettings,
-    PruneSettings,
-    Recipe,
-    Settings,
-    TrainingSettings,
-)
+from harp.config.settings import KINDS, DataSettings, EvaluationSettings, ModelSettings, Recipe, Turn
+from harp.config.training import FinetuneSettings, PruneSettings, Settings, TrainingSettings
 
 __all__ = [
     "AFTERWARDS",
+    "EVALUATION",
+    "EXPORT",
+    "KINDS",
+    "NETWORKS",
     "RECIPES",
     "DataSettings",
     "EvaluationSettings",
+    "FinetuneSettings",
     "ModelSettings",
+    "Planned",
     "PruneSettings",
     "Recipe",
     "Settings",
     "TrainingSettings",
+    "Turn",
+    "check_plan",
     "different",
     "find_recipe",
     "identity",
@@ -42,6 +45,11 @@ __all__ = [
     "make_recipe",
     "make_settings",
     "measured",
+    "merged",
+    "plan",
+    "pruning",
     "read_recipe",
+    "settings_of",
+    "tuning",
     "write_recipe",
 ]

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harp.config.settings import Recipe, Settings
+from harp.config.settings import Recipe
+from harp.config.training import Settings
 from harp.errors import HarpError, choices
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -117,6 +118,13 @@ def make_settings(kind: type[Kind], values: Mapping[str, Any], section: str = ""
 def write_recipe(recipe: Recipe) -> bytes:
     """YAML with every setting spelled out; `make_recipe` of it gives an equal recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).encode()
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings `below` with those `above` over them, section by section."""
+    both = {name: (below.get(name), value) for name, value in above.items()}
+    inner = {n: merged(b, a) for n, (b, a) in both.items() if isinstance(a, Mapping) and isinstance(b, Mapping)}
+    return {**below, **above, **inner}
 
 
 class _Loader(yaml.SafeLoader):

@@ -5,22 +5,19 @@ Defaults are the paper's values, except where its code departs from it or from g
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, model_validator
 
+from harp.config.training import AttackSettings, FinetuneSettings, PretrainSettings, PruneSettings, Settings
 from harp.config.values import (
     Count,
     NonNegative,
-    Part,
     Place,
-    Plain,
     Portion,
     Positive,
     Real,
     Seed,
-    Share,
-    Span,
     Text,
     Threads,
     Whole,
@@ -28,9 +25,18 @@ from harp.config.values import (
     Written,
 )
 
+KINDS = ("pretrain", "prune", "finetune")
 
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+def _turn(item: Any) -> Any:
+    """One item of `stages`: a stage's name, or that name with settings of its own."""
+    kind, own = (item, {}) if isinstance(item, str) else next(iter(item.items()), ("", {}))
+    if kind not in KINDS or (not isinstance(item, str) and len(item) != 1) or not isinstance(own or {}, dict):
+        raise ValueError(f"expected one of {', '.join(KINDS)}, with settings as in `prune: {{keep: 0.1}}` or without")
+    return item if own else kind
+
+
+Turn = Annotated[str | dict[str, Any], AfterValidator(_turn)]
 
 
 class DataSettings(Settings):
@@ -66,6 +72,17 @@ class ModelSettings(Settings):
     exclude: tuple[Text, ...] = ()
     """weights that are never pruned, selected likewise; it wins over include, and they count in no budget"""
 
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "ModelSettings":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"{'std' if self.mean is None else 'mean'} is given alone; expected mean and std together")
+        return self
+
+    @property
+    def normalise(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and deviation per channel, where images are normalised."""
+        return None if self.mean is None or self.std is None else (self.mean, self.std)
+
 
 class ThreatSettings(Settings):
     norm: Annotated[Literal["inf", "2", "1"], Written] = "inf"
@@ -85,15 +102,6 @@ class ThreatSettings(Settings):
         return math.inf if self.norm == "inf" else float(self.norm)
 
 
-class AttackSettings(Settings):
-    steps: Count = 10
-    """steps of the attack in training and validation"""
-    step: Positive = 0.25
-    """step size as a share of eps (the paper's 0.0078 at eps 0.031)"""
-    start_in_box: bool = True
-    """random starts inside the box of pixels; false: they may leave it before the first step, as in published code"""
-
-
 class PrecisionSettings(Settings):
     channels_last: bool = False
     """weights laid out NHWC in memory, in every stage of the run"""
@@ -101,77 +109,6 @@ class PrecisionSettings(Settings):
     """autocast to bfloat16 in training: in the attack, in the optimiser's step, or both; measuring stays float32"""
     compile: bool = False
     """torch.compile in training; needs a C++ compiler on a CPU"""
-
-
-class TrainingSettings(Settings):
-    source: Place | None = None
-    """begin from this safetensors file instead of the stage before"""
-    objective: Text = "pgd-at"
-    """what is minimised (`harp list`)"""
-    beta: NonNegative | None = None
-    """weight of the divergence from the clean answers in trades and mart; none: 6 and 5, their papers' values"""
-    replays: Count | None = None
-    """optimiser steps a batch is used for in free-at; none: 4"""
-    guard_every: Span = "1ep"
-    """how often fast-at checks that PGD finds no more than its one step does"""
-    awp: NonNegative = 0.0
-    """adversarial weight perturbation (AWP), as a share of each weight's norm; its paper's 0.005 to 0.01; 0: off"""
-    awp_warmup: Whole = 0
-    """epochs before AWP begins"""
-    epochs: Count = 100
-    """passes over the training images"""
-    batch_size: Count = 128
-    """images per batch"""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """who makes the steps: SGD with momentum, or AdamW"""
-    lr: Positive = 0.1
-    """largest learning rate"""
-    momentum: Portion = 0.9
-    """momentum of SGD, or AdamW's first beta"""
-    weight_decay: NonNegative = 5e-4
-    """weight decay of all that trains"""
-    schedule: Literal["cosine", "cosine-epochs", "warm", "constant"] = "cosine"
-    """course of the learning rate; cosine-epochs is the published code's, which lags by an epoch"""
-    batch_norm: Literal["adversarial", "mixed"] = "adversarial"
-    """statistics from the loss's batches only, or, as published, from a clean one before each attack, too"""
-    selection: Literal["best", "last"] = "best"
-    """keep the epoch of highest robust accuracy on the held-out images, or the last; never the test set"""
-    validate_every: Span = "1ep"
-    """how often to measure and record, e.g. 1ep or 500it"""
-    checkpoint_every: Span = "1ep"
-    """how often to write a checkpoint"""
-
-
-class PretrainSettings(TrainingSettings):
-    pass
-
-
-class PruneSettings(TrainingSettings):
-    epochs: Count = 20
-    """passes over the training images"""
-    method: Text = "harp"
-    """pruning method (`harp list`)"""
-    options: dict[Word, Plain] = {}
-    """the method's own settings by name (`harp list methods NAME` tells them), as in --prune.options.gamma 0.02"""
-    granularity: Literal["weights", "channels"] = "weights"
-    """what is kept or removed as one: single weights, or whole channels, which then really go"""
-    keep: Share = 0.01
-    """share that stays: of the prunable weights (model.include, model.exclude), or of what `of` names"""
-    of: Literal["parameters", "macs"] | None = None
-    """what `keep` is a share of; none: parameters for weights and multiply-accumulates for channels, as published"""
-    floor: Part = 0.1
-    """no layer keeps less than this share of `keep`; the paper's alpha"""
-
-    @property
-    def measure(self) -> Literal["parameters", "macs"]:
-        return self.of or ("parameters" if self.granularity == "weights" else "macs")
-
-
-class FinetuneSettings(TrainingSettings):
-    masks: Place | None = None
-    """masks for `source`, a safetensors file of bool tensors"""
-    lr: Positive = 0.01
-    """largest learning rate"""
 
 
 class EvaluationSettings(Settings):
@@ -227,6 +164,8 @@ class Recipe(Settings):
     """the attack trained against"""
     precision: PrecisionSettings = PrecisionSettings()
     """how training computes"""
+    stages: tuple[Turn, ...] = KINDS
+    """the training stages in their order; one may come again, with settings over its section's"""
     pretrain: PretrainSettings = PretrainSettings()
     """adversarial training of the dense network"""
     prune: PruneSettings = PruneSettings()

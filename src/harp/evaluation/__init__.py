@@ -2,7 +2,7 @@
 
 from harp.evaluation.balanced import balanced_accuracy
 from harp.evaluation.curve import Radius, SecurityCurve, radius_at, security_curve
-from harp.evaluation.doubts import DOUBTS, Doubt, examine
+from harp.evaluation.doubts import DOUBTS, Doubt, Evidence, examine
 from harp.evaluation.evaluate import as_network, evaluate
 from harp.evaluation.gathered import Evaluation, Flags, summary
 from harp.evaluation.outcome import Outcome
@@ -21,6 +21,7 @@ __all__ = [
     "Doubt",
     "Estimate",
     "Evaluation",
+    "Evidence",
     "Flags",
     "Outcome",
     "Radius",

@@ -2,8 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.ambient import precise, usable
-from harp.attacks import Attack, AttackWarning, fits
+from harp.attacks import Attack, AttackWarning, Cascade, fits
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
 from harp.evaluation.answers import KEPT, Asker, answered
@@ -48,19 +48,18 @@ def evaluate(
     threat: Threat,
     seed: int = 0,
     *,
-    cascade: bool = False,
     folder: Path | None = None,
     tick: Callable[[str, int], None] = lambda measure, n: None,
 ) -> Evaluation:
     """Where `model`, a network or any callable that gives logits, is right: clean, and under each attack.
 
     With a `folder`, the record of every batch is kept there.
-    Each attack is tried on what is right clean, or, in a `cascade`, on what all attacks before it left, as AutoAttack
-    does; its flags then count those. An example's noise is named by (seed, "evaluate", attack, its place), so verdicts
-    do not depend on how examples are batched beyond the rounding of batched arithmetic; what a network itself draws
-    from torch's, numpy's or Python's global generator is named by the seed, the measure and the batch. The model is in
-    eval mode while it is measured. A finished batch of `folder` is not measured again; the same call after a kill ends
-    with the same record. `tick` is called with the measure and each batch's size.
+    Each attack is tried on what is right clean, or, in a `Cascade` (which `autoattack` gives), on what all attacks
+    before it left; its flags then count those. An example's noise is named by (seed, "evaluate", attack, its place), so
+    verdicts do not depend on how examples are batched beyond the rounding of batched arithmetic; what a network itself
+    draws from torch's, numpy's or Python's global generator is named by the seed, the measure and the batch. The model
+    is in eval mode while it is measured. A finished batch of `folder` is not measured again; the same call after a kill
+    ends with the same record. `tick` is called with the measure and each batch's size.
 
     Raises `HarpError` for an attack called "clean" or "worst", for an eps beyond the box, for images outside the
     threat's box or labels outside the logits, for images that are not the same in each pass, for a network that fails
@@ -73,41 +72,99 @@ def evaluate(
     untouched = Untouched(model)
     model = as_network(model, batches)
     note = mode_note(model)
-    record = Record(folder, _asked(model, attacks, threat, seed, cascade))
-    passes = Passes()
+    record = Record(folder, _asked(model, attacks, threat, seed))
+    measured = _Measured(model, untouched, batches, threat, seed, record, tick)
     with evaluating(model):
-        for index, x, y, points in _placed(batches):
-            check_eps(threat, x)
-            if not index:
-                with global_draws(x.device, seed, "accompanied"):
-                    model = accompanied(model, x)
-                for attack in attacks.values():
-                    fits(attack, x, threat)
-            prints = fingerprints(x, y)
-            passes.begin(prints)
-            _clean(record, index, int(points[0]) if len(points) else 0, prints, model, x, y, threat, seed)
-            tick("clean", len(x))
-        if not passes or record.get("clean", len(passes)) is not None:
-            raise HarpError("there are no batches to evaluate on" if not passes else f"{folder} holds a record of more")
+        count = measured.clean(attacks)
         before = ["clean"]
         for name, attack in attacks.items():
-            count = 0
-            for index, x, y, points in _placed(batches):
-                passes.check(name, index, fingerprints(x, y))
-                if record.get(name, index) is None:
-                    alive = torch.stack([_right(record, other, index) for other in before]).all(0).to(x.device)
-                    noise = Keyed.of(points.to(x.device), seed, "evaluate", name)
-                    with global_draws(x.device, seed, "evaluate", name, index):
-                        tree = _broken(model, untouched, name, attack, x, y, alive, threat, noise)
-                    record.put(name, index, tree)
-                tick(name, len(x))
-                count = index + 1
-            passes.end(name, count)
-            if cascade:
+            measured.under(name, attack, before)
+            if isinstance(attacks, Cascade):
                 before.append(name)
-    notes = [text for text in (note, _unknown(record, len(passes))) if text]
-    found = gathered(record, len(passes), tuple(attacks), cascade)
+    notes = [text for text in (note, _unknown(record, count)) if text]
+    found = gathered(record, count, tuple(attacks), isinstance(attacks, Cascade))
     return replace(found, notes=(*notes, *found.notes))
+
+
+@dataclass
+class _Measured:
+    """One network on the same batches, measure by measure, into the record."""
+
+    model: nn.Module
+    untouched: Untouched
+    batches: Batches
+    threat: Threat
+    seed: int
+    record: Record
+    tick: Callable[[str, int], None]
+    passes: Passes = field(default_factory=Passes)
+
+    def clean(self, attacks: Mapping[str, Attack]) -> int:
+        """How many batches there are, each now with its clean verdicts; what the `attacks` could not take raises."""
+        for index, x, y, points in _placed(self.batches):
+            check_eps(self.threat, x)
+            if not index:
+                with global_draws(x.device, self.seed, "accompanied"):
+                    self.model = accompanied(self.model, x)
+                for attack in attacks.values():
+                    fits(attack, x, self.threat)
+            prints = fingerprints(x, y)
+            self.passes.begin(prints)
+            self._judge(index, int(points[0]) if len(points) else 0, prints, x, y)
+            self.tick("clean", len(x))
+        if not self.passes:
+            raise HarpError("there are no batches to evaluate on")
+        if self.record.get("clean", len(self.passes)) is not None:
+            raise HarpError(f"{self.record.folder} holds a record of more")
+        return len(self.passes)
+
+    def _judge(self, index: int, first: int, prints: Tensor, x: Tensor, y: Tensor) -> None:
+        """The batch's clean verdicts are on record; one that was there before is compared with what is here now."""
+        check_images(x, self.threat, first)
+        answers = Asker(self.model, self.threat, self.seed)(x, index) if self.record.folder else {}
+        if self.record.get("clean", index) is not None:
+            self.record.check(index, prints, answers)
+            return
+        with global_draws(x.device, self.seed, "evaluate", "clean", index):
+            logits = answered(self.model, x, first)
+        check_labels(y, len(x), classes_of(logits, len(x)), first)
+        self.record.put("clean", index, {**answers, "right": ~wrong(logits, y), "labels": y, "images": prints})
+
+    def under(self, name: str, attack: Attack, before: Sequence[str]) -> None:
+        """The attack's verdicts on every batch are on record, tried where the network is right under all `before`."""
+        count = 0
+        for index, x, y, points in _placed(self.batches):
+            self.passes.check(name, index, fingerprints(x, y))
+            if self.record.get(name, index) is None:
+                alive = torch.stack([_right(self.record, other, index) for other in before]).all(0).to(x.device)
+                noise = Keyed.of(points.to(x.device), self.seed, "evaluate", name)
+                with global_draws(x.device, self.seed, "evaluate", name, index):
+                    tree = self._attacked(name, attack, x, y, alive, noise)
+                self.record.put(name, index, tree)
+            self.tick(name, len(x))
+            count = index + 1
+        self.passes.end(name, count)
+
+    def _attacked(self, name: str, attack: Attack, x: Tensor, y: Tensor, alive: Tensor, noise: Keyed) -> Tree:
+        """Who of the batch is right under the attack, and, for those it broke, their places, images and distances."""
+        places = alive.nonzero().squeeze(1)
+        right, notes, adv = alive.clone(), [], x[:0]
+        if len(places):
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always", AttackWarning)
+                try:
+                    drawn = noise.take(places)
+                    held, adv = attacked(self.model, attack, x[places], y[places], self.threat, drawn, self.untouched)
+                except HarpError:
+                    raise
+                except Exception as error:
+                    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                    raise HarpError(f"the attack {name} fails on a batch of {len(places)} images ({reason})") from error
+            notes = [str(warning.message) for warning in heard if isinstance(warning.message, AttackWarning)]
+            right[places] = held
+            places, adv = places[~held], adv[~held]
+        distance = self.threat.distance(adv, x[places])
+        return {"right": right, "places": places, "adv": adv, "distance": distance, "notes": notes}
 
 
 def as_network(model: nn.Module | Callable[[Tensor], object], batches: Batches) -> nn.Module:
@@ -127,7 +184,7 @@ def as_network(model: nn.Module | Callable[[Tensor], object], batches: Batches) 
     return model if plain else Logits(model).train(model.training)
 
 
-def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed: int, cascade: bool) -> dict[str, Any]:
+def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed: int) -> dict[str, Any]:
     code, reached = code_of([model, *attacks.values()])
     states = [network.state_dict() for network in (model, *(one for one in reached if one is not model))]
     held = {f"{place} {name}": value for place, state in enumerate(states[1:]) for name, value in state.items()}
@@ -137,7 +194,7 @@ def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed
         "threat": repr(threat),
         # Where an object lies in memory is no setting.
         "attacks": {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(attack)) for name, attack in attacks.items()},
-        "cascade": cascade,
+        "cascade": isinstance(attacks, Cascade),
         "seed": seed,
         "version": {"harp-pruning": VERSION, "torch": version("torch")},
     }
@@ -161,29 +218,6 @@ def _placed(batches: Batches) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         place += len(x)
 
 
-def _clean(
-    record: Record,
-    index: int,
-    first: int,
-    prints: Tensor,
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    seed: int,
-) -> None:
-    """The batch's clean verdicts are in the record; one that was there already is compared with what is here now."""
-    check_images(x, threat, first)
-    answers = Asker(model, threat, seed)(x, index) if record.folder else {}
-    if record.get("clean", index) is not None:
-        record.check(index, prints, answers)
-        return
-    with global_draws(x.device, seed, "evaluate", "clean", index):
-        logits = answered(model, x, first)
-    check_labels(y, len(x), classes_of(logits, len(x)), first)
-    record.put("clean", index, {**answers, "right": ~wrong(logits, y), "labels": y, "images": prints})
-
-
 def _unknown(record: Record, count: int) -> str | None:
     trees = (record.get("clean", index) or {} for index in range(count))
     if not any(tree.get("random", False) for tree in trees):
@@ -196,34 +230,3 @@ def _right(record: Record, measure: str, index: int) -> Tensor:
     assert tree is not None
     right: Tensor = tree["right"]
     return right
-
-
-def _broken(
-    model: nn.Module,
-    untouched: Untouched,
-    name: str,
-    attack: Attack,
-    x: Tensor,
-    y: Tensor,
-    alive: Tensor,
-    threat: Threat,
-    noise: Keyed,
-) -> Tree:
-    """Who of the batch is right under the attack, and, for those it broke, their places, images and distances."""
-    places = alive.nonzero().squeeze(1)
-    right, notes, adv = alive.clone(), [], x[:0]
-    if len(places):
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always", AttackWarning)
-            try:
-                held, adv = attacked(model, attack, x[places], y[places], threat, noise.take(places), untouched)
-            except HarpError:
-                raise
-            except Exception as error:
-                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                raise HarpError(f"the attack {name} fails on a batch of {len(places)} images ({reason})") from error
-        notes = [str(warning.message) for warning in heard if isinstance(warning.message, AttackWarning)]
-        right[places] = held
-        places, adv = places[~held], adv[~held]
-    distance = threat.distance(adv, x[places])
-    return {"right": right, "places": places, "adv": adv, "distance": distance, "notes": notes}

@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -70,7 +70,6 @@ def pack(
     values: str = "fp32",
     manifest: Manifest | None = None,
     *,
-    counted: Collection[str] | None = None,
     collapsed: bool = False,
     judge: Judge | None = None,
 ) -> Packed:
@@ -80,8 +79,8 @@ def pack(
     were written, bit for bit with `values` "fp32", and its logits then those of `source` to 1e-5 of the largest
     (`harp.export.compare.agree`). "fp16", "bf16" and "int8" are smaller and cost some accuracy; nothing is refused for
     that, but `difference` tells. `manifest` says what the file should say beside the network. Its counts are the
-    promise, of the weights `counted` (None: all of `find_weights`); those that have an effect are counted here, and the
-    non-zeros of all weights in the file under "nonzeros" in the provenance. Weights that the network computes from
+    promise, of the weights that it names (none: all of `find_weights`); those that have an effect are counted here, and
+    the non-zeros of all weights in the file under "nonzeros" in the provenance. Weights that the network computes from
     others in every forward pass are packed as they are in eval mode (`harp.models.plain`). `judge` is given the
     network as read back, and what it returns becomes part of the manifest's evaluation.
 
@@ -95,7 +94,7 @@ def pack(
     made = small(source, images)
     if made.collapsed and not collapsed:
         raise HarpError("the network has collapsed: no path leads from its input to its logits; `collapsed` packs it")
-    about = _counted(manifest or Manifest(), made, counted)
+    about = _counted(manifest or Manifest(), made)
     model = source if isinstance(source, nn.Module) else Function(Interpreter(source))
     with _draft(Path(path)) as draft:
         sizes = write(draft, made.graph, about, values)
@@ -133,7 +132,8 @@ def small(source: nn.Module | Graph, images: Tensor) -> Small:
     return Small(left, Counts(total, nominal, nominal, count(left, weights)[1]), weights, found.collapsed)
 
 
-def _counted(about: Manifest, made: Small, counted: Collection[str] | None) -> Manifest:
+def _counted(about: Manifest, made: Small) -> Manifest:
+    counted = about.weights
     wanted = [name for name, made_of in made.weights.items() if counted is None or not made_of.isdisjoint(counted)]
     counts = replace(about.counts or made.counts, effective=count(made.graph, wanted)[1])
     provenance = {**about.provenance, "nonzeros": made.counts.effective}

@@ -14,6 +14,7 @@ from harp.models.libraries import build_timm, build_torchvision
 from harp.models.own import build_own
 from harp.own import is_own
 
+Normalisation = tuple[Sequence[float], Sequence[float]]
 OWN = "path/to/file.py:factory"
 LIBRARIES = {"timm": build_timm, "torchvision": build_torchvision, "hf": build_hf}
 
@@ -35,17 +36,11 @@ def _named(name: str, *, classes: int, channels: int, size: int, width: float) -
 
 
 def _normalised(
-    model: nn.Module,
-    channels: int,
-    size: int,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    output: str | None,
+    model: nn.Module, channels: int, size: int, normalise: Normalisation | None, output: str | None
 ) -> nn.Module:
-    if mean is None and std is None:
+    if normalise is None:
         return adapted(model, channels, size, output)
-    if mean is None or std is None:
-        raise HarpError(f"{'std' if mean is None else 'mean'} is given alone; expected mean and std together")
+    mean, std = normalise
     if len(mean) != channels:
         raise HarpError(f"mean has {len(mean)} values for images of {channels} channels; expected one per channel")
     return Normalised(model, mean, std, output)
@@ -59,25 +54,24 @@ def build(
     channels: int,
     size: int,
     width: float = 1.0,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    normalise: Normalisation | None = None,
     output: str | None = None,
 ) -> nn.Module:
     """A network in training mode: images [B, channels, size, size] in [0, 1] to float logits [B, classes].
 
     `name` is registered in `MODELS`, or has one of the forms `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`,
     `hf:OWNER/NAME` and `path/to/file.py:factory`; only registered networks, and factories that accept one, take a
-    `width`. `mean` and `std`, one value per channel, wrap it in `Normalised`; without them a network that returns
-    something else than a tensor is wrapped in `Logits`, `output` naming the logits' place in it. Initial weights come
-    from PyTorch's global generator, which this function does not seed: seed it (`torch.manual_seed`) before the call
-    for the same weights. Raises `HarpError` for an unknown name, a library that is not installed, a number below 1, a
-    width not above 0 or one that the network does not take, a fault in a user's file, and a network that `check_logits`
-    refuses.
+    `width`. `normalise`, a mean and a deviation per channel, wraps it in `Normalised`; without it a network that
+    returns something else than a tensor is wrapped in `Logits`, `output` naming the logits' place in it. Initial
+    weights come from PyTorch's global generator, which this function does not seed: seed it (`torch.manual_seed`)
+    before the call for the same weights. Raises `HarpError` for an unknown name, a library that is not installed, a
+    number below 1, a width not above 0 or one that the network does not take, a fault in a user's file, and a network
+    that `check_logits` refuses.
     """
     for what, value in (("classes", classes), ("channels", channels), ("size", size)):
         if value < 1:
             raise HarpError(f"{what} {value}: expected a whole number of at least 1")
     model = _named(name, classes=classes, channels=channels, size=size, width=width)
-    model = _normalised(model, channels, size, mean, std, output)
+    model = _normalised(model, channels, size, normalise, output)
     check_logits(model, classes, channels, size)
     return model

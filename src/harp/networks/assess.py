@@ -1,18 +1,30 @@
 """One network under the attacks of a recipe, with its doubts: what every evaluation of the pipeline goes through."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harp.attacks import ATTACKS, FAB, VERSIONS, Attack, Official, Quick, autoattack, components
+from harp.attacks import ATTACKS, FAB, VERSIONS, Attack, Cascade, Official, Quick, autoattack, components
 from harp.config import EvaluationSettings
 from harp.data import Resident
 from harp.errors import HarpError, choices
-from harp.evaluation import IDENTITY, RESULT, Doubt, Outcome, Untouched, as_network, evaluate, examine, security_curve
+from harp.evaluation import (
+    IDENTITY,
+    RESULT,
+    Doubt,
+    Evidence,
+    Flags,
+    Outcome,
+    Untouched,
+    as_network,
+    evaluate,
+    examine,
+    security_curve,
+)
 from harp.networks.progress import Took, recorded
 from harp.own import label_of
 from harp.pipeline.display import Display
@@ -27,8 +39,8 @@ EXAMINED, CURVE = "doubts.json", "curve.safetensors"
 BF16 = Doubt("bfloat16-search", "Attacks searched in bfloat16, which finds less than float32 does.", 1.0)
 
 
-def attacks_of(settings: EvaluationSettings, norm: float, seed: int) -> tuple[dict[str, Attack], bool]:
-    """The attacks that the settings name, and whether each is tried only on what those before it left.
+def attacks_of(settings: EvaluationSettings, norm: float, seed: int) -> Mapping[str, Attack]:
+    """The attacks that the settings name; a version of AutoAttack is a `Cascade`.
 
     Raises `HarpError` for an unknown name, for one of AutoAttack's versions beside anything else, and for an attack
     that the engine asked for has not.
@@ -38,12 +50,14 @@ def attacks_of(settings: EvaluationSettings, norm: float, seed: int) -> tuple[di
     if version is None:
         if len({label_of(name) for name in names}) < len(names):
             raise HarpError(f"attacks: two of {', '.join(names)} have one name; expected each once")
-        return {label_of(name): _single(name, settings, seed) for name in names}, False
+        return {label_of(name): _single(name, settings, seed) for name in names}
     if len(names) > 1:
         raise HarpError(f"attacks: {version} is a whole evaluation; expected it alone, or attacks by name")
     engine = settings.engine or "official"
     parts = autoattack(version, norm=norm, engine=engine, seed=seed, batch=_under_way(settings))
-    return ({name: Quick(part, settings.bf16) for name, part in parts.items()} if engine == "harp" else parts), True
+    if engine == "official":
+        return parts
+    return Cascade({name: Quick(part, settings.bf16) for name, part in parts.items()})
 
 
 def check(settings: EvaluationSettings, norm: float) -> None:
@@ -70,61 +84,68 @@ def _under_way(settings: EvaluationSettings) -> int:
     return -(-settings.batch_size // 2)
 
 
-def assess(
-    model: nn.Module,
-    batches: Resident,
-    threat: Threat,
-    settings: EvaluationSettings,
-    seed: int,
-    *,
-    display: Display,
-    title: str,
-    folder: Path | None = None,
-    about: Mapping[str, Any] | None = None,
-    references: Sequence[nn.Module] = (),
-) -> Outcome:
-    """What `model` comes to on the images; with a `folder`, recorded there: what is recorded already is not repeated.
+@dataclass(frozen=True)
+class Asked:
+    """What a network is asked: the threat, the settings of its evaluation, the seed, and where all of it goes.
 
-    Images made against the `references`, other networks for the same classes, are no better than attacks on `model`.
-    The folder's result.json holds the outcome's values, the threat, engine, attacks, seed and versions, digests of the
-    weights and of the code, the seconds it took, and `about`, which is whatever else a reader should know; it seals all
-    files of the record. Raises `HarpError` for all that `attacks_of`, `evaluate` and `Outcome` refuse.
+    Without a `folder` nothing is recorded. `about` is whatever else a reader of the record should know. Images made
+    against the `references`, other networks for the same classes, must be no better than attacks on the network.
     """
-    attacks, cascade = attacks_of(settings, threat.norm, seed)
+
+    threat: Threat
+    settings: EvaluationSettings
+    seed: int
+    display: Display
+    title: str
+    folder: Path | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    references: Sequence[nn.Module] = ()
+
+
+def assess(model: nn.Module, batches: Resident, asked: Asked) -> Outcome:
+    """What `model` comes to on the images; what is recorded in the folder already is not repeated.
+
+    The folder's result.json holds the outcome's values, the threat, engine, attacks, seed and versions, digests of the
+    weights and of the code, the seconds it took, and `about`; it seals all files of the record. Raises `HarpError` for
+    all that `attacks_of`, `evaluate` and `Outcome` refuse.
+    """
+    folder, settings, threat = asked.folder, asked.settings, asked.threat
+    attacks = attacks_of(settings, threat.norm, asked.seed)
     untouched, took = Untouched(model), Took(folder)
     earlier = read_json(folder / RESULT, dict[str, Any]) if folder and (folder / RESULT).exists() else None
     done = {name: min(len(batches), recorded(folder, name) * batches.batch_size) for name in ("clean", *attacks)}
-    with display.measures(title, len(batches), done) as move:
+    with asked.display.measures(asked.title, len(batches), done) as move:
 
         def tick(measure: str, n: int) -> None:
             if move(measure, n):
                 took.save()
 
-        found = evaluate(model, batches, attacks, threat, seed, cascade=cascade, folder=folder, tick=tick)
+        found = evaluate(model, batches, attacks, threat, asked.seed, folder=folder, tick=tick)
     model, examined = as_network(model, batches), min(settings.doubts, len(batches))
-    doubts = tuple(_doubts(model, batches, threat, settings, found.flags, seed, folder, took, untouched, references))
+    doubts = tuple(_doubts(model, batches, asked, found.flags, untouched, took))
     outcome = Outcome(found, doubts, settings.acknowledge, examined)
-    if folder is not None:
-        if settings.curve:
-            display.say(f"{title}: nearest adversarial images ...")
-            _curve(model, batches, threat, settings, seed, folder)
-            draw(folder, {title: (folder, outcome.values()["measures"]["worst"])}, threat)
-        asked = read_json(folder / IDENTITY, dict[str, Any])
-        values = {
-            **(about or {}),
-            # Of an evaluation that was finished before, the environment is where it was made, not where it is read.
-            **({"environment": earlier["environment"]} if earlier and "environment" in earlier else {}),
-            "threat": {"norm": f"{threat.norm:g}", "eps": exact(threat.eps), "low": threat.low, "high": threat.high},
-            "attacks": {name: repr(attack) for name, attack in attacks.items()},
-            "seed": seed,
-            "version": asked["version"],
-            "weights": asked["model"],
-            "code": asked["code"],
-            "seconds": took.seconds,
-            **outcome.values(),
-        }
-        parts = [path.name for path in folder.iterdir() if path.suffix == ".safetensors"]
-        write_sealed(folder / RESULT, values, [IDENTITY, *parts, *([EXAMINED] if (folder / EXAMINED).exists() else [])])
+    if folder is None:
+        return outcome
+    if settings.curve:
+        asked.display.say(f"{asked.title}: nearest adversarial images ...")
+        _curve(model, batches, asked, folder)
+        draw(folder, {asked.title: (folder, outcome.values()["measures"]["worst"])}, threat)
+    identity = read_json(folder / IDENTITY, dict[str, Any])
+    values = {
+        **asked.about,
+        # Of an evaluation that was finished before, the environment is where it was made, not where it is read.
+        **({"environment": earlier["environment"]} if earlier and "environment" in earlier else {}),
+        "threat": {"norm": f"{threat.norm:g}", "eps": exact(threat.eps), "low": threat.low, "high": threat.high},
+        "attacks": {name: repr(attack) for name, attack in attacks.items()},
+        "seed": asked.seed,
+        "version": identity["version"],
+        "weights": identity["model"],
+        "code": identity["code"],
+        "seconds": took.seconds,
+        **outcome.values(),
+    }
+    parts = [path.name for path in folder.iterdir() if path.suffix == ".safetensors"]
+    write_sealed(folder / RESULT, values, [IDENTITY, *parts, *([EXAMINED] if (folder / EXAMINED).exists() else [])])
     return outcome
 
 
@@ -153,31 +174,20 @@ def assess_run(
         "model": work.recipe.model.name,
         "environment": work.environment(),
     }
-    return assess(
-        model,
-        work.in_order(images, settings.batch_size),
-        work.threat,
-        settings,
-        work.recipe.seed,
-        display=work.display,
-        title=title,
-        folder=folder,
-        about=about,
-        references=references,
-    )
+    batches = work.in_order(images, settings.batch_size)
+    asked = Asked(work.threat, settings, work.recipe.seed, work.display, title, folder, about, references)
+    return assess(model, batches, asked)
 
 
-def _curve(
-    model: nn.Module, batches: Resident, threat: Threat, settings: EvaluationSettings, seed: int, folder: Path
-) -> None:
+def _curve(model: nn.Module, batches: Resident, asked: Asked, folder: Path) -> None:
     """The folder's curve.safetensors: robust accuracy against eps and its interval, of the sample."""
-    path = folder / CURVE
-    if path.exists() and load_tree(path)["n"] == min(settings.curve, len(batches)):
+    path, count = folder / CURVE, asked.settings.curve
+    if path.exists() and load_tree(path)["n"] == min(count, len(batches)):
         return
     (folder / RESULT).unlink(missing_ok=True)  # its seal is about the curve before
-    x, y, places = _sample(batches, settings.curve)
-    noise = Keyed.of(places.to(x.device), seed, "curve")
-    _, distance = FAB(targets=9, batch=settings.batch_size).nearest(model, x, y, threat, noise)
+    x, y, places = _sample(batches, count)
+    noise = Keyed.of(places.to(x.device), asked.seed, "curve")
+    _, distance = FAB(targets=9, batch=asked.settings.batch_size).nearest(model, x, y, asked.threat, noise)
     save_tree(path, asdict(security_curve(distance.cpu())))
 
 
@@ -196,18 +206,10 @@ def draw(folder: Path, records: Mapping[str, tuple[Path, Mapping[str, Any]]], th
 
 
 def _doubts(
-    model: nn.Module,
-    batches: Resident,
-    threat: Threat,
-    settings: EvaluationSettings,
-    flags: Mapping[str, Tensor],
-    seed: int,
-    folder: Path | None,
-    took: Took,
-    untouched: Untouched,
-    references: Sequence[nn.Module],
+    model: nn.Module, batches: Resident, asked: Asked, flags: Flags, untouched: Untouched, took: Took
 ) -> Iterator[Doubt]:
     """Those of the sample, examined once, and that of the search's precision."""
+    settings, folder = asked.settings, asked.folder
     if settings.bf16:
         yield BF16
     if not settings.doubts:
@@ -219,15 +221,8 @@ def _doubts(
         if folder:
             (folder / RESULT).unlink(missing_ok=True)  # its seal is about the doubts before
         x, y, places = _sample(batches, settings.doubts)
-        found = examine(
-            *(model, x, y, threat),
-            flags=flags,
-            places=places,
-            references=references,
-            untouched=untouched,
-            seed=seed,
-            batch=settings.batch_size,
-        )
+        known = Evidence(flags, places, references=asked.references, untouched=untouched)
+        found = examine(model, x, y, asked.threat, known, seed=asked.seed, batch=settings.batch_size)
         before = {**whose, "doubts": [asdict(doubt) for doubt in found]}
         took.save()
         if path:

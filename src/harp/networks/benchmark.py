@@ -2,11 +2,11 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from harp import data
 from harp.ambient import precise
 from harp.attacks import AttackWarning
-from harp.config import make_recipe
+from harp.config import Recipe, make_recipe
 from harp.errors import HarpError, choices
 from harp.evaluation import Outcome, summary
 from harp.models import Function
-from harp.networks.assess import assess, check
+from harp.networks.assess import Asked, assess, check
 from harp.pipeline.display import Display
 from harp.pipeline.images import leading
 from harp.runs import environment, file_word, read_json, write_json
@@ -31,6 +31,31 @@ INFO = Path("model_info")
 FIELDS = ("link", "name", "authors", "additional_data", "number_forward_passes", "dataset", "venue", "architecture")
 
 
+class BenchmarkOptions(TypedDict, total=False):
+    """What `benchmark` may be told beside the network, the images and the threat."""
+
+    device: torch.device | str | None
+    """where to compute; None: where the network is"""
+    data_dir: Path | str | None
+    """where the images lie; None: the set's own place"""
+    batch_size: int
+    """images at once: 250"""
+    eps: float | str | None
+    """size of the perturbation in pixel units, required: "8/255" and 0.031 are two numbers"""
+    aa_state_path: Path | str | None
+    """a folder for the record, from which the same call goes on; None: no record"""
+    version: Literal["standard", "plus", "rand"]
+    """of AutoAttack: standard"""
+    engine: Literal["official", "harp"]
+    """who runs its attacks: its authors' package, official; or harp"""
+    seed: int
+    """of every random draw: 0"""
+    doubts: int
+    """how many images are examined for signs of false robustness: 128"""
+    acknowledge: tuple[str, ...]
+    """doubts that were looked into: ()"""
+
+
 @precise()
 def benchmark(
     model: nn.Module | Callable[[Tensor], object],
@@ -39,74 +64,58 @@ def benchmark(
     threat_model: str = "Linf",
     to_disk: bool = False,
     model_name: str | None = None,
-    data_dir: Path | str | None = None,
-    device: torch.device | str | None = None,
-    batch_size: int = 250,
-    eps: float | str | None = None,
-    aa_state_path: Path | str | None = None,
-    *,
-    version: Literal["standard", "plus", "rand"] = "standard",
-    engine: Literal["official", "harp"] = "official",
-    seed: int = 0,
-    doubts: int = 128,
-    acknowledge: tuple[str, ...] = (),
+    **options: Unpack[BenchmarkOptions],
 ) -> tuple[float, float]:
     """Clean and robust accuracy in [0, 1] under AutoAttack, on the first `n_examples` test images in [0, 1]; of a set
     sorted by class, on as many, drawn from each class in proportion.
 
     `model` takes images [n, c, h, w] to logits [n, classes] and normalises inside itself. `threat_model` is Linf, L2
-    or L1, and `eps`, in pixels' units, is required: "8/255" and 0.031 are two numbers. `device` None is the model's
-    own. `aa_state_path` is a folder for the record, from which the same call goes on. `to_disk` writes
-    model_info/DATASET/THREAT/MODEL_NAME.json with the fields of a leaderboard, and keeps those that are there.
+    or L1. The other options are `BenchmarkOptions`, of
+    which `eps` is required. `to_disk` writes model_info/DATASET/THREAT/MODEL_NAME.json with the fields of a
+    leaderboard, and keeps those that are there.
 
-    While a doubt is raised that is not in `acknowledge`, robust accuracy is NaN and a warning says why; `doubts` is
-    how many images are examined for them. Raises `HarpError` for a threat without eps or name, and for more examples
-    than there are.
+    While a doubt is raised that is not acknowledged, robust accuracy is NaN and a warning says why. Raises `HarpError`
+    for a threat without eps or name, for an option there is not, and for more examples than there are.
     """
+    if strange := sorted(set(options) - set(BenchmarkOptions.__annotations__)):
+        raise HarpError(f"no option {strange[0]!r}; {choices(strange[0], BenchmarkOptions.__annotations__)}")
+    asked = {name: value for name, value in options.items() if name not in ("device", "data_dir", "aa_state_path")}
     if threat_model not in NORMS:
         raise HarpError(f"no threat model {threat_model!r}; {choices(threat_model, NORMS)}")
-    if eps is None:
+    if asked.get("eps") is None:
         raise HarpError("eps: expected a number in pixel units, such as eps='8/255' for Linf or eps=0.5 for L2")
-    if to_disk and not model_name:
-        raise HarpError("to_disk needs a model_name to file the result under")
-    if to_disk and model_name:
+    if to_disk:
+        if not model_name:
+            raise HarpError("to_disk needs a model_name to file the result under")
         file_word("model_name", model_name)
-    wanted = {
-        "seed": seed,
-        "threat": {"norm": NORMS[threat_model], "eps": eps},
-        "evaluation": {
-            "attacks": [version],
-            "engine": engine,
-            "batch_size": batch_size,
-            "doubts": doubts,
-            "acknowledge": acknowledge,
-        },
-    }
-    recipe = make_recipe(wanted)
+    recipe = _recipe(NORMS[threat_model], asked)
     threat = Threat(recipe.threat.order, recipe.threat.eps)
     check(recipe.evaluation, threat.norm)
+    data_dir, folder = options.get("data_dir"), options.get("aa_state_path")
     test = data.load(dataset, Path(data_dir) if data_dir else None).test
     if not 0 < n_examples <= len(test):
         raise HarpError(f"n_examples: expected 1 to the {len(test)} test images of {dataset}, got {n_examples}")
     network = unwrapped(model) if isinstance(model, nn.Module) else Function(model)
-    place = torch.device(device) if device else _place(network)
-    images = data.Resident(leading(test, n_examples), min(batch_size, n_examples), 0, device=place, shuffle=False)
-    outcome = assess(
-        network.to(place),
-        images,
-        threat,
-        recipe.evaluation,
-        seed,
-        display=Display(),
-        title=model_name or dataset,
-        folder=Path(aa_state_path) if aa_state_path else None,
-    )
+    place = torch.device(options.get("device") or _place(network))
+    size = min(recipe.evaluation.batch_size, n_examples)
+    images = data.Resident(leading(test, n_examples), size, 0, device=place, shuffle=False)
+    title, record = model_name or dataset, Path(folder) if folder else None
+    outcome = assess(network.to(place), images, Asked(threat, recipe.evaluation, recipe.seed, Display(), title, record))
     if to_disk:
         path = INFO / dataset.replace("/", "-") / threat_model / f"{model_name}.json"
         about = {"name": model_name, "dataset": dataset, "eps": exact(threat.eps)}
-        ours = {"version": version, "engine": engine, "seed": seed, "date": date.today().isoformat()}
+        version, engine = recipe.evaluation.attacks[0], recipe.evaluation.engine
+        ours = {"version": version, "engine": engine, "seed": recipe.seed, "date": date.today().isoformat()}
         _file(path, about, {**ours, **outcome.values(), "environment": environment(place)}, outcome)
     return _numbers(outcome)
+
+
+def _recipe(norm: str, asked: Mapping[str, Any]) -> Recipe:
+    """The options as a recipe; raises `HarpError` for values that none could have."""
+    given = {name: asked[name] for name in ("batch_size", "doubts", "acknowledge") if name in asked}
+    evaluation = {**given, "attacks": [asked.get("version", "standard")], "engine": asked.get("engine", "official")}
+    threat = {"norm": norm, "eps": asked["eps"]}
+    return make_recipe({"seed": asked.get("seed", 0), "threat": threat, "evaluation": evaluation})
 
 
 def _place(model: nn.Module) -> torch.device:

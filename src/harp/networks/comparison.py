@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harp.config import make_recipe
+from harp.config import EVALUATION, make_recipe, plan
 from harp.errors import HarpError
 from harp.evaluation import Spread, spread
 from harp.pipeline.kept import settings_in
-from harp.pipeline.workspace import FOLDERS
 from harp.report.reading import read_models
 from harp.runs import read_json
 
@@ -63,8 +62,8 @@ class _Run:
     row: Mapping[str, Any]
 
 
-def compare(folders: Sequence[Path], model: str = "finetuned") -> list[Line]:
-    """A line for each group of runs, of the network `model`: "dense", "pruned" or "finetuned".
+def compare(folders: Sequence[Path], model: str | None = None) -> list[Line]:
+    """A line for each group of runs, of the network `model` ("dense", "pruned", ...), or of each run's last one.
 
     Raises `HarpError` for a folder without a finished evaluation or without that network, for runs that were measured
     on other images, under another threat or by other attacks, and for one seed twice in a group.
@@ -114,14 +113,15 @@ def _latex_cell(cell: Cell | None) -> str:
     return str(cell).translate(LATEX) if cell.doubts else f"${str(cell).replace('±', chr(92) + 'pm')}$"
 
 
-def _read(folder: Path, model: str) -> _Run:
-    results = folder / FOLDERS["evaluation"] / "results.json"
+def _read(folder: Path, model: str | None) -> _Run:
+    results = folder / EVALUATION / "results.json"
     if not results.is_file():
         raise HarpError(f"{folder} holds no finished evaluation; run `harp run` or `harp evaluate` there first")
     models = read_models(results)
+    recipe = make_recipe(settings_in(folder / "recipe.yaml"))
+    model = model or plan(recipe.stages)[-1].network
     if model not in models:
         raise HarpError(f"{folder} has no network {model!r}; it has: {', '.join(models)}")
-    recipe = make_recipe(settings_in(folder / "recipe.yaml"))
     settings = dict(_flat(recipe.model_dump(mode="json")))
     kept = {name: value for name, value in settings.items() if not any(_within(name, part) for part in APART)}
     return _Run(folder, recipe.seed, kept, models[model])

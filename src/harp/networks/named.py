@@ -9,7 +9,7 @@ from torch import nn
 
 from harp import models
 from harp.ambient import pinned
-from harp.config import find_recipe, is_recipe, make_recipe, read_recipe
+from harp.config import EXPORT, KINDS, Planned, find_recipe, is_recipe, make_recipe, plan, read_recipe
 from harp.errors import HarpError
 from harp.export import is_package, load
 from harp.package import Manifest, read
@@ -19,9 +19,7 @@ from harp.pipeline.outside import check_file
 from harp.pipeline.workspace import Workspace, default_folder
 from harp.trees import digest
 
-# Where a run keeps its networks, the one to ship first.
-KEPT = ("export", "3-finetune", "2-prune", "1-pretrain")
-SECTIONS = ("seed", "device", "threads", "data", "model", "threat", "precision", "prune")
+SECTIONS = ("seed", "device", "threads", "data", "model", "threat", "precision", "stages", *KINDS)
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,9 @@ def find_network(target: str, weights: Path | None = None) -> Network:
         if not path.is_dir():
             raise HarpError(f"the recipe {target} has no run in {path}; `harp run {target}` makes it")
     if path.is_dir():
-        files = [path / stage / "model.safetensors" for stage in KEPT]
+        # The one to ship first.
+        folders = [EXPORT, *(stage.folder for stage in reversed(_stages(path)))]
+        files = [path / folder / "model.safetensors" for folder in folders]
         found = next((file for file in files if file.is_file()), None)
         if found is None:
             raise HarpError(f"{path} holds no network; expected a run's folder with a finished training stage")
@@ -73,6 +73,11 @@ def find_network(target: str, weights: Path | None = None) -> Network:
     return Network(path.stem, _claimed(path) if is_package(path) else {}, path)
 
 
+def _stages(folder: Path) -> tuple[Planned, ...]:
+    path = folder / "recipe.yaml"
+    return plan(make_recipe(settings_in(path)).stages) if path.is_file() else plan()
+
+
 def _check_sources(run: Path, recipe: Mapping[str, Any], weights: Path) -> None:
     name = make_recipe(recipe).model.name
     check_sources(run, [name], f"put it back, or say that they go together: {name} with --weights {weights}")
@@ -87,7 +92,7 @@ def dense_of(network: Network) -> Network | None:
     """The network of the same run from which channels were removed; None where there was none or it is not known."""
     if network.weights is None or network.settings.get("prune", {}).get("granularity") != "channels":
         return None
-    path = network.weights.parent.parent / KEPT[-1] / "model.safetensors"
+    path = network.weights.parent.parent / plan()[0].folder / "model.safetensors"
     return Network(f"{network.label}, before pruning", network.settings, path) if path.is_file() else None
 
 

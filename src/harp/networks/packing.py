@@ -1,7 +1,7 @@
 """A network of the pipeline as a package: what the file says of it, and what the file's own verdicts are."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from harp.config import identity
+from harp.config import EVALUATION, EXPORT, Planned, identity, pruning
 from harp.copies import copied
 from harp.data import Resident
 from harp.evaluation import RESULT, rejudge, summary
 from harp.export import Deployed, SlowWarning, one_by_one, pack, to_onnx
 from harp.package import Counts, Manifest
-from harp.pipeline.workspace import FOLDERS, Workspace
+from harp.pipeline.workspace import Workspace
 from harp.report.reading import read_allocation, read_export
 from harp.runs import file_digest
 from harp.seals import read_sealed
@@ -40,14 +40,15 @@ class Origin:
     threat: bool = True
 
 
-def origin(run: Path, weights: Path) -> Origin:
-    """What the folder of a run knows of the file `weights` in it."""
-    final = weights.parent.name in (FOLDERS["export"], FOLDERS["finetune"])
-    record = run / FOLDERS["evaluation"] / "finetuned"
-    baked, shared = run / FOLDERS["export"] / "manifest.json", run / FOLDERS["prune"] / "allocation.json"
+def origin(run: Path, weights: Path, stages: Sequence[Planned]) -> Origin:
+    """What the folder of a run of these stages knows of the file `weights` in it."""
+    last, cuts = stages[-1], [stage for stage in stages if stage.kind == "prune"]
+    final = weights.parent.name in (EXPORT, last.folder)
+    record, baked = run / EVALUATION / last.network, run / EXPORT / "manifest.json"
     counts = counted = None
     if final and baked.exists():
-        sizes, budget = read_export(baked), read_allocation(shared) if shared.exists() else None
+        sizes, shared = read_export(baked), run / cuts[-1].folder / "allocation.json" if cuts else None
+        budget = read_allocation(shared) if shared and shared.exists() else None
         promised = budget.budget if budget and budget.of == "parameters" else sizes.kept
         counts, counted = Counts(sizes.total, promised, sizes.kept, 0), tuple(sizes.sites)
     return Origin(weights, counts, counted, record if final and (record / RESULT).exists() else None)
@@ -69,6 +70,7 @@ def pack_network(
         classes=work.split.dataset.classes,
         threat=work.threat if found.threat else None,
         counts=found.counts,
+        weights=found.counted,
         evaluation=_told(found.record),
         provenance=_provenance(work, found.weights),
     )
@@ -81,10 +83,10 @@ def pack_network(
         return {"judged": {**counted, "measures": summary(verdicts.flags)}}
 
     x, _ = next(images.once(min(CHECKED, len(test))))
-    options: dict[str, Any] = {"counted": found.counted, "collapsed": collapsed, "judge": judge}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SlowWarning)  # `sentences` tells
-        made = pack(copied(unwrapped(model)).cpu(), x, path, settings.export.values, about, **options)
+        copy, values = copied(unwrapped(model)).cpu(), settings.export.values
+        made = pack(copy, x, path, values, about, collapsed=collapsed, judge=judge)
     return {
         "file": path.name,
         "bytes": made.sizes.bytes,
@@ -126,10 +128,11 @@ def _told(record: Path | None) -> dict[str, Any]:
 
 def _provenance(work: Workspace, weights: Path | None) -> dict[str, Any]:
     recipe, dataset = work.recipe, work.split.dataset
+    prune = next((pruning(recipe, stage) for stage in reversed(work.stages) if stage.kind == "prune"), recipe.prune)
     return {
         "recipe": {"name": recipe.name, "identity": identity(recipe), "seed": recipe.seed},
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "prune": {name: getattr(recipe.prune, name) for name in ("method", "granularity", "keep", "measure")},
+        "prune": {name: getattr(prune, name) for name in ("method", "granularity", "keep", "measure")},
         "source": {"file": weights.name, "sha256": file_digest(weights)} if weights else None,
         "versions": {"harp-pruning": VERSION, "torch": torch.__version__},
     }

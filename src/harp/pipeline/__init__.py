@@ -1,5 +1,5 @@
 """What a run stands on: its folder, images, network, threat and display, checked before any work begins."""
 
-from harp.pipeline.workspace import FOLDERS, Workspace, default_folder
+from harp.pipeline.workspace import Workspace, default_folder
 
-__all__ = ["FOLDERS", "Workspace", "default_folder"]
+__all__ = ["Workspace", "default_folder"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from harp import models
-from harp.config import Recipe
+from harp.config import PruneSettings, Recipe, plan, settings_of
 from harp.errors import HarpError, choices
 from harp.own import is_file, is_own
 from harp.runs import read_json, write_json
@@ -25,8 +25,9 @@ class _Record(BaseModel, strict=True):
 
 def own_names(recipe: Recipe) -> tuple[str, ...]:
     """What the recipe names that a user may have written himself, the network first."""
-    stages = (recipe.pretrain, recipe.prune, recipe.finetune)
-    others = (recipe.data.name, recipe.prune.method, *(stage.objective for stage in stages))
+    stages = [settings_of(recipe, stage) for stage in plan(recipe.stages)]
+    methods = [stage.method for stage in stages if isinstance(stage, PruneSettings)]
+    others = (recipe.data.name, *methods, *(stage.objective for stage in stages))
     named = [name for name in (*others, *recipe.evaluation.attacks, *recipe.plugins) if is_own(name) or is_file(name)]
     return (recipe.model.name, *named)
 

@@ -4,10 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harp.config import make_recipe, read_recipe
+from harp.config import (
+    EVALUATION,
+    EXPORT,
+    NETWORKS,
+    Recipe,
+    different,
+    lasting,
+    make_recipe,
+    plan,
+    read_recipe,
+    settings_of,
+)
 from harp.errors import HarpError
 from harp.pruners import METHODS
-from harp.runs import DamagedError
+from harp.runs import DamagedError, Run
 
 
 def settings_in(path: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
@@ -23,6 +34,40 @@ def settings_in(path: Path, names: Sequence[str] | None = None) -> dict[str, Any
             path, said if str(path) in said else f"{path} is no recipe of this version: {said}"
         ) from None
     return kept
+
+
+def check_kept(run: Run, recipe: Recipe) -> None:
+    """Raises `HarpError` where the folder was begun with another recipe.
+
+    A setting may still change as long as no stage that depends on it has begun.
+    """
+    path = run.folder / "recipe.yaml"
+    if not path.exists():
+        return
+    kept = make_recipe(settings_in(path))
+    before, now = different(lasting(kept)), different(lasting(recipe))
+    for name in sorted({*before, *now}):
+        if before.get(name) == now.get(name):
+            continue
+        if any(run.at(folder).exists() for folder in _made_with(name, kept, recipe)):
+            raise HarpError(
+                f"{run.folder} was begun with another setting of {name}: {before.get(name, 'default')} there, "
+                f"{now.get(name, 'default')} asked for; choose another --folder"
+            )
+
+
+def _made_with(name: str, kept: Recipe, recipe: Recipe) -> list[str]:
+    """The folders of the stages that depend on the section `name`, in which the two recipes differ."""
+    if name in (EVALUATION, EXPORT):  # nothing is made from these but the report
+        return [name]
+    turns = [[(stage.folder, settings_of(one, stage)) for stage in plan(one.stages)] for one in (kept, recipe)]
+    first = 0
+    if name == "stages" or name in NETWORKS:
+        alike = (before == now for before, now in zip(*turns, strict=False))
+        first = next((place for place, same in enumerate(alike) if not same), min(map(len, turns)))
+        if turns[0] == turns[1]:
+            return []
+    return [*dict.fromkeys(folder for turn in turns for folder, _ in turn[first:]), EVALUATION, EXPORT]
 
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:

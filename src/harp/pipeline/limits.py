@@ -1,29 +1,29 @@
 """Sizes that a recipe asks for, compared with images and memory before anything is made of them."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Iterable
 
 import torch
 
 from harp import models
-from harp.config import Recipe
+from harp.config import FinetuneSettings, Planned, Recipe, settings_of
 from harp.data import check_batches
 from harp.errors import HarpError
 from harp.own import is_own
 from harp.pipeline.images import Split, padding
 
 
-def check_sizes(recipe: Recipe, split: Split, stages: Collection[str]) -> None:
-    """Raises `HarpError` for what a training stage named in `stages` could not draw from the images, or not find."""
-    masks = recipe.finetune.masks
-    if "finetune" in stages and masks is not None and not masks.is_file():
-        raise HarpError(f"finetune.masks: no file {masks}")
+def check_sizes(recipe: Recipe, split: Split, stages: Iterable[Planned]) -> None:
+    """Raises `HarpError` for what a training stage of these could not draw from the images, or not find."""
     for stage in stages:
-        settings = getattr(recipe, stage)
+        settings = settings_of(recipe, stage)
+        masks = settings.masks if isinstance(settings, FinetuneSettings) else None
+        if masks is not None and not masks.is_file():
+            raise HarpError(f"{stage.name}.masks: no file {masks}")
         try:
             check_batches(split.train, settings.batch_size, padding(recipe.data, split.dataset))
         except HarpError as error:
-            raise HarpError(f"{stage}: {error}") from None
+            raise HarpError(f"{stage.name}: {error}") from None
 
 
 def check_width(name: str, width: float, *, classes: int, channels: int, size: int) -> None:

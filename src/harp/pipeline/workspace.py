@@ -11,32 +11,35 @@ from torch import Tensor, nn
 from harp import data, models
 from harp.attacks import PGD
 from harp.clock import Step
-from harp.config import Recipe, TrainingSettings, different, identity, lasting, make_recipe, write_recipe
+from harp.config import (
+    EVALUATION,
+    EXPORT,
+    Planned,
+    PruneSettings,
+    Recipe,
+    TrainingSettings,
+    identity,
+    lasting,
+    plan,
+    write_recipe,
+)
 from harp.errors import HarpError
 from harp.objectives import OBJECTIVES, Objective
 from harp.pipeline.devices import find_device
 from harp.pipeline.display import Display
 from harp.pipeline.edits import Sources, own_names
 from harp.pipeline.images import Split, padding, split_images
-from harp.pipeline.kept import settings_in
+from harp.pipeline.kept import check_kept
 from harp.pipeline.limits import check_width
 from harp.pipeline.names import check_names
 from harp.randomness import seed_of
 from harp.registry import accepted
 from harp.report import PAGES
-from harp.report.record import DataSet
 from harp.runs import Run, checked, environment, load_tensors, read_json, remove, write_atomic, write_json
 from harp.sparsity import Budget, Sites, Units, find_sites, find_units, resize
 from harp.threats import Threat
 from harp.training import Precision, clear
-
-FOLDERS = {
-    "pretrain": "1-pretrain",
-    "prune": "2-prune",
-    "finetune": "3-finetune",
-    "evaluation": "evaluation",
-    "export": "export",
-}
+from harp.written import DataSet
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -67,6 +70,21 @@ class Workspace:
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
         check_names(recipe)
+
+    @property
+    def stages(self) -> tuple[Planned, ...]:
+        """The training stages of the run."""
+        return plan(self.recipe.stages)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Where the stages' files lie in the run's folder."""
+        return (*(stage.folder for stage in self.stages), EVALUATION, EXPORT)
+
+    def check_recipe(self) -> None:
+        """Raises `HarpError` where the folder was begun with sources or settings that would be mixed with others."""
+        self.sources.check()
+        check_kept(self.run, self.recipe)
 
     def open(self) -> None:
         """The folder holds the resolved recipe, the environment and the data; what cannot work raises first.
@@ -99,7 +117,7 @@ class Workspace:
             write_json(self.run.folder / "environment.json", self.environment())
 
     def _clear(self) -> None:
-        for stage in FOLDERS.values():
+        for stage in self.folders:
             for partial in self.run.at(stage).glob("**/.*.partial"):
                 remove(partial)
             if self.run.done(stage) is not None:
@@ -120,8 +138,8 @@ class Workspace:
 
     @property
     def training_attack(self) -> PGD:
-        attack = self.recipe.attack
-        return PGD(steps=attack.steps, step=attack.step, start_in_box=attack.start_in_box)
+        """The attack of training and validation, where a stage has none of its own."""
+        return PGD(**self.recipe.attack.model_dump())
 
     def objective(self, settings: TrainingSettings, batches: data.Batches) -> Objective:
         """What the stage of `settings` minimises over `batches`."""
@@ -129,7 +147,8 @@ class Workspace:
         guard = Step.parse(settings.guard_every).steps(batches.steps_per_epoch)
         options = {"batch_norm": settings.batch_norm, "beta": settings.beta, "replays": settings.replays}
         chosen = {name: value for name, value in options.items() if value is not None}
-        common = {"attack": self.training_attack, "threat": self.threat, "guard_every": guard}
+        attack = {**self.recipe.attack.model_dump(), **settings.attack.model_dump(exclude_none=True)}
+        common = {"attack": PGD(**attack), "threat": self.threat, "guard_every": guard}
         return factory(**accepted(factory, {**common, **chosen}))
 
     @cached_property
@@ -168,8 +187,7 @@ class Workspace:
                 settings.name,
                 **shape,
                 width=settings.width,
-                mean=settings.mean,
-                std=settings.std,
+                normalise=settings.normalise,
                 output=settings.output,
             )
         # Here and not in training alone: one layout, so one set of kernels, from the first step to the exported file.
@@ -189,10 +207,8 @@ class Workspace:
             resize(model, {name: value.shape for name, value in state.items()})
         return model
 
-    @property
-    def budget(self) -> Budget:
-        """What pruning may leave."""
-        settings = self.recipe.prune
+    def budget(self, settings: PruneSettings) -> Budget:
+        """What the prune stage of `settings` may leave."""
         return Budget(settings.keep, settings.measure, settings.floor)
 
     @property
@@ -213,27 +229,3 @@ class Workspace:
     def units(self, model: nn.Module) -> Units:
         """What pruning keeps or removes as one in `model`, with its price."""
         return find_units(model, self.example, self.recipe.prune.granularity, self.sites(model))
-
-    def check_recipe(self) -> None:
-        """Raises `HarpError` where the folder was begun with another recipe.
-
-        A setting may still change as long as no stage that depends on it has begun.
-        """
-        self.sources.check()
-        path = self.run.folder / "recipe.yaml"
-        if not path.exists():
-            return
-        before, now = (different(lasting(one)) for one in (make_recipe(settings_in(path)), self.recipe))
-        order = list(FOLDERS)
-        for name in sorted({*before, *now}):
-            if before.get(name) == now.get(name):
-                continue
-            first = order.index(name) if name in order else 0
-            # Nothing is made from an evaluation but the report.
-            after = ["evaluation"] if name == "evaluation" else order[first:]
-            begun = [stage for stage in after if self.run.at(FOLDERS[stage]).exists()]
-            if begun:
-                raise HarpError(
-                    f"{self.run.folder} was begun with another setting of {name}: {before.get(name, 'default')} there, "
-                    f"{now.get(name, 'default')} asked for; choose another --folder"
-                )

@@ -66,9 +66,8 @@ class Harp(Scores):
             self.options.mode,
             self.options.start,
             self.options.start_keep,
-            gamma=self.options.gamma,
-            steps_per_epoch=course.steps_per_epoch,
-            steps=course.steps,
+            self.options.gamma,
+            course,
         )
         self._robust = torch.zeros_like(self.learned.sizes)
         self._size = torch.zeros_like(self.learned.sizes)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
+from harp.pruners.method import Course
 from harp.runs import Tree
 from harp.sparsity import Budget, Counts, Units, allocation, apportion, from_logits, rates_at
 from harp.sparsity.budgets import solve
@@ -200,26 +201,18 @@ class Exact(Rates):
 
 
 def make_rates(
-    units: Units,
-    budget: Budget,
-    mode: Mode,
-    start: str,
-    start_keep: float | None,
-    *,
-    gamma: float,
-    steps_per_epoch: int,
-    steps: int | None,
+    units: Units, budget: Budget, mode: Mode, start: str, start_keep: float | None, gamma: float, course: Course
 ) -> Rates:
     """The rates of either mode; no `start_keep` is 0.1 for weights and 1 for channels, or `keep` where that is more."""
     usual = 0.1 if units.kind == "weights" else 1.0
     first = max(usual, budget.keep) if start_keep is None else start_keep
     if mode == "penalty":
-        return Penalty(units, budget, start, first, gamma=gamma, steps_per_epoch=steps_per_epoch)
-    if steps is None:
+        return Penalty(units, budget, start, first, gamma=gamma, steps_per_epoch=course.steps_per_epoch)
+    if course.steps is None:
         raise HarpError(
             "mode exact lowers the budget along the stage: it needs course=harp.Course(steps_per_epoch, steps)"
         )
-    return Exact(units, budget, start, first, steps=steps)
+    return Exact(units, budget, start, first, steps=course.steps)
 
 
 def _first_logit(start: float, least: float) -> float:

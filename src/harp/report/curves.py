@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from harp.errors import HarpError
 from harp.report.drawing import BLUE, GREEN, INK, ORANGE, PURPLE, legend, panels, save, share_axis, style, svg
-from harp.report.record import Accuracy, Curve
+from harp.report.record import Curve
 from harp.threats import Threat, exact
+from harp.written import Accuracy
 
 _LOOKS = [(colour, line) for line, colour in product(("-", "--", ":"), (BLUE, ORANGE, GREEN, PURPLE))]
 # Beyond the eps at which every curve has sunk below this, a few distant points would take up the whole width.

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from harp.report.formats import count
-from harp.report.record import Allocation, Record
+from harp.report.record import Record
+from harp.written import Allocation
 
 
 def doubts(record: Record) -> list[tuple[str, str]]:
@@ -12,11 +13,11 @@ def doubts(record: Record) -> list[tuple[str, str]]:
 
 
 def _found(record: Record) -> Iterator[tuple[str, str]]:
-    learned = [step["pruner"] for step in record.stage("2-prune").records if step.get("pruner")]
+    learned = [step["pruner"] for step in record.search.records if step.get("pruner")]
     if learned and learned[-1].get("target_met") is False:
-        yield "2-prune", "The learned rates had not met the budget when the stage ended."
+        yield record.search.name, "The learned rates had not met the budget when the stage ended."
     for sentence in _budget(record.allocation):
-        yield "2-prune", sentence
+        yield record.search.name, sentence
     for sentence in _evaluated(record):
         yield "evaluation", sentence
     for sentence in _exported(record):
@@ -36,7 +37,7 @@ def _budget(allocation: Allocation) -> Iterator[str]:
 
 def _evaluated(record: Record) -> Iterator[str]:
     allocation = record.allocation
-    left, whole = record.evaluation.models["pruned"].left(allocation.of)
+    left, whole = record.pruned.left(allocation.of)
     if (left, whole) != (allocation.price, allocation.total):
         yield (
             f"The pruned network has {count(left)} of {count(whole)} {allocation.unit} left, "
@@ -48,7 +49,7 @@ def _exported(record: Record) -> Iterator[str]:
     manifest, kept, other = record.manifest, record.allocation.kept, "the allocation"
     if record.allocation.granularity == "channels":
         # The allocation counts channels; an evaluation counts weights, but none that the recipe excludes.
-        model = record.evaluation.models["finetuned"]
+        model = record.final
         same = manifest.total == model.total
         kept, other = model.kept if same else manifest.kept, "the evaluated model"
     if manifest.kept != kept:

@@ -23,7 +23,8 @@ from harp.report.drawing import (
     thinned,
 )
 from harp.report.formats import count
-from harp.report.record import Allocation, Stage
+from harp.report.record import Stage
+from harp.written import Allocation
 
 _FORCES = {"robust": BLUE, "size": ORANGE, "decay": GREEN}
 
@@ -100,7 +101,7 @@ def rates(stage: Stage) -> Markup | None:
         axes.set_prop_cycle(color=colours)
         lines = axes.plot(_epochs(records), values)
         axes.set_ylabel(f"learned rate{scale_shares(axes, values.flatten().tolist())}")
-        axes.set_xlabel("epochs of stage 2")
+        axes.set_xlabel(f"epochs of {stage.name}")
         columns = max(1, 100 // (max(map(len, _short(names))) + 9))
         legend(figure, lines, _short(names), loc="outside lower center", ncols=columns, fontsize=8)
         text = "Line chart of each layer's learned rate over the pruning stage, dark for the first."
@@ -131,7 +132,7 @@ def budget(stage: Stage, allocation: Allocation) -> Markup | None:
             panel.set_ylim(0, 1.1 * max(values) or 1)
         axes[0].set_title(titles["density"][0] + scale_shares(axes[0], [*series["density"], allocation.keep]))
         axes[0].axhline(allocation.keep, color=INK, linestyle="--", linewidth=1)
-        axes[-1].set_xlabel("epochs of stage 2")
+        axes[-1].set_xlabel(f"epochs of {stage.name}")
         text = f"Line charts over the pruning stage: {'; '.join(titles[key][0] for key in series)}."
         return svg(figure, "The budget over the pruning stage", text)
 
@@ -152,7 +153,7 @@ def forces(stage: Stage) -> Markup | None:
         lines = [time.plot(_epochs(records), size.sum(1), color=_FORCES[force])[0] for force, size in sizes.items()]
         log_axis(time, [value for size in sizes.values() for value in size.sum(1)])
         time.set_title("size of each part, summed over layers, log scale")
-        time.set_xlabel("epochs of stage 2")
+        time.set_xlabel(f"epochs of {stage.name}")
         for axes in layers:
             _draw_prevailing(axes, sizes, names)
         legend(figure, lines, list(sizes), loc="outside upper left", ncols=3)
@@ -167,7 +168,7 @@ def _draw_prevailing(axes: Any, sizes: Mapping[str, Any], names: Sequence[str]) 
     for force, mean in means.items():
         axes.bar(numpy.arange(len(names)), mean / total, bottom=bottom, color=_FORCES[force], width=0.8)
         bottom = bottom + mean / total
-    axes.set_title("parts of each layer's gradient, mean of stage 2")
+    axes.set_title("parts of each layer's gradient, mean of the stage")
     axes.grid(axis="x", visible=False)
     share_axis(axes.yaxis)
     _name_layers(axes, _short(names))

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from harp.report.record import Accuracy
 from harp.threats import Threat, exact
+from harp.written import Accuracy
 
 
 def percent(value: float | None) -> str:

@@ -2,49 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, Field
-
-from harp.report.record import Count, Finite, Share
 from harp.runs import DamagedError, Metrics, checked
-
-Layers = Annotated[dict[str, Finite], Field(min_length=1)]
-
-
-class Validation(BaseModel):
-    """Accuracies on the validation images."""
-
-    clean: Share
-    robust: Share
-
-
-class Forces(BaseModel):
-    """The parts of the rates' gradient, by layer."""
-
-    robust: Layers
-    size: Layers
-    decay: Layers
-
-
-class Learned(BaseModel):
-    """What a method tells of its rates; nothing where it learns none."""
-
-    density: Finite | None = None
-    penalty: Finite | None = None
-    gamma: Finite | None = None
-    target_met: bool | None = None
-    rates: Layers | None = None
-    rate_gradients: Forces | None = None
-
-
-class Line(BaseModel):
-    """One moment of training."""
-
-    step: Count
-    epoch: Finite
-    validation: Validation | None
-    pruner: Learned | None = None
+from harp.written import Line
 
 
 def read_metrics(path: Path) -> tuple[Mapping[str, Any], ...]:

@@ -79,7 +79,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "allocation": allocation,
         "said": {
             "kept": sentences.kept(record),
-            "robust": sentences.robust(evaluation.models["finetuned"].accuracies["worst"]),
+            "robust": sentences.robust(record.final.accuracies["worst"]),
             "budget": sentences.budget(allocation),
             "size": sentences.size(record),
             "package": sentences.package(record),
@@ -88,17 +88,17 @@ def _facts(record: Record) -> dict[str, Any]:
             "course": sentences.course(record),
             "macs": sentences.macs(allocation),
         },
-        "headline": formats.share(*evaluation.models["pruned"].left(allocation.of)),
+        "headline": formats.share(*record.pruned.left(allocation.of)),
         "doubts": doubts(record),
         "labels": _labels(record),
         "threat": formats.threat_name(evaluation.threat),
         "recipe_name": record.recipe["name"],
         "model": record.recipe["model"]["name"],
         "dense": evaluation.models.get("dense"),
-        "finetuned": evaluation.models["finetuned"],
-        "sizes": {heading: evaluation.models["pruned"].left(of) for of, heading in _SIZES.items()},
+        "final": record.final,
+        "sizes": {heading: record.pruned.left(of) for of, heading in _SIZES.items()},
         "rows": _rows(record),
-        "stages": [(stage, sentences.objective(record.recipe[stage.section])) for stage in record.stages],
+        "stages": [(stage, sentences.objective(record.settings(stage))) for stage in record.stages],
         "environment": [
             ("training computed in", sentences.precision(record.recipe["precision"])),
             *((name, formats.fact(value)) for name, value in record.environment.items()),
@@ -107,8 +107,8 @@ def _facts(record: Record) -> dict[str, Any]:
 
 
 def _labels(record: Record) -> dict[str, str]:
-    """The models that the run has, and what the pages call them; one trained from scratch has no dense one."""
-    return {name: label for name, label in _LABELS.items() if name in record.evaluation.models}
+    """The models that the run has, in order, and what the pages call them."""
+    return {name: _LABELS.get(name, name) for name in record.evaluation.models}
 
 
 def _rows(record: Record) -> list[Row]:
@@ -145,15 +145,16 @@ def _security(record: Record) -> Markup | None:
     if record.curves.keys() != models.keys():
         return None
     worst = {name: model.accuracies["worst"] for name, model in models.items()}
-    points = {_LABELS[name]: value for name, value in worst.items() if not value.doubts}
-    curves = {_LABELS[name]: curve for name, curve in record.curves.items()}
+    labels = _labels(record)
+    points = {labels[name]: value for name, value in worst.items() if not value.doubts}
+    curves = {labels[name]: curve for name, curve in record.curves.items()}
     return security_svg(curves, record.evaluation.threat, points)
 
 
 def _pictures(record: Record) -> Mapping[str, Any]:
-    prune = record.stage("2-prune")
+    prune = record.search
     classes = record.data.classes
-    shown = {name: label for name, label in _labels(record).items() if name != "pruned"}
+    shown = {name: label for name, label in _labels(record).items() if name == "dense" or name == record.final.name}
     return {
         "security": _security(record),
         "keep_shares": figures.keep_shares(record.allocation),

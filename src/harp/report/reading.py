@@ -1,7 +1,7 @@
 """Reads a run directory into a `Record`, and says which stage is missing where one is."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,40 +9,23 @@ import numpy
 import torch
 import yaml
 
+from harp.config import EVALUATION, EXPORT, KINDS, NETWORKS, Planned, plan
 from harp.errors import HarpError
 from harp.report.metrics import read_metrics
-from harp.report.record import (
-    Accuracy,
-    Allocation,
-    Curve,
-    DataSet,
-    Evaluation,
-    Examples,
-    Export,
-    ModelResult,
-    Record,
-    Stage,
-)
-from harp.report.schemas import CurveTree, ExamplesTree, Results, Row, Told
+from harp.report.record import Curve, Evaluation, Examples, ModelResult, Record, Stage
+from harp.report.schemas import Told
 from harp.runs import DamagedError, Run, checked, load_tree, read_json
 from harp.seals import read_sealed
 from harp.threats import Threat
+from harp.written import Accuracy, Allocation, CurveTree, DataSet, ExamplesTree, Export, Results, Row
 
-TRAINING = ("1-pretrain", "2-prune", "3-finetune")
-MODELS = ("dense", "pruned", "finetuned")
-
-_REQUIRED = {
+_ALWAYS = {
     "recipe.yaml": "run",
     "environment.json": "run",
     "data.json": "run",
-    "2-prune/metrics.jsonl": "run",
-    "2-prune/done.json": "run",
-    "2-prune/allocation.json": "run",
-    "3-finetune/metrics.jsonl": "run",
-    "3-finetune/done.json": "run",
-    "evaluation/results.json": "evaluate",
-    "evaluation/examples.safetensors": "evaluate",
-    "export/manifest.json": "export",
+    f"{EVALUATION}/results.json": "evaluate",
+    f"{EVALUATION}/examples.safetensors": "evaluate",
+    f"{EXPORT}/manifest.json": "export",
 }
 
 
@@ -52,24 +35,39 @@ def read_record(folder: Path) -> Record:
     Raises `HarpError` that names the command to run first for a missing file, and the file for a record that is
     damaged or lacks a value.
     """
-    _require(folder)
+    _require(folder, ("recipe.yaml",))
     text, recipe = _recipe(folder / "recipe.yaml")
-    dense = folder / "1-pretrain/model.safetensors"
+    stages = plan(tuple(recipe.get("stages", KINDS)))
+    cuts = [stage for stage in stages if stage.kind == "prune"]
+    if not cuts:
+        raise HarpError(f"{folder} has no prune stage, and a report tells of what was pruned")
+    _require(folder, _files(stages, cuts[0]))
     data: DataSet = _as(folder / "data.json", DataSet)
+    found = tuple(_stages(Run(folder), stages))
+    evaluation = _evaluation(folder / EVALUATION / "results.json", stages)
+    dense = folder / "1-pretrain/model.safetensors"
     return Record(
         recipe=recipe,
         recipe_text=text,
         environment=read_json(folder / "environment.json", dict[str, Any]),
         data=data,
-        stages=tuple(_stages(Run(folder))),
-        notes=tuple(_notes(Run(folder))),
-        allocation=read_allocation(folder / "2-prune/allocation.json"),
-        evaluation=_evaluation(folder / "evaluation/results.json"),
-        curves=dict(_curves(folder / "evaluation")),
-        examples=_examples(folder / "evaluation/examples.safetensors", len(data.classes)),
-        manifest=read_export(folder / "export/manifest.json"),
+        stages=found,
+        notes=tuple(_notes(Run(folder), stages)),
+        allocation=read_allocation(folder / cuts[-1].folder / "allocation.json"),
+        evaluation=evaluation,
+        curves=dict(_curves(folder / EVALUATION, evaluation.models)),
+        examples=_examples(folder / EVALUATION / "examples.safetensors", len(data.classes), {*evaluation.models}),
+        manifest=read_export(folder / EXPORT / "manifest.json"),
         dense_bytes=dense.stat().st_size if dense.is_file() else None,
     )
+
+
+def _files(stages: Sequence[Planned], first: Planned) -> Iterator[str]:
+    """What a report needs of a run; nothing of stages before the `first` prune stage, whose network may be given."""
+    yield from _ALWAYS
+    for stage in stages[first.number - 1 :]:
+        names = ("metrics.jsonl", "done.json", *(("allocation.json",) if stage.kind == "prune" else ()))
+        yield from (f"{stage.folder}/{name}" for name in names)
 
 
 def read_allocation(path: Path) -> Allocation:
@@ -101,11 +99,12 @@ def _as(path: Path, kind: Any) -> Any:
     return checked(path, read_json(path), kind)
 
 
-def _require(folder: Path) -> None:
+def _require(folder: Path, names: Iterable[str]) -> None:
     if not folder.is_dir():
         raise HarpError(f"no run directory {folder}; expected one that `harp run` made")
-    for name, command in _REQUIRED.items():
+    for name in names:
         if not (folder / name).is_file():
+            command = _ALWAYS.get(name, "run")
             raise HarpError(f"{folder} holds no {name}; run `harp {command}` on it before the report")
 
 
@@ -119,31 +118,32 @@ def _recipe(path: Path) -> tuple[str, Mapping[str, Any]]:
     return text, value
 
 
-def _stages(run: Run) -> Iterator[Stage]:
-    for name in TRAINING:
-        done = run.done(name)
+def _stages(run: Run, stages: Iterable[Planned]) -> Iterator[Stage]:
+    for stage in stages:
+        done = run.done(stage.folder)
         if done is not None:
-            yield Stage(name, read_metrics(run.at(name) / "metrics.jsonl"), done)
+            yield Stage(stage, read_metrics(run.at(stage.folder) / "metrics.jsonl"), done)
 
 
-def _notes(run: Run) -> Iterator[tuple[str, str]]:
-    for name in (*TRAINING, "evaluation", "export"):
+def _notes(run: Run, stages: Iterable[Planned]) -> Iterator[tuple[str, str]]:
+    for name in (*(stage.folder for stage in stages), EVALUATION, EXPORT):
         for note in (run.done(name) or {}).get("notes", ()):
             yield name, note
 
 
-def _evaluation(path: Path) -> Evaluation:
+def _evaluation(path: Path, stages: Sequence[Planned]) -> Evaluation:
     value = read_sealed(path)
     found: Results = checked(path, value, Results)
-    for name in MODELS:
+    expected = ["dense", *(stage.network for stage in stages if stage.network != "dense")]
+    for name in expected:
         if name not in found.models:
-            if name == "dense":  # trained sparse from scratch
+            if name.partition("-")[0] == NETWORKS["pretrain"]:  # trained sparse from scratch, or pruned as it was given
                 continue
             raise DamagedError(path, f"{path} is damaged or of another version: it lacks models.{name}")
         own = path.parent / name / "result.json"
         if own.exists() and not read_sealed(own)["measures"].items() <= value["models"][name].items():
             raise HarpError(f"{path} says what {own} does not; delete {path.parent} and evaluate anew")
-    models = {name: _model(name, found.models[name]) for name in MODELS if name in found.models}
+    models = {name: _model(name, found.models[name]) for name in expected if name in found.models}
     return Evaluation(_threat(path, found.threat), found.attacks, models)
 
 
@@ -160,8 +160,8 @@ def _model(name: str, row: Row) -> ModelResult:
     return ModelResult(name, row.kept, row.total, row.macs, row.total_macs, accuracies)
 
 
-def _curves(folder: Path) -> Iterator[tuple[str, Curve]]:
-    for name in MODELS:
+def _curves(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Curve]]:
+    for name in names:
         path = folder / name / "curve.safetensors"
         if path.exists():
             yield name, read_curve(path)
@@ -182,12 +182,12 @@ def read_accuracy(cell: Mapping[str, Any]) -> Accuracy:
     return Accuracy(cell["accuracy"], cell["low"], cell["high"], cell["n"], doubts, cell.get("examined") != 0)
 
 
-def _examples(path: Path, classes: int) -> Examples:
+def _examples(path: Path, classes: int, names: set[str]) -> Examples:
     tree: ExamplesTree = checked(path, load_tree(path), ExamplesTree)
     images, labels = tree.images, tree.labels
     predicted = [labels, *tree.predictions.values()]
-    named = {*tree.adversarial, *tree.predictions, "dense"}  # which one trained from scratch has not
-    fit = images.ndim == 4 and labels.shape == images.shape[:1] and named == {*MODELS}
+    named = {*tree.adversarial} == {*tree.predictions} == names
+    fit = images.ndim == 4 and labels.shape == images.shape[:1] and named
     fit = fit and all(adversarial.shape == images.shape for adversarial in tree.adversarial.values())
     fit = fit and all(said.shape == (len(images), 2) for said in tree.predictions.values())
     fit = fit and all(said.dtype == torch.int64 and bool(((said >= 0) & (said < classes)).all()) for said in predicted)

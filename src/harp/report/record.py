@@ -2,33 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
-from pydantic import Field
 
+from harp.config import Planned, merged
 from harp.threats import Threat
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, lt=1 << 63)]
-Whole = Annotated[int, Field(gt=0, lt=1 << 63)]
-Finite = Annotated[float, Field(gt=-1e30, lt=1e30)]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A share of `n` test images in [0, 1], with the ends of its 95 % interval; `doubts` speak against it.
-
-    `examined` says whether somebody looked for some, where it is a share to doubt.
-    """
-
-    accuracy: Share
-    low: Share
-    high: Share
-    n: Count
-    doubts: tuple[str, ...] = ()
-    examined: bool = True
+from harp.written import Accuracy, Allocation, Count, DataSet, Export, Whole
 
 
 @dataclass(frozen=True)
@@ -52,7 +33,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The threat, each attack's constructor by name, and the results of `dense`, `pruned` and `finetuned`."""
+    """The threat, each attack's constructor by name, and the results of `dense`, `pruned` and the others, in order."""
 
     threat: Threat
     attacks: Mapping[str, str]
@@ -71,127 +52,17 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class SiteShare:
-    """How many units a pool keeps, and would in a uniform allocation; its rate in [0, 1], None where not learned."""
-
-    name: str
-    size: Whole
-    kept: Count
-    uniform: Count
-    rate: Share | None
-
-    @property
-    def share(self) -> float:
-        return self.kept / self.size
-
-    @property
-    def uniform_share(self) -> float:
-        return self.uniform / self.size
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """The settled budget: `price` spent of the `budget` allowed, both in what `of` names, of which there are `total`.
-
-    `sites` are pools of units ("weights" or "channels", as `granularity` says) in the model's order.
-    """
-
-    method: str
-    granularity: Literal["weights", "channels"]
-    of: Literal["parameters", "macs"]
-    keep: Share
-    budget: Count
-    price: Count
-    total: Whole
-    density_before: Finite
-    sites: tuple[SiteShare, ...]
-
-    @property
-    def kept(self) -> int:
-        """Units that stay."""
-        return sum(site.kept for site in self.sites)
-
-    @property
-    def size(self) -> int:
-        """Units that there were."""
-        return sum(site.size for site in self.sites)
-
-    @property
-    def unit(self) -> str:
-        """What the budget counts, in words."""
-        return "multiply-accumulates" if self.of == "macs" else "weights"
-
-    @property
-    def learned(self) -> bool:
-        """Whether the method learned keep rates."""
-        return any(site.rate is not None for site in self.sites)
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """The images of a run: whose they are, what tells them from others, how many of each use, and their classes."""
-
-    name: str
-    fingerprint: str
-    train: Count
-    validation: Count
-    test: Count
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many weights a layer had, and how many of them it keeps."""
-
-    size: Count
-    kept: Count
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Of how many images a package was asked, and of how many its verdict was another than the network's."""
-
-    compared: Count
-    different: Count
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The package of an export."""
-
-    file: str
-    bytes: Count
-    values: str
-    judged: Judged | None
-
-
-@dataclass(frozen=True)
-class Export:
-    """The manifest of an export: its file, weights by layer, how it was checked, and its package if it has one."""
-
-    file: str
-    bytes: Count
-    sha256: str
-    total: Whole
-    kept: Count
-    sites: Mapping[str, Size]
-    logits_equal: bool
-    checked_images: Count
-    package: Packed | None = None
-
-
-@dataclass(frozen=True)
 class Stage:
-    """A training stage: its metric records in order and its done-marker."""
+    """A training stage that was `planned` so: its metric records in order and its done-marker."""
 
-    name: str
+    planned: Planned
     records: tuple[Mapping[str, Any], ...]
     done: Mapping[str, Any]
 
     @property
-    def section(self) -> str:
-        """The recipe's section for this stage."""
-        return self.name.partition("-")[2]
+    def name(self) -> str:
+        """`2-prune`, as its folder is called."""
+        return self.planned.folder
 
     @property
     def epochs(self) -> float:
@@ -229,6 +100,21 @@ class Record:
     manifest: Export
     dense_bytes: int | None
 
-    def stage(self, name: str) -> Stage:
-        """The training stage `name`; raises `KeyError` where the run has none."""
-        return {stage.name: stage for stage in self.stages}[name]
+    @property
+    def search(self) -> Stage:
+        """The prune stage whose budget the network has: the last."""
+        return [stage for stage in self.stages if stage.planned.kind == "prune"][-1]
+
+    @property
+    def pruned(self) -> ModelResult:
+        """What that stage left."""
+        return self.evaluation.models[self.search.planned.network]
+
+    @property
+    def final(self) -> ModelResult:
+        """The network that was exported: the last stage's."""
+        return self.evaluation.models[self.stages[-1].planned.network]
+
+    def settings(self, stage: Stage) -> Mapping[str, Any]:
+        """What the recipe says of a stage: its section, and over it the stage's own settings."""
+        return merged(self.recipe[stage.planned.kind], stage.planned.own)

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from harp.report.formats import count, file_size, percent, span
-from harp.report.record import Accuracy, Allocation, Record
+from harp.report.record import Record
+from harp.written import Accuracy, Allocation
 
 
 def kept(record: Record) -> str:
     """`The method harp (mode exact) kept 246 of 12,304 weights.`; for channels, also what that leaves."""
-    allocation, pruned = record.allocation, record.evaluation.models["pruned"]
-    told = ", ".join(f"{name} {value}" for name, value in record.recipe["prune"].get("options", {}).items())
+    allocation, pruned = record.allocation, record.pruned
+    told = ", ".join(f"{name} {value}" for name, value in record.settings(record.search).get("options", {}).items())
     units = f"{count(allocation.kept)} of {count(allocation.size)} {allocation.granularity}"
     first = f"The method {allocation.method}{f' ({told})' if told else ''} kept {units}"
     if allocation.granularity == "weights":
@@ -78,7 +79,7 @@ def ties(allocation: Allocation) -> str:
 def course(record: Record) -> str:
     """What the chart of the budget over the pruning stage shows."""
     text = f"The share of the {record.allocation.unit} that the method stands at"
-    if not any((line.get("pruner") or {}).get("gamma") is not None for line in record.stage("2-prune").records):
+    if not any((line.get("pruner") or {}).get("gamma") is not None for line in record.search.records):
         return f"{text}, lowered to the budget step by step and then held there."
     return f"{text}, by how much it exceeds the budget, and gamma, which weighs the excess in the loss."
 

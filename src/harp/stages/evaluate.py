@@ -1,5 +1,6 @@
 """Every network of the run under every attack, in numbers that are recorded image by image."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,35 +8,38 @@ from rich.table import Table
 from torch import nn
 
 from harp.attacks import Attack
-from harp.config import AFTERWARDS
+from harp.config import AFTERWARDS, EVALUATION
 from harp.modes import evaluating
 from harp.networks.assess import assess_run, attacks_of, draw
 from harp.networks.tables import accuracy_table
-from harp.pipeline.workspace import FOLDERS, Workspace
+from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
 from harp.report.reading import read_models
 from harp.runs import Tree, remove, save_tree
 from harp.seals import write_sealed
 from harp.sparsity import Weights, trace_macs
-from harp.stages.files import final_masks, masks_in, model_files
+from harp.stages.files import finished, masks_in, masks_of, model_files
+from harp.written import Results, Sizes
 
 EXAMPLES = 10  # as many as fit side by side on a page
 
 
 def evaluate(work: Workspace) -> None:
     """evaluation/: every model under every attack; flags per example, accuracies with intervals, some examples."""
-    folder = work.run.at(FOLDERS["evaluation"])
-    attacks, _ = attacks_of(work.recipe.evaluation, work.threat.norm, work.recipe.seed)
-    models = {name: work.loaded(path, small=name != "dense").eval() for name, path in model_files(work).items()}
+    folder = work.run.at(EVALUATION)
+    attacks = attacks_of(work.recipe.evaluation, work.threat.norm, work.recipe.seed)
+    files = model_files(work)
+    models = {name: work.loaded(path, small=name != "dense").eval() for name, path in files.items()}
     work.open()
     # What is asked anew of a finished evaluation makes its marker out of date.
     remove(folder / "done.json")
-    results: dict[str, Any] = {}
+    results: dict[str, dict[str, Any]] = {}
     notes = [*work.sources.notes(), *work.split.notes]
+    whole = _priced(work, work.model())
     for name, model in models.items():
         others = [other for other in [models.get("dense")] if other is not None and other is not model]
         outcome = assess_run(work, model, folder / name, name, others)
-        results[name] = {**_size(work, name, model), **outcome.values()["measures"]}
+        results[name] = {**_sizes(work, name, model, whole).model_dump(), **outcome.values()["measures"]}
         notes += [f"{name}: {doubt.sentence} ({doubt.name})" for doubt in outcome.doubts]
         notes += [f"{name}: {note}" for note in outcome.evaluation.notes]
     if work.recipe.evaluation.curve:
@@ -47,10 +51,10 @@ def evaluate(work: Workspace) -> None:
         "attacks": {name: repr(attack) for name, attack in attacks.items()},
         "models": results,
     }
+    Results.model_validate(values)
     write_sealed(folder / "results.json", values, ["examples.safetensors"])
     record = {"notes": notes, "models": sorted(models), "asked": asked_afterwards(work)}
-    record["environment"] = work.environment()
-    work.run.finish(FOLDERS["evaluation"], record)
+    work.run.finish(EVALUATION, {**record, "environment": work.environment()})
 
 
 def asked_afterwards(work: Workspace) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def asked_afterwards(work: Workspace) -> dict[str, Any]:
 
 def table(work: Workspace) -> Table:
     """Dense, pruned and fine-tuned side by side, as recorded."""
-    results = read_models(work.run.at(FOLDERS["evaluation"]) / "results.json")
+    results = read_models(work.run.at(EVALUATION) / "results.json")
     sizes = {
         "weights kept": [f"{r['kept']:,} of {r['total']:,}" for r in results.values()],
         "MACs per image": [f"{r['macs']:,} of {r['total_macs']:,}" for r in results.values()],
@@ -73,27 +77,28 @@ def table(work: Workspace) -> Table:
     return accuracy_table(cells, f"accuracy in %, with 95 % intervals; {work.threat}", sizes)
 
 
-def _size(work: Workspace, name: str, model: nn.Module) -> dict[str, int]:
-    """Prunable weights and multiply-accumulates per image: what is left, and what the dense network has."""
-    whole = Weights(work.sites(work.model()), trace_macs(work.model(), work.example))
-    kept = list(whole.sizes)
-    macs = whole.cost("macs")
+def _priced(work: Workspace, model: nn.Module) -> Weights:
+    return Weights(work.sites(model), trace_macs(model, work.example))
+
+
+def _sizes(work: Workspace, name: str, model: nn.Module, whole: Weights) -> Sizes:
+    """Prunable weights and multiply-accumulates per image: what is left, and what the `whole` network has."""
+    priced, kept = whole, list(whole.sizes)
     if work.channels:
-        left = Weights(work.sites(model), trace_macs(model, work.example))
-        return _counted(sum(left.sizes), left.cost("macs")(left.sizes), whole)
-    if name != "dense":
-        path = final_masks(work) if name == "finetuned" else work.run.at(FOLDERS["prune"]) / "masks.safetensors"
-        counts = masks_in(path, work.sites(model)).counts
-        kept = [counts[name] for name in whole.names]
-    return _counted(sum(kept), macs(kept), whole)
+        priced = _priced(work, model)
+        kept = list(priced.sizes)
+    elif cut := [stage for stage in finished(work) if stage.network == name and stage.kind != "pretrain"]:
+        counts = masks_in(masks_of(work, cut[0]), work.sites(model)).counts
+        kept = [counts[site] for site in whole.names]
+    return Sizes(
+        kept=sum(kept),
+        total=sum(whole.sizes),
+        macs=round(priced.cost("macs")(kept)),
+        total_macs=round(whole.cost("macs")(whole.sizes)),
+    )
 
 
-def _counted(kept: int, macs: float, whole: Weights) -> dict[str, int]:
-    total = whole.cost("macs")(whole.sizes)
-    return {"kept": kept, "total": sum(whole.sizes), "macs": round(macs), "total_macs": round(total)}
-
-
-def _examples(work: Workspace, models: dict[str, nn.Module], attacks: dict[str, Attack]) -> Tree:
+def _examples(work: Workspace, models: dict[str, nn.Module], attacks: Mapping[str, Attack]) -> Tree:
     """The first test images, their adversarial versions for each model, and what each model says to both."""
     x, y = next(iter(work.in_order(work.split.test, EXAMPLES).once()))
     measure = "pgd" if "pgd" in attacks else next(iter(attacks), None)

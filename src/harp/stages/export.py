@@ -6,32 +6,33 @@ from typing import Any
 
 from torch import nn
 
+from harp.config import EXPORT
 from harp.errors import HarpError
 from harp.export import bake
 from harp.networks.packing import onnx_file, origin, pack_network
 from harp.pipeline.outside import OTHER
-from harp.pipeline.workspace import FOLDERS, Workspace
+from harp.pipeline.workspace import Workspace
 from harp.runs import load_tensors, read_json, write_json
 from harp.sparsity import Masks
-from harp.stages.files import final_masks, model_files
+from harp.stages.files import masks_of
 
 
 def export(work: Workspace) -> None:
-    """export/: the fine-tuned model with its masks baked in, checked bit by bit against the one evaluated; packed."""
-    path = model_files(work).get("finetuned")
-    if path is None:
-        raise HarpError(f"{work.run.folder} has no finished finetune stage; run `harp finetune` there first")
+    """export/: the last training stage's model with its masks baked in, checked bit by bit against the one measured."""
+    last = work.stages[-1]
+    if work.run.done(last.folder) is None:
+        raise HarpError(f"{work.run.folder} has no finished {last.name} stage; run `harp {last.kind}` there first")
     work.open()
-    model = work.loaded(path, small=True)
-    masks = None if work.channels else Masks(load_tensors(final_masks(work)))
+    model = work.loaded(work.run.at(last.folder) / "model.safetensors", small=True)
+    masks = None if work.channels or last.kind == "pretrain" else Masks(load_tensors(masks_of(work, last)))
     images = work.in_order(work.split.test, work.recipe.evaluation.batch_size)
     blank = work.smaller(model.state_dict(), OTHER)  # under the same draw it would hide what the file lacks
     sizes = {site.name: site.size for site in work.sites(model)}
     counts = {site.name: (site.size, sizes[site.name]) for site in work.sites(work.model())}
-    folder = work.run.at(FOLDERS["export"])
+    folder = work.run.at(EXPORT)
     bake(model, masks, folder, images.once(), blank, counts)
     notes = [*work.sources.notes(), *_ship(work, model, folder)]
-    work.run.finish(FOLDERS["export"], {"notes": notes, "environment": work.environment()})
+    work.run.finish(EXPORT, {"notes": notes, "environment": work.environment()})
 
 
 def _ship(work: Workspace, model: nn.Module, folder: Path) -> Iterator[str]:
@@ -47,7 +48,7 @@ def _ship(work: Workspace, model: nn.Module, folder: Path) -> Iterator[str]:
 
 
 def _others(work: Workspace, model: nn.Module, folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    found = origin(work.run.folder, folder / "model.safetensors")
+    found = origin(work.run.folder, folder / "model.safetensors", work.stages)
     yield "package", lambda: pack_network(work, model, folder / "package.safetensors", found)
     if work.recipe.export.onnx:
         yield "onnx", lambda: onnx_file(work, model, folder / "model.onnx")

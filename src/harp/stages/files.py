@@ -2,25 +2,36 @@
 
 from pathlib import Path
 
+from harp.config import FinetuneSettings, Planned, settings_of
 from harp.errors import HarpError
-from harp.pipeline.workspace import FOLDERS, Workspace
+from harp.pipeline.workspace import Workspace
 from harp.runs import load_tensors
 from harp.sparsity import Masks, Sites
 
 
-def dense_weights(work: Workspace) -> Path:
-    """The file with the dense network's weights; raises `HarpError` where there is none yet."""
-    return work.recipe.prune.source or previous(work, "pretrain")
+def weights_before(work: Workspace, stage: Planned) -> Path | None:
+    """The file with the weights that the stage begins from; None where it is the first and names none.
+
+    Raises `HarpError` where the stage before it has not ended.
+    """
+    source = settings_of(work.recipe, stage).source
+    before = work.stages[: stage.number - 1]
+    if source is not None or not before:
+        return source
+    return _file(work, before[-1], "model.safetensors")
 
 
-def final_masks(work: Workspace) -> Path:
-    """The file with the masks that fine-tuning keeps."""
-    settings = work.recipe.finetune
-    if settings.masks is not None:
+def masks_of(work: Workspace, stage: Planned) -> Path:
+    """The file with the masks over the weights that the stage ended with, or is to train."""
+    settings = settings_of(work.recipe, stage)
+    if isinstance(settings, FinetuneSettings) and settings.masks is not None:
         return settings.masks
-    if settings.source is not None:
+    if isinstance(settings, FinetuneSettings) and settings.source is not None:
         return settings.source.with_name("masks.safetensors")
-    return previous(work, "prune").with_name("masks.safetensors")
+    cuts = [one for one in work.stages[: stage.number] if one.kind == "prune"]
+    if not cuts:
+        raise HarpError(f"{stage.name} has no masks: no prune stage comes before it; name a file with finetune.masks")
+    return _file(work, cuts[-1], "masks.safetensors")
 
 
 def masks_in(path: Path, sites: Sites) -> Masks:
@@ -35,24 +46,28 @@ def masks_in(path: Path, sites: Sites) -> Masks:
     return Masks({site.name: masks[site.name] for site in sites})
 
 
-def previous(work: Workspace, stage: str) -> Path:
-    if work.run.done(FOLDERS[stage]) is None:
-        raise HarpError(
-            f"{work.run.folder} has no finished {stage} stage; run `harp {stage}` there first, or name a safetensors "
-            "file with --source"
-        )
-    return work.run.at(FOLDERS[stage]) / "model.safetensors"
-
-
 def model_files(work: Workspace) -> dict[str, Path]:
-    """The dense, pruned and fine-tuned weights, as far as they exist; at least one does."""
-    files = {name: work.run.at(FOLDERS[stage]) / "model.safetensors" for name, stage in _STAGE_OF.items()}
-    found = {name: files[name] for name, stage in _STAGE_OF.items() if work.run.done(FOLDERS[stage])}
-    if "dense" not in found and work.recipe.prune.source:
-        found = {"dense": dense_weights(work), **found}
+    """The weights of every finished training stage by its network's name; there is at least one.
+
+    A dense network that was trained elsewhere is one of them.
+    """
+    found = {stage.network: work.run.at(stage.folder) / "model.safetensors" for stage in finished(work)}
+    if "dense" not in found and (source := work.recipe.prune.source):
+        found = {"dense": source, **found}
     if not found:
         raise HarpError(f"{work.run.folder} has no finished training stage to measure; run `harp pretrain` there first")
     return found
 
 
-_STAGE_OF = {"dense": "pretrain", "pruned": "prune", "finetuned": "finetune"}
+def finished(work: Workspace) -> list[Planned]:
+    """The training stages that have ended."""
+    return [stage for stage in work.stages if work.run.done(stage.folder) is not None]
+
+
+def _file(work: Workspace, stage: Planned, name: str) -> Path:
+    if work.run.done(stage.folder) is None:
+        raise HarpError(
+            f"{work.run.folder} has no finished {stage.name} stage; run `harp {stage.kind}` there first, or name a "
+            "safetensors file with --source"
+        )
+    return work.run.at(stage.folder) / name

@@ -1,16 +1,20 @@
 """The weights that are left, trained on under masks that stay."""
 
+from harp.config import Planned, settings_of
+from harp.errors import HarpError
 from harp.pipeline.workspace import Workspace
 from harp.pruners import Masked, Pruner
-from harp.stages.files import final_masks, masks_in, previous
+from harp.stages.files import masks_in, masks_of, weights_before
 from harp.stages.training import train
 
 
-def finetune(work: Workspace) -> None:
+def finetune(work: Workspace, stage: Planned) -> None:
     """3-finetune/model.safetensors: the weights that were left, trained on under their fixed masks."""
-    settings = work.recipe.finetune
-    model = work.loaded(settings.source or previous(work, "prune"), small=True)
+    path = weights_before(work, stage)
+    if path is None:
+        raise HarpError(f"{stage.name} comes first and has nothing to train on; name a safetensors file with --source")
+    model = work.loaded(path, small=True)
     sites = work.sites(model)
     # Channels are gone by now: what is left trains as any dense network does.
-    pruner = Pruner(sites) if work.channels else Masked(sites, masks_in(final_masks(work), sites))
-    train(work, "finetune", settings, model, pruner, lambda model, pruner: (model, []))
+    pruner = Pruner(sites) if work.channels else Masked(sites, masks_in(masks_of(work, stage), sites))
+    train(work, stage, settings_of(work.recipe, stage), model, pruner, lambda model, pruner: (model, []))

@@ -1,29 +1,30 @@
 """The pruning method that a recipe names, with its options and its course."""
 
-from harp.config import Recipe
+from harp.config import PruneSettings
 from harp.pipeline.workspace import Workspace
 from harp.pruners import METHODS, Course, Pruner, options_of
 from harp.sparsity import Units
 
 
-def make_method(work: Workspace, units: Units, steps_per_epoch: int) -> Pruner:
-    """The recipe's method over `units`; raises `HarpError` for a budget or options that it cannot meet."""
-    settings = work.recipe.prune
+def make_method(work: Workspace, settings: PruneSettings, units: Units, steps_per_epoch: int) -> Pruner:
+    """The method of a prune stage over `units`; raises `HarpError` for a budget or options that it cannot meet."""
+    options, course = (
+        options_of(settings.method, settings.options),
+        _course(settings, steps_per_epoch, work.recipe.seed),
+    )
+    return METHODS[settings.method](units, work.budget(settings), options=options, course=course)
+
+
+def steps_needed(settings: PruneSettings, steps_per_epoch: int, seed: int) -> int:
+    """How many steps of a prune stage the method has a use for."""
     options = options_of(settings.method, settings.options)
-    return METHODS[settings.method](units, work.budget, options=options, course=_course(work.recipe, steps_per_epoch))
+    return METHODS[settings.method].steps(options, _course(settings, steps_per_epoch, seed))
 
 
-def steps_needed(recipe: Recipe, steps_per_epoch: int) -> int:
-    """How many steps of the prune stage the method has a use for."""
-    settings = recipe.prune
-    options = options_of(settings.method, settings.options)
-    return METHODS[settings.method].steps(options, _course(recipe, steps_per_epoch))
-
-
-def begins_untrained(recipe: Recipe) -> bool:
+def begins_untrained(settings: PruneSettings) -> bool:
     """Whether the method trains from scratch, so that there is no dense network to begin from."""
-    return METHODS[recipe.prune.method].begins == "untrained"
+    return METHODS[settings.method].begins == "untrained"
 
 
-def _course(recipe: Recipe, steps_per_epoch: int) -> Course:
-    return Course(steps_per_epoch, recipe.prune.epochs * steps_per_epoch, recipe.seed)
+def _course(settings: PruneSettings, steps_per_epoch: int, seed: int) -> Course:
+    return Course(steps_per_epoch, settings.epochs * steps_per_epoch, seed)

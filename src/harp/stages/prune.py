@@ -2,9 +2,12 @@
 
 from torch import nn
 
+from harp.config import Planned, pruning
+from harp.errors import HarpError
+from harp.networks.named import untrained
 from harp.pipeline.workspace import Workspace
 from harp.pruners import Pruner
-from harp.stages.files import dense_weights
+from harp.stages.files import weights_before
 from harp.stages.methods import begins_untrained, make_method, steps_needed
 from harp.stages.settle import settle
 from harp.stages.training import train
@@ -12,22 +15,37 @@ from harp.stages.unused import unused_by_method
 from harp.training import steps_per_epoch
 
 
-def prune(work: Workspace) -> None:
+def prune(work: Workspace, stage: Planned) -> None:
     """2-prune: the pruned network, its masks, what was learned, and how the budget was shared out."""
-    settings = work.recipe.prune
-    model = work.model() if begins_untrained(work.recipe) else work.loaded(dense_weights(work))
+    settings = pruning(work.recipe, stage)
+    model = _dense(work, stage)
     units = work.units(model)
-    data = work.batches("prune", settings.batch_size)
+    data = work.batches(stage.name, settings.batch_size)
     per_epoch = steps_per_epoch(data, work.objective(settings, data))
-    pruner = make_method(work, units, per_epoch)
+    pruner = make_method(work, settings, units, per_epoch)
 
     def finish(model: nn.Module, pruner: Pruner) -> tuple[nn.Module, list[str]]:
-        left, notes = settle(work, model, units, pruner)
+        left, notes = settle(work, stage, model, units, pruner)
         return left, [*unused_by_method(settings), *notes]
 
-    train(work, "prune", settings, model, pruner, finish, steps_needed(work.recipe, per_epoch))
+    train(work, stage, settings, model, pruner, finish, steps_needed(settings, per_epoch, work.recipe.seed))
 
 
-def check_budget(work: Workspace) -> None:
+def _dense(work: Workspace, stage: Planned) -> nn.Module:
+    """The network that the stage prunes: trained before it, or trained elsewhere, or for some methods not at all."""
+    if begins_untrained(pruning(work.recipe, stage)):
+        return work.model()
+    path = weights_before(work, stage)
+    if path is not None:
+        return work.loaded(path)
+    if untrained(work):
+        raise HarpError(
+            f"{stage.name} comes first, and {work.recipe.model.name} has no trained weights; list pretrain before it, "
+            "or name a safetensors file with --source"
+        )
+    return work.model()
+
+
+def check_budget(work: Workspace, stage: Planned) -> None:
     """Raises `HarpError` for a budget or options that the network cannot meet: now, not after hours of pretraining."""
-    make_method(work, work.units(work.model()), steps_per_epoch=1)
+    make_method(work, pruning(work.recipe, stage), work.units(work.model()), steps_per_epoch=1)

@@ -1,13 +1,16 @@
 """The order of the stages, and the rule that the same command runs, resumes, and does nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from harp.ambient import deterministic, pinned
+from harp.config import EVALUATION, EXPORT, Planned, PruneSettings, settings_of
 from harp.errors import HarpError
 from harp.networks.assess import check
 from harp.pipeline.limits import check_sizes
 from harp.pipeline.outside import check_network
-from harp.pipeline.workspace import FOLDERS, Workspace
+from harp.pipeline.workspace import Workspace
 from harp.report import REPORT
 from harp.stages.evaluate import asked_afterwards, evaluate
 from harp.stages.export import export
@@ -18,70 +21,102 @@ from harp.stages.pretrain import pretrain
 from harp.stages.prune import check_budget, prune
 from harp.stages.report import report
 
-STAGES: dict[str, Callable[[Workspace], None]] = {
+TRAINING: dict[str, Callable[[Workspace, Planned], None]] = {
     "pretrain": pretrain,
     "prune": prune,
     "finetune": finetune,
-    "evaluate": evaluate,
-    "export": export,
-    "report": report,
 }
+AFTER: dict[str, Callable[[Workspace], None]] = {"evaluate": evaluate, "export": export, "report": report}
+STAGES = (*TRAINING, *AFTER)
 
-TRAINING = ("pretrain", "prune", "finetune")
+
+@dataclass(frozen=True)
+class Job:
+    """One stage of a run: its name, the training stage that it is, if it is one, and how to do it."""
+
+    name: str
+    stage: Planned | None
+    do: Callable[[Workspace], None]
 
 
 @pinned()
 @deterministic()
-def run_stages(work: Workspace, names: Sequence[str] = tuple(STAGES)) -> None:
+def run_stages(work: Workspace, names: Sequence[str] = STAGES) -> None:
     """The named stages are done: finished ones are skipped, begun ones resumed.
 
-    `names` in the order of `STAGES`. A stage that begins from a `source` of its own makes those before it unnecessary,
+    `names` in the order of `STAGES`; of several training stages of one kind all are meant, or, where it is the only
+    name, those whose turn has come. A stage that begins from a `source` of its own makes those before it unnecessary,
     and a whole run then leaves them out; it leaves out the report, too, where there is no prune stage to tell of.
     """
-    wanted = [name for name in names if name not in _unnecessary(work, names)]
-    if "evaluate" in wanted:
+    jobs = list(_jobs(work, names))
+    if "evaluate" in names:
         check(work.recipe.evaluation, work.threat.norm)
-    if work.threat.norm == 1 and set(wanted) & set(TRAINING):
+    training = [job.stage for job in jobs if job.stage is not None]
+    if work.threat.norm == 1 and training:
         raise HarpError("threat.norm: training knows inf and 2; 1 is for `harp evaluate` with AutoAttack's attacks")
     work.check_recipe()
-    if waiting := [name for name in TRAINING if name in wanted and not is_done(work, name)]:
+    if waiting := [stage for stage in training if work.run.done(stage.folder) is None]:
         check_sizes(work.recipe, work.split, waiting)
         check_network(work)
-    if "prune" in wanted and not is_done(work, "prune"):
-        check_budget(work)
+    for stage in waiting:
+        if stage.kind == "prune":
+            check_budget(work, stage)
     try:
-        for name in wanted:
+        for job in jobs:
             # Asked in turn: a stage that ran makes an earlier report out of date.
-            if is_done(work, name):
+            if _is_done(work, job):
                 continue
             if work.run.folder.is_dir():
                 work.run.claim()
-                if is_done(work, name):  # by another process, a moment ago
+                if _is_done(work, job):  # by another process, a moment ago
                     continue
-            work.display.say(f"{name} ...")
-            STAGES[name](work)
+            work.display.say(f"{job.name} ...")
+            job.do(work)
     finally:
         work.run.release()
 
 
-def is_done(work: Workspace, name: str) -> bool:
+def _jobs(work: Workspace, names: Sequence[str]) -> Iterator[Job]:
+    alone = len(names) == 1
+    for stage in work.stages if alone else _needed(work):
+        if stage.kind in names and (not alone or _has_its_turn(work, stage)):
+            yield Job(stage.name, stage, partial(_train, stage))
+    for name, do in AFTER.items():
+        if name in names and (name != "report" or alone or any(stage.kind == "prune" for stage in _needed(work))):
+            yield Job(name, None, do)
+
+
+def _train(stage: Planned, work: Workspace) -> None:
+    TRAINING[stage.kind](work, stage)
+
+
+def _needed(work: Workspace) -> Sequence[Planned]:
+    """The training stages from the last one on that begins from nothing before it."""
+    first = 0
+    for place, stage in enumerate(work.stages):
+        settings = settings_of(work.recipe, stage)
+        if settings.source or (isinstance(settings, PruneSettings) and begins_untrained(settings)):
+            first = place
+    return work.stages[first:]
+
+
+def _has_its_turn(work: Workspace, stage: Planned) -> bool:
+    """Whether the stage is the first of its kind, or what comes before it is done."""
+    return stage.turn == 1 or work.run.done(work.stages[stage.number - 2].folder) is not None
+
+
+def _is_done(work: Workspace, job: Job) -> bool:
     """Whether the stage has ended in this run's folder."""
-    if name == "report":
+    if job.stage is not None:
+        return work.run.done(job.stage.folder) is not None
+    if job.name == "report":
         return (work.run.folder / REPORT).exists()
-    if name != "evaluate":
-        return work.run.done(FOLDERS[name]) is not None
+    if job.name == "export":
+        return work.run.done(EXPORT) is not None
     # An evaluation made before the last training stage ended is not the whole one.
-    done = work.run.done(FOLDERS["evaluation"])
+    done = work.run.done(EVALUATION)
     return (
         done is not None
         and done.get("models") == sorted(model_files(work))
         and done.get("asked") == asked_afterwards(work)
     )
-
-
-def _unnecessary(work: Workspace, names: Sequence[str]) -> set[str]:
-    if len(names) == 1:
-        return set()
-    if work.recipe.finetune.source:
-        return {"pretrain", "prune", "report"}
-    return {"pretrain"} if work.recipe.prune.source or begins_untrained(work.recipe) else set()

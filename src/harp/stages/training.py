@@ -5,19 +5,20 @@ import warnings
 from collections.abc import Callable
 
 from torch import nn
+from torch.optim import Optimizer
 
 from harp.clock import Step
-from harp.config import TrainingSettings
+from harp.config import Planned, TrainingSettings
 from harp.data import Batches
 from harp.evaluation import correct
-from harp.objectives import AWP, LEVEL, Objective
+from harp.objectives import AWP, LEVEL
 from harp.pipeline.outside import check_file
-from harp.pipeline.workspace import FOLDERS, Workspace
+from harp.pipeline.workspace import Workspace
 from harp.pruners import Moment, Pruner, Scoring, SearchWarning
 from harp.runs import save_tree
 from harp.stages.unused import unused_by_objective
-from harp.training import OPTIMIZERS, SCHEDULES, Stage, clear, fit, losses, steps_per_epoch
-from harp.training.stage import Validate
+from harp.training import OPTIMIZERS, SCHEDULES, Tracker, clear, fit, losses, steps_per_epoch
+from harp.training.tracker import Validate
 
 # Not a setting: an image's attack noise is its own, so another size would change nothing but the speed.
 VALIDATION_BATCH = 250
@@ -25,7 +26,7 @@ VALIDATION_BATCH = 250
 
 def train(
     work: Workspace,
-    name: str,
+    stage: Planned,
     settings: TrainingSettings,
     model: nn.Module,
     pruner: Pruner,
@@ -35,89 +36,88 @@ def train(
     """Trains, resuming where a checkpoint lies, selects, writes the stage's files, and its marker last."""
     began = time.monotonic()
     work.open()
-    data = work.batches(name, settings.batch_size)
+    data = work.batches(stage.name, settings.batch_size)
     objective = work.objective(settings, data)
-    stage = _stage(work, name, settings, model, pruner, objective, steps_per_epoch(data, objective), until)
-    start = stage.resume()
-    if not start:
-        pruner.prepare(Scoring(model, lambda: losses(model, objective, data, work.recipe.seed, name)))
-    _fit(work, name, settings, stage, data, start)
-    selected = stage.select()
-    model, notes = finish(model, pruner)
-    notes = [*notes, *work.sources.notes(), *unused_by_objective(name, settings), *objective.notes()]
-    path = stage.folder / "model.safetensors"
-    save_tree(path, dict(model.state_dict()))
-    check_file(work, model, path, small=name != "pretrain")
-    record = {
-        "selected_step": selected,
-        "steps": stage.last,
-        "resumed_at": start,
-        "seconds": round(time.monotonic() - began, 1),
-        "notes": notes,
-        "environment": work.environment(),
-    }
-    work.run.finish(FOLDERS[name], record)
-    clear(stage.folder)
-    for note in notes:
-        work.display.say(f"note: {note}")
-
-
-def _stage(
-    work: Workspace,
-    name: str,
-    settings: TrainingSettings,
-    model: nn.Module,
-    pruner: Pruner,
-    objective: Objective,
-    per_epoch: int,
-    until: int | None,
-) -> Stage:
-    optimiser = OPTIMIZERS[settings.optimizer](
-        model, pruner, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
-    return Stage(
-        work.run.at(FOLDERS[name]),
+    per_epoch = steps_per_epoch(data, objective)
+    folder, validate = work.run.at(stage.folder), _validator(work, stage.name)
+    tracker = Tracker(
+        folder,
         model,
         pruner,
-        optimiser,
+        _optimiser(settings, model, pruner),
         objective=objective,
         per_epoch=per_epoch,
         until=settings.epochs * per_epoch if until is None else until,
         every=Step.parse(settings.validate_every).steps(per_epoch),
         checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
-        validate=_validator(work, name) if settings.selection == "best" else None,
+        validate=validate if settings.selection == "best" else None,
+    )
+    start = tracker.resume()
+    if not start:
+        pruner.prepare(Scoring(model, lambda: losses(model, objective, data, work.recipe.seed, stage.name)))
+    _fit(work, stage.name, settings, tracker, data, start)
+    selected = tracker.select()
+    model, notes = finish(model, pruner)
+    notes = [*notes, *work.sources.notes(), *unused_by_objective(stage.name, settings), *objective.notes()]
+    path = folder / "model.safetensors"
+    save_tree(path, dict(model.state_dict()))
+    check_file(work, model, path, small=stage.kind != "pretrain")
+    record = {
+        "selected_step": selected,
+        "steps": tracker.last,
+        "resumed_at": start,
+        "seconds": round(time.monotonic() - began, 1),
+        "notes": notes,
+        "environment": work.environment(),
+    }
+    work.run.finish(stage.folder, record)
+    clear(folder)
+    for note in notes:
+        work.display.say(f"note: {note}")
+
+
+def _optimiser(settings: TrainingSettings, model: nn.Module, pruner: Pruner) -> Optimizer:
+    make = OPTIMIZERS[settings.optimizer]
+    return make(
+        model,
+        pruner,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        lrs=settings.lrs,
     )
 
 
-def _fit(work: Workspace, name: str, settings: TrainingSettings, stage: Stage, data: Batches, start: int) -> None:
-    with work.display.bar(name, stage.until, start, stage.per_epoch) as move, warnings.catch_warnings():
+def _fit(work: Workspace, name: str, settings: TrainingSettings, tracker: Tracker, data: Batches, start: int) -> None:
+    with work.display.bar(name, tracker.until, start, tracker.per_epoch) as move, warnings.catch_warnings():
         warnings.simplefilter("ignore", SearchWarning)  # the stage's notes say it, of the state that is selected
 
         def show(moment: Moment) -> None:
             assert moment.loss is not None
-            best = f"  best robust {100 * stage.best['rank'][0]:.1f} %" if stage.best else ""
+            best = f"  best robust {100 * tracker.best['rank'][0]:.1f} %" if tracker.best else ""
             move(1, f"loss {float(moment.loss):.3f}{best}")
 
         fit(
-            stage.model,
+            tracker.model,
             data,
-            objective=stage.objective,
-            ascent=AWP(settings.awp, settings.awp_warmup * stage.per_epoch) if settings.awp else LEVEL,
-            optimiser=stage.optimiser,
-            pruner=stage.pruner,
-            until=stage.until,
+            objective=tracker.objective,
+            ascent=AWP(settings.awp, settings.awp_warmup * tracker.per_epoch) if settings.awp else LEVEL,
+            optimiser=tracker.optimiser,
+            pruner=tracker.pruner,
+            until=tracker.until,
             start=start,
             schedule=SCHEDULES[settings.schedule],
             precision=work.precision,
             seed=work.recipe.seed,
             stage=name,
-            on=[stage, show],
+            on=[tracker, show],
         )
 
 
-def _validator(work: Workspace, stage: str) -> Validate:
+def _validator(work: Workspace, stage: str) -> Validate | None:
     held = work.split.validation
-    assert held is not None
+    if held is None:
+        return None
     images = work.in_order(held, VALIDATION_BATCH)
 
     def validate(model: nn.Module) -> dict[str, float]:

@@ -4,14 +4,14 @@ from harp.training.loop import fit, losses, steps_per_epoch
 from harp.training.optimisers import OPTIMIZERS, adamw, sgd
 from harp.training.precision import Precision
 from harp.training.schedules import SCHEDULES, Schedule
-from harp.training.stage import Stage, clear
+from harp.training.tracker import Tracker, clear
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "Precision",
     "Schedule",
-    "Stage",
+    "Tracker",
     "adamw",
     "clear",
     "fit",

@@ -4,6 +4,8 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,25 @@ from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
 
 
+class FitOptions(TypedDict, total=False):
+    """What `fit` may be told beside what it trains."""
+
+    start: int
+    """the optimiser step to go on from: 0"""
+    ascent: Ascent
+    """what moves weights uphill before the gradient is taken, such as `AWP`: nothing"""
+    schedule: Schedule
+    """course of the learning rate: a cosine"""
+    precision: Precision
+    """how it computes: float32"""
+    seed: int
+    """of every random draw: 0"""
+    stage: str
+    """names the random draws, and the stage in errors: "fit"""
+    on: Sequence[Callable[[Moment], None]]
+    """called after every step, in order: nobody"""
+
+
 @pinned()
 def fit(
     model: nn.Module,
@@ -32,64 +53,90 @@ def fit(
     optimiser: torch.optim.Optimizer,
     pruner: Pruner,
     until: int,
-    start: int = 0,
-    ascent: Ascent = LEVEL,
-    schedule: Schedule = SCHEDULES["cosine"],
-    precision: Precision = FLOAT32,
-    seed: int = 0,
-    stage: str = "fit",
-    on: Sequence[Callable[[Moment], None]] = (),
+    **options: Unpack[FitOptions],
 ) -> None:
-    """Trains `model` from optimiser step `start` to step `until`, or till the pruner is `done`; `on` sees every step.
+    """Trains `model` from optimiser step `start` to step `until`, or till the pruner is `done`.
 
-    `data` are `Batches`, or what `Loader` takes. Answers of `model` that wrap their logits are opened (`logits_of`).
-    Attack noise of a batch comes from (seed, stage, its first step), torch's global generator (dropout) from (seed,
-    stage, step), so a resumed run repeats an uninterrupted one: also from within the replays of a batch, where
-    `objective` has the state it had. Raises `HarpError` for batches, losses or gradients that are not finite, before a
-    weight is touched, for labels that are no class of the model, and for a batch too small for its batch norms;
-    callbacks never see such a step. Raises it, too, for a pruner of another network. Rates that have collapsed at the
-    end are told by a `SearchWarning`.
+    `data` are `Batches`, or what `Loader` takes; the other options are `FitOptions`. Answers of `model` that wrap their
+    logits are opened (`logits_of`). Attack noise of a batch comes from (seed, stage, its first step), torch's global
+    generator (dropout) from (seed, stage, step), so a resumed run repeats an uninterrupted one: also from within the
+    replays of a batch, where `objective` has the state it had. Raises `HarpError` for batches, losses or gradients that
+    are not finite, before a weight is touched, for labels that are no class of the model, and for a batch too small for
+    its batch norms; callbacks never see such a step. Raises it, too, for a pruner of another network. Rates that have
+    collapsed at the end are told by a `SearchWarning`.
     """
     data = batches_of(data, placed(model))
     check_sites(model, pruner)
-    set_mode(precision.lay_out(model), training=True)
-    view = precision.view(model)
-    pruner.push(Moment(start, optimiser))
-    step, per_epoch, replays = start, steps_per_epoch(data, objective), objective.replays
-    if step >= until or pruner.done:
-        return
-    check = BatchCheck(model, stage)
-    with opened(model):
-        for x, y in (map(usable, batch) for batch in data.after(step // replays)):
-            check(x, y, step)
-            done = step % replays
-            closures = objective(view, x, y, generator(seed, stage, "attack", step - done, device=x.device))
+    loop = _Loop(model, objective, optimiser, pruner, until, steps_per_epoch(data, objective), **options)
+    set_mode(loop.precision.lay_out(model), training=True)
+    pruner.push(Moment(loop.start, optimiser))
+    if not loop.ended:
+        with opened(model):
+            loop.run(data)
+        for note in pruner.collapsed():
+            warnings.warn(SearchWarning(note), stacklevel=3)
+
+
+@dataclass
+class _Loop:
+    """The steps of one call of `fit`; `step` are done."""
+
+    model: nn.Module
+    objective: Objective
+    optimiser: torch.optim.Optimizer
+    pruner: Pruner
+    until: int
+    per_epoch: int
+    start: int = 0
+    ascent: Ascent = LEVEL
+    schedule: Schedule = SCHEDULES["cosine"]
+    precision: Precision = FLOAT32
+    seed: int = 0
+    stage: str = "fit"
+    on: Sequence[Callable[[Moment], None]] = ()
+
+    def __post_init__(self) -> None:
+        self.step, self.view = self.start, self.precision.view(self.model)
+
+    @property
+    def ended(self) -> bool:
+        return self.step >= self.until or self.pruner.done
+
+    def run(self, data: Batches) -> None:
+        """Batch after batch, each for as many steps as the objective replays it."""
+        check, replays = BatchCheck(self.model, self.stage), self.objective.replays
+        for x, y in (map(usable, batch) for batch in data.after(self.step // replays)):
+            check(x, y, self.step)
+            done = self.step % replays
+            noise = generator(self.seed, self.stage, "attack", self.step - done, device=x.device)
+            closures = self.objective(self.view, x, y, noise)
             for _ in range(done):
                 next(closures)
-            for _ in range(min(replays - done, until - step)):
-                with _global_noise(seed_of(seed, stage, "model", step), x.device), enough_for_norms(x, stage, step):
-                    evaluate = next(closures)
-                    set_lr(optimiser, schedule(step, until, per_epoch))
-                    model.zero_grad(set_to_none=True)
-                    optimiser.zero_grad(set_to_none=True)
-                    with pruner.around(evaluate), ascent(model, evaluate, step, pruner.kept):
-                        loss = evaluate()
-                        _check_loss(loss, stage, step)
-                        torch.autograd.backward(loss + pruner.penalty())
-                        pruner.pull()
-                    check_gradients(pruner, optimiser, step + 1)
-                    optimiser.step()
-                    step += 1
-                    moment = Moment(step, optimiser, loss.detach())
-                    pruner.push(moment)
-                    for callback in on:
-                        callback(moment)
-                    if pruner.done:
-                        break
-            if step >= until or pruner.done:
-                break
-    for note in pruner.collapsed():
-        warnings.warn(SearchWarning(note), stacklevel=3)
+            for _ in range(replays - done):
+                self._make_step(closures, x)
+                if self.ended:
+                    return
+
+    def _make_step(self, closures: Iterator[Closure], x: Tensor) -> None:
+        """One optimiser step, pulled before and pushed after, on the images `x`; then everyone who listens is told."""
+        seed = seed_of(self.seed, self.stage, "model", self.step)
+        with _global_noise(seed, x.device), enough_for_norms(x, self.stage, self.step):
+            evaluate = next(closures)
+            set_lr(self.optimiser, self.schedule(self.step, self.until, self.per_epoch))
+            self.model.zero_grad(set_to_none=True)
+            self.optimiser.zero_grad(set_to_none=True)
+            with self.pruner.around(evaluate), self.ascent(self.model, evaluate, self.step, self.pruner.kept):
+                loss = evaluate()
+                _check_loss(loss, self.stage, self.step)
+                torch.autograd.backward(loss + self.pruner.penalty())
+                self.pruner.pull()
+            check_gradients(self.pruner, self.optimiser, self.step + 1)
+            self.optimiser.step()
+            self.step += 1
+            moment = Moment(self.step, self.optimiser, loss.detach())
+            self.pruner.push(moment)
+            for callback in self.on:
+                callback(moment)
 
 
 def steps_per_epoch(data: Batches, objective: Objective) -> int:

@@ -1,12 +1,14 @@
 """The optimiser of a stage: parameter groups by role."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from harp.errors import HarpError
+from harp.errors import HarpError, choices
 from harp.pruners import Pruner, Role
 
 NORMS = (_NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
@@ -43,36 +45,47 @@ def sgd(
     lr: float,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    lrs: Mapping[str, float] = MappingProxyType({}),
 ) -> torch.optim.SGD:
     """SGD over everything that trains in a stage, one group a role: weights, scores, rates, norms, others.
 
-    Roles of the method may have a weight decay or a learning rate of their own. Raises `HarpError` for a pruner of
-    another network.
+    Roles of the method may have a weight decay or a learning rate of their own; `lrs` are learning rates by role that
+    go before either. Raises `HarpError` for a role that nothing trains in, and for a pruner of another network.
     """
-    return torch.optim.SGD(_groups(model, pruner, lr, weight_decay), lr=lr, momentum=momentum)
+    return torch.optim.SGD(_groups(model, pruner, lr, weight_decay, lrs), lr=lr, momentum=momentum)
 
 
 def adamw(
-    model: nn.Module, pruner: Pruner, *, lr: float, momentum: float = 0.9, weight_decay: float = 5e-4
+    model: nn.Module,
+    pruner: Pruner,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    lrs: Mapping[str, float] = MappingProxyType({}),
 ) -> torch.optim.AdamW:
     """AdamW, whose decay is apart from the gradient, over the same groups as `sgd`; `momentum` is its first beta."""
-    return torch.optim.AdamW(_groups(model, pruner, lr, weight_decay), lr=lr, betas=(momentum, 0.999))
+    return torch.optim.AdamW(_groups(model, pruner, lr, weight_decay, lrs), lr=lr, betas=(momentum, 0.999))
 
 
 OPTIMIZERS = {"sgd": sgd, "adamw": adamw}
 
 
-def _groups(model: nn.Module, pruner: Pruner, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(
+    model: nn.Module, pruner: Pruner, lr: float, weight_decay: float, lrs: Mapping[str, float]
+) -> list[dict[str, Any]]:
     check_sites(model, pruner)
+    roles = {name: role for name, role in {**pruner.trainables(), **companions(model, pruner)}.items() if role.params}
+    if strange := sorted(set(lrs) - set(roles)):
+        raise HarpError(f"lrs: nothing trains as {strange[0]!r} in this stage; {choices(strange[0], roles)}")
     return [
         {
             "role": name,
             "params": role.params,
             "weight_decay": weight_decay if role.weight_decay is None else role.weight_decay,
-            "lr": lr * role.lr,
+            "lr": lrs.get(name, lr * role.lr),
         }
-        for name, role in {**pruner.trainables(), **companions(model, pruner)}.items()
-        if role.params
+        for name, role in roles.items()
     ]
 
 

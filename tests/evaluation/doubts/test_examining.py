@@ -7,7 +7,7 @@ from torch import nn
 from harp.attacks import ATTACKS, PGD
 from harp.errors import HarpError
 from harp.evaluation import evaluate
-from harp.evaluation.doubts import DOUBTS, examine
+from harp.evaluation.doubts import DOUBTS, Evidence, examine
 from harp.threats import Threat
 from tests.attacks.linear import images, labels, linear
 from tests.evaluation.defences import (
@@ -44,7 +44,7 @@ DEFENCES = {
 
 
 def names(*arguments, **options):
-    return {doubt.name for doubt in examine(*arguments, **options)}
+    return {doubt.name for doubt in examine(*arguments, Evidence(**options))}
 
 
 @pytest.mark.parametrize("honest", quick([("dense", 0), ("pruned", 0)], HONEST), ids=str)
@@ -165,7 +165,7 @@ def test_no_radius_no_crash(norm):
 )
 def test_what_does_not_fit_is_refused(flags, places, message):
     with pytest.raises(HarpError, match=message):
-        examine(linear(), images(8), labels(8), THREAT, flags=flags, places=places)
+        examine(linear(), images(8), labels(8), THREAT, Evidence(flags, places))
 
 
 def test_images_outside_the_box_and_labels_without_a_class_are_refused():
@@ -182,7 +182,7 @@ def test_another_attack_without_gradients_may_be_brought_along():
         seen.append(len(x))
         return threat.start(x, noise)
 
-    assert examine(network("dense"), *digits(), THREAT, black_box=spy) == []
+    assert examine(network("dense"), *digits(), THREAT, Evidence(black_box=spy)) == []
     assert len(seen) == 1
     assert 0 < seen[0] < 128
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from harp.evaluation.doubts import examine
+from harp.evaluation.doubts import Evidence, examine
 from harp.evaluation.doubts.base import sign_test, surely
 from harp.evaluation.doubts.searches import jump_beyond_eps, large_eps, non_monotone
 from harp.threats import Threat
@@ -108,19 +108,19 @@ def flags(**broken):
 )
 def test_square_must_not_win(given, names):
     places = torch.arange(900, 932)
-    doubts = examine(linear(), X, Y, THREAT, flags=given, places=places)
+    doubts = examine(linear(), X, Y, THREAT, Evidence(given, places))
     assert [doubt.name for doubt in doubts] == names
 
 
 def test_clean_flags_alone_are_no_evaluation_to_doubt():
-    assert examine(linear(), X, Y, Threat(eps=1.0), flags={"clean": torch.ones(32, dtype=torch.bool)}) == []
-    (doubt,) = examine(linear(), X, Y, Threat(eps=1.0), flags={"none": torch.ones(32, dtype=torch.bool)})
+    assert examine(linear(), X, Y, Threat(eps=1.0), Evidence({"clean": torch.ones(32, dtype=torch.bool)})) == []
+    (doubt,) = examine(linear(), X, Y, Threat(eps=1.0), Evidence({"none": torch.ones(32, dtype=torch.bool)}))
     assert (doubt.name, doubt.value) == ("unconverged", 1.0)
 
 
 def test_any_attack_can_be_the_one_without_gradients():
     given = {"pgd": torch.ones(32, dtype=torch.bool), "guess": torch.arange(32) > 9}
-    (doubt,) = examine(linear(), X, Y, THREAT, flags=given, gradient_free=("guess",))
+    (doubt,) = examine(linear(), X, Y, THREAT, Evidence(given, gradient_free=("guess",)))
     assert doubt.name == "black-box-wins"
     assert doubt.value == 10 / 32
     assert doubt.sentence.endswith("guess breaks 10 of 32.")
@@ -130,5 +130,5 @@ def test_a_guest_that_breaks_what_gradients_do_not_is_a_doubt():
     def oracle(model, x, y, threat, noise):
         return 0 * x + (y == 0).view(-1, 1, 1, 1) * X[Y == 1][0] + (y == 1).view(-1, 1, 1, 1) * X[Y == 0][0]
 
-    (doubt,) = examine(linear(), X, Y, THREAT, black_box=oracle)
+    (doubt,) = examine(linear(), X, Y, THREAT, Evidence(black_box=oracle))
     assert (doubt.name, doubt.value) == ("black-box-wins", 1.0)

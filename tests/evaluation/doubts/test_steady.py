@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from harp.evaluation.doubts import examine
+from harp.evaluation.doubts import Evidence, examine
 from harp.threats import Threat
 from tests.attacks.linear import images, linear
 
@@ -24,7 +24,7 @@ class Changed(nn.Module):
 
 
 def raised(change, **options):
-    return STEADY & {doubt.name for doubt in examine(Changed(change), X, Y, Threat(eps=0.01), **options)}
+    return STEADY & {doubt.name for doubt in examine(Changed(change), X, Y, Threat(eps=0.01), Evidence(**options))}
 
 
 def alone(model, x, own):

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from harp.evaluation.doubts import examine
+from harp.evaluation.doubts import Evidence, examine
 from tests.evaluation.defences import THREAT, digits, network
 from tests.evaluation.doubts.broken import BROKEN, Sized, stuck
 from tests.evaluation.doubts.honest import KINDS, make
@@ -36,7 +36,7 @@ def honest(name):
 
 
 def doubts(model, n=64, **options):
-    return {doubt.name for doubt in examine(model.eval(), *digits(n), THREAT, **options)}
+    return {doubt.name for doubt in examine(model.eval(), *digits(n), THREAT, Evidence(**options))}
 
 
 def test_there_are_forty():

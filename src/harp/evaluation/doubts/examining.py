@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -20,57 +21,66 @@ from harp.threats import Threat
 from harp.wrappers import unwrapped
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a network beside a sample of images, as far as somebody knows it.
+
+    `flags` are an evaluation's (measure -> bool [N], true where right), `places` (int64 [n]; None: 0 to n - 1) the
+    sample's rows in them; what an attack never tried, since another had won, may be flagged either way. Attacks in
+    `gradient_free` must not win over the others, nor must `black_box`, which is run (None: 200 random corners).
+    `references` are other networks for the same classes: the dense one, or the one without its defence; `untouched` is
+    the network before the evaluation (None: before this).
+    """
+
+    flags: Mapping[str, Tensor] = field(default_factory=dict)
+    places: Tensor | None = None
+    gradient_free: Collection[str] = ("square",)
+    black_box: Attack | None = None
+    references: Collection[nn.Module] = ()
+    untouched: Untouched | None = None
+
+
 @precise()
 def examine(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
     threat: Threat,
+    evidence: Evidence | None = None,
     *,
-    flags: Mapping[str, Tensor] | None = None,
-    places: Tensor | None = None,
-    gradient_free: Collection[str] = ("square",),
-    black_box: Attack | None = None,
-    references: Collection[nn.Module] = (),
-    untouched: Untouched | None = None,
     seed: int = 0,
     batch: int | None = None,
 ) -> list[Doubt]:
     """The doubts that `model` raises on a sample of images, in the order of `DOUBTS`; none for an honest network.
 
-    `x` float [n, ...] in the threat's box on the model's device, `y` int64 [n]; 128 points are a good sample. `flags`
-    are an evaluation's (measure -> bool [N], true where right), `places` (int64 [n]; None: 0 to n - 1) the sample's
-    rows in them; what an attack never tried, since another had won, may be flagged either way. Those in `gradient_free`
-    must not win over the others, nor must `black_box`, run here (None: 200 random corners). Longer PGD must not win
-    over all of them, which without flags is not asked. Nor must images made against `references`, other networks for
-    the same classes: the dense one, or the one without its defence. `untouched` is the network before the evaluation
-    (None: before this).
+    `x` float [n, ...] in the threat's box on the model's device, `y` int64 [n]; 128 points are a good sample. Longer
+    PGD must not win over all attacks in the evidence's flags, which without flags is not asked; nor must images made
+    against its references.
 
-    Random numbers come from `seed` and `places`; torch's global generator, the model's modes and its gradients are left
-    as they were. At most 1,200 passes a point, forward and backward counted apart, without those of `black_box` and of
-    `references` (82 each); `batch` points at a time (None: all). AutoAttack takes some 10,000.
+    Random numbers come from `seed` and the sample's places; torch's global generator, the model's modes and its
+    gradients are left as they were. At most 1,200 passes a point, forward and backward counted apart, without those of
+    a black box and of references (82 each); `batch` points at a time (None: all). AutoAttack takes some 10,000.
 
     Raises `HarpError` where images, labels, logits or flags do not fit each other or the threat.
     """
+    known = evidence or Evidence()
     model, x, y = unwrapped(model), usable(x), usable(y)
-    places = torch.arange(len(x)) if places is None else places.cpu()
+    places = torch.arange(len(x)) if known.places is None else known.places.cpu()
     check_images(x, threat)
-    _check_flags(flags or {}, places, len(x))
-    devices = [x.device] if x.device.type == "cuda" else []
-    untouched = untouched or Untouched(model)
+    _check_flags(known.flags, places, len(x))
+    untouched = known.untouched or Untouched(model)
     with ExitStack() as stack:
-        for network in (model, *references):
+        for network in (model, *known.references):
             stack.enter_context(evaluating(network))
             stack.enter_context(frozen(network))
-        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(torch.random.fork_rng([x.device] if x.device.type == "cuda" else []))
         torch.manual_seed(seed_of(seed, "doubts"))
-        asked, others = accompanied(model, x), [accompanied(reference, x) for reference in references]
-        _check_labels(asked, x, y, batch)
-        for other in others:
+        asked, others = accompanied(model, x), [accompanied(reference, x) for reference in known.references]
+        for other in (asked, *others):
             _check_labels(other, x, y, batch)
         sample = Sample(
             *(asked, x, y, threat, Keyed.of(places.to(x.device), seed, "doubts"), places.to(x.device)),
-            *(flags or {}, gradient_free, black_box, batch, untouched, others),
+            *(known.flags, known.gradient_free, known.black_box, batch, untouched, others),
             company=asked is not model,
         )
         found = [(name, DOUBTS[name](sample)) for name in DOUBTS]

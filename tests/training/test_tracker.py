@@ -10,7 +10,7 @@ from harp.pruners import Moment, Pruner
 from harp.runs import load_tree, save_tree
 from harp.sparsity import find_sites
 from harp.threats import Threat
-from harp.training import Stage, clear, sgd
+from harp.training import Tracker, clear, sgd
 
 
 def stage(folder, accuracies=(), model=None, **options):
@@ -27,7 +27,7 @@ def stage(folder, accuracies=(), model=None, **options):
         "validate": validate,
         **options,
     }
-    return Stage(folder, model, pruner, sgd(model, pruner, lr=0.1), **settings)
+    return Tracker(folder, model, pruner, sgd(model, pruner, lr=0.1), **settings)
 
 
 def moment(step, loss=1.0):

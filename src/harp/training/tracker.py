@@ -1,16 +1,19 @@
 """What surrounds `fit` in a run: metrics, validation, selection, checkpoints, and taking up where a kill left off."""
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from harp.errors import HarpError
 from harp.objectives import Objective
 from harp.pruners import Moment, Pruner
 from harp.runs import DamagedError, Metrics, Tree, load_tree, remove, save_tree
+from harp.written import Line
 
 Validate = Callable[[nn.Module], dict[str, float]]
 """Accuracies of a model on the validation split; must hold "robust" and "clean"."""
@@ -25,7 +28,8 @@ def clear(folder: Path) -> None:
         remove(folder / name)
 
 
-class Stage:
+@dataclass
+class Tracker:
     """A callback for `fit` that keeps a stage's folder such that the stage can be killed at any moment.
 
     The folder gets `metrics.jsonl`, `checkpoint.safetensors` (everything the next step depends on) and, where there is
@@ -34,25 +38,20 @@ class Stage:
     and `per_epoch` are in optimiser steps.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        model: nn.Module,
-        pruner: Pruner,
-        optimiser: torch.optim.Optimizer,
-        *,
-        objective: Objective,
-        per_epoch: int,
-        until: int,
-        every: int,
-        checkpoint: int,
-        validate: Validate | None,
-    ):
-        self.folder, self.model, self.pruner, self.optimiser = folder, model, pruner, optimiser
-        self.objective = objective
-        self.per_epoch, self.until, self.every, self.checkpoint = per_epoch, until, every, checkpoint
-        self.validate = validate
-        self.metrics = Metrics(folder / "metrics.jsonl")
+    folder: Path
+    model: nn.Module
+    pruner: Pruner
+    optimiser: torch.optim.Optimizer
+    _: KW_ONLY
+    objective: Objective
+    per_epoch: int
+    until: int
+    every: int
+    checkpoint: int
+    validate: Validate | None
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.folder / "metrics.jsonl")
         self.best: dict[str, Any] | None = None
         self.last = 0
         self._losses = {"sum": 0.0, "count": 0}
@@ -113,16 +112,19 @@ class Stage:
                 validation = self.validate(self.model)
             self._remember(moment.step, validation)
             self.pruner.hear(validation)
-        self.metrics.add(
-            {
-                "step": moment.step,
-                "epoch": moment.step / self.per_epoch,
-                "lr": moment.lr,
-                "loss": self._losses["sum"] / self._losses["count"],
-                "validation": validation,
-                "pruner": self.pruner.record(moment),
-            }
-        )
+        told = {
+            "step": moment.step,
+            "epoch": moment.step / self.per_epoch,
+            "lr": moment.lr,
+            "loss": self._losses["sum"] / self._losses["count"],
+            "validation": validation,
+            "pruner": self.pruner.record(moment),
+        }
+        try:
+            Line.model_validate(told)
+        except ValidationError as error:
+            raise HarpError(f"{type(self.pruner).__name__}.record tells what no chart can show: {error}") from None
+        self.metrics.add(told)
         self._losses = {"sum": 0.0, "count": 0}
 
     def _remember(self, step: int, validation: dict[str, float]) -> None:

@@ -1,0 +1,104 @@
+"""The settings of the three training stages, and what each section of a recipe is built on."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from harp.config.values import Count, NonNegative, Part, Place, Plain, Portion, Positive, Share, Span, Text, Whole, Word
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class AttackSettings(Settings):
+    steps: Count = 10
+    """steps of the attack in training and validation"""
+    step: Positive = 0.25
+    """step size as a share of eps (the paper's 0.0078 at eps 0.031)"""
+    start_in_box: bool = True
+    """random starts inside the box of pixels; false: they may leave it before the first step, as in published code"""
+
+
+class StageAttackSettings(Settings):
+    steps: Count | None = None
+    """steps of the attack in this stage; none: those of the run's attack"""
+    step: Positive | None = None
+    """its step size as a share of eps; none: that of the run's attack"""
+    start_in_box: bool | None = None
+    """its random starts inside the box of pixels; none: as the run's attack"""
+
+
+class TrainingSettings(Settings):
+    source: Place | None = None
+    """begin from this safetensors file instead of the stage before"""
+    objective: Text = "pgd-at"
+    """what is minimised (`harp list`)"""
+    attack: StageAttackSettings = StageAttackSettings()
+    """the attack trained against in this stage, where it is another than the run's; validation keeps the run's"""
+    beta: NonNegative | None = None
+    """weight of the divergence from the clean answers in trades and mart; none: 6 and 5, their papers' values"""
+    replays: Count | None = None
+    """optimiser steps a batch is used for in free-at; none: 4"""
+    guard_every: Span = "1ep"
+    """how often fast-at checks that PGD finds no more than its one step does"""
+    awp: NonNegative = 0.0
+    """adversarial weight perturbation (AWP), as a share of each weight's norm; its paper's 0.005 to 0.01; 0: off"""
+    awp_warmup: Whole = 0
+    """epochs before AWP begins"""
+    epochs: Count = 100
+    """passes over the training images"""
+    batch_size: Count = 128
+    """images per batch"""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """who makes the steps: SGD with momentum, or AdamW"""
+    lr: Positive = 0.1
+    """largest learning rate"""
+    lrs: dict[Word, Positive] = {}
+    """largest learning rates by role (weights, scores, rates, norms, others), where they are other than `lr`"""
+    momentum: Portion = 0.9
+    """momentum of SGD, or AdamW's first beta"""
+    weight_decay: NonNegative = 5e-4
+    """weight decay of all that trains"""
+    schedule: Literal["cosine", "cosine-epochs", "warm", "constant"] = "cosine"
+    """course of the learning rate; cosine-epochs is the published code's, which lags by an epoch"""
+    batch_norm: Literal["adversarial", "mixed"] = "adversarial"
+    """statistics from the loss's batches only, or, as published, from a clean one before each attack, too"""
+    selection: Literal["best", "last"] = "best"
+    """keep the epoch of highest robust accuracy on the held-out images, or the last; never the test set"""
+    validate_every: Span = "1ep"
+    """how often to measure and record, e.g. 1ep or 500it"""
+    checkpoint_every: Span = "1ep"
+    """how often to write a checkpoint"""
+
+
+class PretrainSettings(TrainingSettings):
+    pass
+
+
+class PruneSettings(TrainingSettings):
+    epochs: Count = 20
+    """passes over the training images"""
+    method: Text = "harp"
+    """pruning method (`harp list`)"""
+    options: dict[Word, Plain] = {}
+    """the method's own settings by name (`harp list methods NAME` tells them), as in --prune.options.gamma 0.02"""
+    granularity: Literal["weights", "channels"] = "weights"
+    """what is kept or removed as one: single weights, or whole channels, which then really go"""
+    keep: Share = 0.01
+    """share that stays: of the prunable weights (model.include, model.exclude), or of what `of` names"""
+    of: Literal["parameters", "macs"] | None = None
+    """what `keep` is a share of; none: parameters for weights and multiply-accumulates for channels, as published"""
+    floor: Part = 0.1
+    """no layer keeps less than this share of `keep`; the paper's alpha"""
+
+    @property
+    def measure(self) -> Literal["parameters", "macs"]:
+        return self.of or ("parameters" if self.granularity == "weights" else "macs")
+
+
+class FinetuneSettings(TrainingSettings):
+    masks: Place | None = None
+    """masks for `source`, a safetensors file of bool tensors"""
+    lr: Positive = 0.01
+    """largest learning rate"""
