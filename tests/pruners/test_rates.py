@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from torch import nn
 
 from harp.errors import HarpError
-from harp.pruners.rates import Exact, make_rates
+from harp.pruners.rates import Exact, Penalty, make_rates
 from harp.sparsity import Budget, Site, Weights, allocation, allot, find_sites, rates_at, trace_macs
 
 STEPS = 100
@@ -98,12 +98,10 @@ def test_where_nothing_is_learned_exact_ends_with_the_allocation_it_began_with(s
 
 def test_usual_starts():
     pools = units()
-    assert (
-        make_rates(pools, Budget(0.01), "exact", "uniform", None, gamma=0, steps_per_epoch=1, steps=9).start_keep == 0.1
-    )
-    assert (
-        make_rates(pools, Budget(0.4), "exact", "uniform", None, gamma=0, steps_per_epoch=1, steps=9).start_keep == 0.4
-    )
+    for keep, start in ((0.01, 0.1), (0.4, 0.4)):
+        rates = make_rates(pools, Budget(keep), "exact", "uniform", None, gamma=0, steps_per_epoch=1, steps=9)
+        assert isinstance(rates, Exact)
+        assert rates.start_keep == start
 
 
 def test_exact_needs_the_length_of_the_stage():
@@ -131,4 +129,5 @@ def test_gamma_freezes_where_the_excess_is_nothing_to_four_decimals(excess, froz
     with torch.no_grad():
         rates.logits.copy_(torch.tensor([share / (1 - share)]).double().log())
     rates.advance(5)
+    assert isinstance(rates, Penalty)
     assert (rates.frozen_gamma is not None) == frozen

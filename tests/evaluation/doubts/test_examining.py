@@ -123,7 +123,7 @@ def test_the_cost_is_what_it_says():
 
 def test_everything_is_left_as_it_was():
     model = Dropping(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout())).train()
-    model.model[1].bias.requires_grad_(False)
+    model.model.get_parameter("1.bias").requires_grad_(False)
     (x, y), before = digits(8), torch.get_rng_state()
     first = examine(model, x, y, THREAT)
     torch.rand(3)
