@@ -13,7 +13,8 @@ X86 = {
     "avx2": ["-march=x86-64-v3"],
     "base": ["-march=x86-64-v2"],
 }
-VARIANTS = {"x86_64": X86, "aarch64": {"base": []}}.get(platform.machine(), {}) if sys.platform == "linux" else {}
+BUILDS: dict[str, dict[str, list[str]]] = {"x86_64": X86, "aarch64": {"base": []}}
+VARIANTS = BUILDS.get(platform.machine(), {}) if sys.platform == "linux" else {}
 
 
 class BuildEngine(build_ext):
@@ -21,7 +22,7 @@ class BuildEngine(build_ext):
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.parallel = self.parallel or 2
+        self.parallel: int = self.parallel or 2
 
     def build_extension(self, ext: Extension) -> None:
         # A folder of objects for each: all are made of one file, and two are made at a time.

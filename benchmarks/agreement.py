@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyautoattack
 import torch
@@ -72,7 +72,7 @@ def by_package(name: str, model: nn.Module, x: Tensor, y: Tensor, threat: harp.T
     elif ours:
         with_our_starts(auto.apgd_targeted if name == "apgd-t" else auto.apgd, name, x, threat)
     adv, _ = auto.run_standard_evaluation(x.contiguous(), y, batch_size=BATCH)
-    return adv
+    return cast(Tensor, adv)
 
 
 def with_our_starts(part: Any, name: str, x: Tensor, threat: harp.Threat) -> None:
@@ -83,7 +83,7 @@ def with_our_starts(part: Any, name: str, x: Tensor, threat: harp.Threat) -> Non
     def perturbed(*batch: Any) -> Tensor:
         nonlocal runs
         runs = count()
-        return perturb(*batch)
+        return cast(Tensor, perturb(*batch))
 
     def attacked(images: Tensor, labels: Tensor, x_init: None = None) -> Any:
         here = torch.tensor([places[image.numpy().tobytes()] for image in images])
@@ -97,6 +97,7 @@ def with_our_windows(part: Any, name: str) -> None:
     """The package's Square has our stripes, and in each move the place and the signs of our windows."""
     noise = numbers(name, torch.zeros(1, dtype=torch.long))
     draws: list[Tensor] = []
+    moves, channels = count(1), 0
 
     def signs(shape: list[int]) -> Tensor:
         nonlocal moves, channels
@@ -111,7 +112,6 @@ def with_our_windows(part: Any, name: str) -> None:
             return (draws[0][:1] * (high + 1)).long()
         return (draws[0][1:2] * (high + 1)).long()
 
-    moves, channels = count(1), 0
     part.random_choice, part.random_int = signs, place
 
 

@@ -13,6 +13,7 @@ import argparse
 import random
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def timed(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: harp.T
 
 def measured(where: Path, shards: int, size: int, bf16: bool) -> dict[str, Any]:
     model, x, y, threat = network(where, shards * size)
-    engines = {
+    engines: dict[str, Mapping[str, Attack]] = {
         "package": autoattack(norm=threat.norm, engine="official", batch=size),
         "harp": {
             name: Quick(attack, bf16)
@@ -51,7 +52,7 @@ def measured(where: Path, shards: int, size: int, bf16: bool) -> dict[str, Any]:
     seconds: dict[str, dict[str, list[float]]] = {engine: defaultdict(list) for engine in engines}
     left: dict[str, dict[str, int]] = {engine: defaultdict(int) for engine in engines}
     entered: dict[str, int] = defaultdict(int)
-    for shard, (images, labels) in enumerate(zip(x.split(size), y.split(size), strict=True)):
+    for shard, (images, labels) in enumerate(zip(torch.split(x, size), torch.split(y, size), strict=True)):
         with torch.no_grad():
             right = ~wrong(model(images), labels)
         images, labels = images[right], labels[right]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harp import Budget, ScoresOnly, find_units, remove
+from harp.sparsity import ChannelUnits
 from networks import shaken
 
 NETWORKS = ("vgg16_bn", "resnet18", "resnet50", "wide_resnet28_4")
@@ -34,7 +35,7 @@ def distance(first: nn.Module, second: nn.Module, images: Tensor, training: bool
 def flops(model: nn.Module, image: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         copy.deepcopy(model).eval()(image)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def measure(name: str) -> dict[str, Any]:
     began = time.perf_counter()
     units = find_units(model, image, "channels")
     seconds = time.perf_counter() - began
+    assert isinstance(units, ChannelUnits)
     cost, budget = units.cost("macs"), Budget(0.5, "macs")
     masks = ScoresOnly(units, budget).settle()
     small = remove(model, units.groups, masks)

@@ -156,7 +156,8 @@ def measure(room: str, count: int, seed: int, processes: int) -> dict[str, Any]:
     if not (folder / "mutants/mutmut-stats.json").exists():
         raise SystemExit(f"{room}: its tests do not pass before anything is mutated; see {folder / 'mutmut.log'}")
     random.Random(seed).shuffle(names)
-    drawn, differences = [], {}
+    drawn: list[str] = []
+    differences = {}
     for name in names:
         if len(drawn) == count:
             break

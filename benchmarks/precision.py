@@ -75,7 +75,7 @@ def speed(name: str, batch: int, steps: int, rounds: int, variants: Mapping[str,
     trainers = {v: Trainer(name, batch, precision, PGD(steps=steps)) for v, precision in variants.items()}
     first = {v: trainer() for v, trainer in trainers.items()}
     times = [{v: trainer() for v, trainer in trainers.items()} for _ in range(rounds)]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for variant in variants:
         ratios = [row[variant] / row["float32"] for row in times]
         low, high = interval(ratios)
@@ -95,14 +95,14 @@ def trained(work: Workspace, weights: Path | None, epochs: int) -> nn.Module:
     data, pruner = work.batches("pretrain", settings.batch_size), Pruner(find_sites(model))
     optimiser = sgd(model, pruner, lr=settings.lr)
     until = epochs * data.steps_per_epoch
-    fit(model, data, objective=work.objective(settings), optimiser=optimiser, pruner=pruner, until=until)
+    fit(model, data, objective=work.objective(settings, data), optimiser=optimiser, pruner=pruner, until=until)
     return model
 
 
 def gradient(model: nn.Module, precision: Precision, adv: Tensor, y: Tensor) -> Tensor:
     """All weight gradients of the step on `adv` as one vector; `model` is not changed."""
     twin = precision.lay_out(copy.deepcopy(model)).train()
-    cross_entropy(precision.view(twin)(adv), y).backward()
+    cross_entropy(precision.view(twin)(adv), y).backward()  # type: ignore[no-untyped-call]
     return torch.cat([param.grad.flatten() for param in twin.parameters() if param.grad is not None])
 
 

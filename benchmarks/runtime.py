@@ -73,7 +73,8 @@ class Drawn(Subject):
         model = build(self.net, classes=10, channels=3, size=32)
         prune(model, self.keep)
         settle(model)
-        return model.eval().to(memory_format=torch.channels_last)
+        laid: nn.Module = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return laid
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -103,7 +104,7 @@ def dense(subject: Subject, name: str, x: Tensor) -> Answer:
     """A stock runtime, one thread; eager PyTorch with its batch norms folded, as every other runtime folds them."""
     if name != "torch eager":
         return RUNNERS[name].make(subject, x, 1)
-    model = fuse(subject.model).to(memory_format=torch.channels_last)
+    model = fuse(subject.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return lambda x: model(x.contiguous(memory_format=torch.channels_last))
 
 
@@ -131,7 +132,8 @@ def speed(subject: Subject, label: str, keep: float | None, options: argparse.Na
     found = {}
     for batch in options.batches:
         x = subject.images(batch)
-        calls = {"harp": load(subject.package, 1), **{name: dense(subject, name, x) for name in DENSE}}
+        calls: dict[str, Answer] = {name: dense(subject, name, x) for name in DENSE}
+        calls = {"harp": load(subject.package, 1), **calls}
         row = compared(timed(calls, x, options.rounds), "harp", "cpu")
         best = min(DENSE, key=lambda name: row["ms"][name]["median"])
         about = {"part": "speed", "network": label, "keep": keep, "batch": batch, "rounds": options.rounds}

@@ -6,6 +6,7 @@ python examples/with_lightning.py
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
@@ -21,7 +22,7 @@ class AdversarialTraining(lightning.LightningModule):
         self.attack, self.threat = harp.PGD(steps=3), harp.Threat(eps=0.1)
         self.noise = torch.Generator().manual_seed(0)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimiser = harp.sgd(self.network, self.pruner, lr=self.lr)
         self.pruner.attach(optimiser)  # the only line that knows of pruning
         steps = self.trainer.estimated_stepping_batches
@@ -34,7 +35,7 @@ class AdversarialTraining(lightning.LightningModule):
         return cross_entropy(self.network(adv), y)
 
 
-def run(network: nn.Module, train: DataLoader, pruner: harp.Pruner, epochs: int, lr: float) -> None:
+def run(network: nn.Module, train: DataLoader[tuple[Tensor, ...]], pruner: harp.Pruner, epochs: int, lr: float) -> None:
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="cpu",

@@ -21,7 +21,8 @@ class Network(ResNetForImageClassification):
     """The same parameters under the same names, and logits in place of an object that holds them."""
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        return super().forward(pixel_values).logits
+        logits: Tensor = super().forward(pixel_values).logits
+        return logits
 
 
 class Pictures(Dataset[dict[str, Tensor]]):

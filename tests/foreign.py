@@ -113,7 +113,7 @@ _CONFIGS: dict[str, tuple[str, str, dict[str, object]]] = {
 }
 
 # Six more that only the graph and the engine are tried on, by the name that `transformers` gives them.
-_VIT = {
+_VIT: dict[str, object] = {
     "image_size": SIZE,
     "patch_size": 8,
     "hidden_size": 16,
@@ -163,7 +163,7 @@ def _start(network: nn.Module) -> None:
             module.reset_parameters()
 
 
-def bare(name: str) -> nn.Module:
+def bare(name: str) -> "hf.PreTrainedModel":
     """The network as `transformers` makes it, in training mode: its output is an object with `.logits`."""
     model, config, options = _CONFIGS[name]
     with torch.random.fork_rng([]):

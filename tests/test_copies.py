@@ -1,5 +1,6 @@
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ class Keeps(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer, self.head = nn.Linear(2, 3), nn.Linear(3, 2)
-        self.seen, self.box = {}, SimpleNamespace(last=None)
+        self.seen: dict[str, Any] = {}
+        self.box = SimpleNamespace(last=None)
         self.layer.register_forward_hook(lambda module, inputs, output: self.seen.update(maps=[output]))
 
     def forward(self, x):
@@ -29,6 +31,7 @@ def test_kept_activations_are_copied_without_their_graph():
     model, x = Keeps(), torch.rand(4, 2)
     logits = model(x)
     other = copied(model)
+    assert isinstance(other, Keeps)
     assert torch.equal(other.features, model.features)
     assert other.features.grad_fn is None
     assert other.box.last[0] is other.features
@@ -49,19 +52,19 @@ def test_tied_tensors_and_modes_are_kept():
     model[1].weight = model[0].weight
     model[2].eval()
     other = copied(model)
-    assert other[1].weight is other[0].weight
-    assert [module.training for module in other] == [True, True, False]
+    assert other.get_parameter("1.weight") is other.get_parameter("0.weight")
+    assert [module.training for module in other.children()] == [True, True, False]
 
 
 def test_what_cannot_be_copied_is_refused_in_one_sentence():
-    model = nn.Linear(2, 2)
+    model: Any = nn.Linear(2, 2)
     model.lock = threading.Lock()
     with pytest.raises(HarpError, match=r"^Linear cannot be copied \(TypeError: cannot pickle '_thread.lock' object\)"):
         copied(model)
 
 
 def test_a_lock_beside_a_kept_activation_is_refused_likewise():
-    model = Keeps()
+    model: Any = Keeps()
     model(torch.rand(1, 2))
     model.lock = threading.Lock()
     with pytest.raises(HarpError, match="Keeps cannot be copied"):

@@ -30,8 +30,16 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path, monkeypatch, call):
 def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     calls = []
     sync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), sync(handle)))
-    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+
+    def noted(name, call):
+        def noting(*given):
+            calls.append(name)
+            call(*given)
+
+        monkeypatch.setattr(os, name, noting)
+
+    noted("fsync", sync)
+    noted("replace", replace)
     write_atomic(tmp_path / "deep" / "file", b"new")
     assert calls == ["fsync", "replace", "fsync"]
     assert (tmp_path / "deep" / "file").read_bytes() == b"new"

@@ -17,7 +17,7 @@ def test_a_foreign_network_is_tiny_gives_logits_that_vary_and_is_the_same_every_
 
 def test_a_constant_network_is_noticed():
     model = FOREIGN["vit"]()
-    torch.nn.init.zeros_(model.model.classifier.weight)
+    torch.nn.init.zeros_(model.get_parameter("model.classifier.weight"))
     assert not varies(model)
 
 

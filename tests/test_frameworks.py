@@ -22,7 +22,7 @@ def network():
     return model, harp.Masked(harp.find_sites(model), harp.Masks({"weight": torch.tensor([[True, True, False]])}))
 
 
-class One(Dataset):
+class One(Dataset[dict[str, torch.Tensor]]):
     """One example, whose sum of outputs has the gradient above."""
 
     def __init__(self, pruned):

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -128,6 +130,10 @@ def wrapped(how):
     return model
 
 
+def folded(how):
+    return harp.plain(wrapped(how))
+
+
 def pruned(layer):
     return prune.l1_unstructured(layer, "weight", 0.5)
 
@@ -248,14 +254,14 @@ ODD = {
     "bfloat16 inside": Odd(Low, {"find_units": FLOAT64, "remove": FLOAT64}, TRAINED),
     "state outside": Odd(Outside, doors=TRAINED),
     "DataParallel": Odd(lambda: nn.DataParallel(Net()), doors=TRAINED),
-    "compiled": Odd(lambda: torch.compile(Net(), backend="eager"), doors=TRAINED),
+    "compiled": Odd(lambda: cast(nn.Module, torch.compile(Net(), backend="eager")), doors=TRAINED),
     "TorchScript": Odd(
         lambda: torch.jit.script(Net()),
         dict.fromkeys(PRUNING, "RecursiveScriptModule is TorchScript, which is fixed as it is; prune the module"),
         TRAINED,
     ),
     **{name: computed(how) for name, how in COMPUTED.items()},
-    **{f"{name}, folded": Odd(lambda how=how: harp.plain(wrapped(how))) for name, how in COMPUTED.items()},
+    **{f"{name}, folded": Odd(partial(folded, how)) for name, how in COMPUTED.items()},
 }
 
 

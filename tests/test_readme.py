@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -61,7 +62,7 @@ def test_the_package_of_a_run_answers(tmp_path, capsys):
     from tests.tiny import workspace
 
     run_stages(workspace(tmp_path), ("pretrain", "prune", "finetune", "export"))
-    scope = {"harp": harp, "images": load("digits").test.images[:5].numpy() / 255}
+    scope: dict[str, Any] = {"harp": harp, "images": load("digits").test.images[:5].numpy() / 255}
     exec(compile(BLOCKS[0].replace("runs/a", str(tmp_path)), "README.md", "exec"), scope)
     expected = harp.load_model(str(tmp_path))(torch.from_numpy(scope["images"]).float())
     assert numpy.allclose(scope["logits"], expected.detach(), atol=1e-5)
@@ -73,7 +74,7 @@ def test_the_loop_of_ones_own_prunes():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     digits = load("digits").train
     loader = DataLoader(TensorDataset(digits.images[:64] / 255, digits.labels[:64]), batch_size=32)
-    scope = {"model": model, "loader": loader, "harp": harp, "cross_entropy": cross_entropy}
+    scope: dict[str, Any] = {"model": model, "loader": loader, "harp": harp, "cross_entropy": cross_entropy}
     scope |= {"attack": harp.PGD(steps=2), "threat": harp.Threat(eps=0.1), "noise": torch.Generator()}
     exec(compile(BLOCKS[4], "README.md", "exec"), scope)
     assert scope["search"].learned.epoch == 1
@@ -89,7 +90,7 @@ def test_the_evaluation_of_a_run(tmp_path):
     run_stages(workspace(tmp_path / "run"), ("pretrain",))
     block = BLOCKS[5].replace("runs/a", str(tmp_path / "run")).replace("cifar10", "digits")
     digits = load("digits").test
-    scope = {"harp": harp, "test": [(digits.images[:16] / 255, digits.labels[:16])]}
+    scope: dict[str, Any] = {"harp": harp, "test": [(digits.images[:16] / 255, digits.labels[:16])]}
     exec(compile(block.replace("n_examples=1000", "n_examples=16, doubts=0"), "README.md", "exec"), scope)
     assert scope["robust"] <= scope["clean"]
     assert list(scope["found"].flags) == ["clean", "apgd-ce", "apgd-t", "fab-t", "square", "worst"]

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from harp.errors import HarpError
@@ -6,7 +8,7 @@ from harp.registry import Registry, accepted
 
 
 def colours():
-    registry = Registry("colour", "things")
+    registry: Registry[Callable[[], str]] = Registry("colour", "things")
 
     @registry.register("red")
     def red():
@@ -75,7 +77,7 @@ def install(folder, monkeypatch, points):
 
 def test_installed_packages_bring_names_of_their_own(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, {"green": "guests:green", "grey": "guests:grey"})
-    registry = Registry("colour", "colours")
+    registry: Registry[Callable[[], str]] = Registry("colour", "colours")
     assert list(registry) == ["green", "grey"]
     assert registry["green"]() == "#0f0"
     assert registry.summary("green") == "The colour of grass."

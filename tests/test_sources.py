@@ -1,6 +1,7 @@
 import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
@@ -127,6 +128,6 @@ def test_objects_are_written_where_their_classes_are():
 
 
 def test_what_was_typed_in_is_written_nowhere():
-    space = {"__name__": "typed"}
+    space: dict[str, Any] = {"__name__": "typed"}
     exec("def f(x): return x\nclass C: pass", space)
     assert written_in(space["f"], space["C"]()) == []

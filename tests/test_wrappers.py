@@ -1,5 +1,6 @@
 import faulthandler
 import multiprocessing
+from typing import cast
 
 import torch
 import torch.distributed
@@ -19,7 +20,7 @@ def network() -> nn.Sequential:
 
 def test_the_network_itself_comes_out_of_every_wrapper():
     model = network()
-    compiled = torch.compile(model, backend="eager")
+    compiled = cast(nn.Module, torch.compile(model, backend="eager"))
     assert unwrapped(model) is model
     assert unwrapped(nn.DataParallel(model)) is model
     assert unwrapped(compiled) is model
@@ -29,7 +30,7 @@ def test_the_network_itself_comes_out_of_every_wrapper():
 
 
 def test_sites_and_shares_are_named_as_in_the_network():
-    for wrapped in (nn.DataParallel(network()), torch.compile(network(), backend="eager")):
+    for wrapped in (nn.DataParallel(network()), cast(nn.Module, torch.compile(network(), backend="eager"))):
         assert [site.name for site in harp.find_sites(wrapped)] == ["1.weight"]
         assert harp.trace_macs(wrapped, torch.ones(1, 1, 2, 2)) == {"1.weight": 12}
 
@@ -54,8 +55,7 @@ def test_attacks_go_around_the_wrapper_that_counts_backward_passes(tmp_path):
 
 def attack_in_a_group(path):
     faulthandler.dump_traceback_later(100, exit=True)
-    store = torch.distributed.FileStore(str(path), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=0, world_size=1)
     model = network()
     wrapped = nn.parallel.DistributedDataParallel(model)
     assert alone(wrapped) is model

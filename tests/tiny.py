@@ -1,6 +1,7 @@
 """A run of every stage in seconds: 160 digits, a twelfth of the width, a handful of steps a stage."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -23,11 +24,11 @@ TINY = {
 
 def tiny(**sections: object) -> Recipe:
     """The tiny recipe with settings over it; a mapping goes over the section of its name."""
-    values = dict(TINY)
+    values: dict[str, Any] = dict(TINY)
     for name, value in sections.items():
         below = values.get(name)
         values[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
-        if name == "prune" and "method" in value and "options" not in value:
+        if name == "prune" and isinstance(value, dict) and "method" in value and "options" not in value:
             del values["prune"]["options"]
     return make_recipe(values)
 

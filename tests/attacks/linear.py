@@ -1,6 +1,7 @@
 """Models whose adversarial answers are known in closed form."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +12,13 @@ from harp.threats import Threat
 WEIGHTS = (1.0, -2.0, 0.5, -0.25)
 
 
-def linear(weights=WEIGHTS, bias=0.0, scale=1.0) -> nn.Module:
+def linear(weights=WEIGHTS, bias=0.0, scale=1.0) -> nn.Sequential:
     """Logits (-m / 2, m / 2) of images [n, 1, 2, 2], where m = scale * (weights . x + bias): m is class 1's margin."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     half = scale * torch.tensor(weights) / 2
     with torch.no_grad():
-        model[1].weight.copy_(torch.stack([-half, half]))
-        model[1].bias.copy_(torch.tensor([-scale * bias / 2, scale * bias / 2]))
+        model.get_parameter("1.weight").copy_(torch.stack([-half, half]))
+        model.get_parameter("1.bias").copy_(torch.tensor([-scale * bias / 2, scale * bias / 2]))
     return model
 
 
@@ -25,7 +26,7 @@ def margins(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The right logit minus the wrong one, shape [n]."""
     with torch.no_grad():
         logits = model(x)
-    return (2 * y - 1) * (logits[:, 1] - logits[:, 0])
+    return cast(Tensor, (2 * y - 1) * (logits[:, 1] - logits[:, 0]))
 
 
 def images(n: int, low: float = 0.3, high: float = 0.7) -> Tensor:
@@ -38,7 +39,7 @@ def labels(n: int) -> Tensor:
     return torch.arange(n) % 2
 
 
-def affine(classes: int, shape: tuple[int, ...], seed: int) -> nn.Module:
+def affine(classes: int, shape: tuple[int, ...], seed: int) -> nn.Sequential:
     """Logits W x + b of images [n, *shape], in float64: W and b standard normal."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes)).double()
     numbers = generator(seed, "affine")
@@ -53,12 +54,12 @@ def distances(model: nn.Module, x: Tensor, y: Tensor, norm: float) -> Tensor:
 
     |margin| over the dual norm of the difference of weights: exact where the box does not bind.
     """
-    weight, dual = model[1].weight.detach(), {math.inf: 1, 2: 2, 1: math.inf}[norm]
+    weight, dual = model.get_parameter("1.weight").detach(), {math.inf: 1, 2: 2, 1: math.inf}[norm]
     with torch.no_grad():
         logits = model(x)
     margins = logits.gather(1, y[:, None]) - logits
     lengths = torch.linalg.vector_norm(weight[y][:, None] - weight[None], ord=dual, dim=2)
-    return (margins.abs() / lengths).scatter(1, y[:, None], torch.inf)
+    return cast(Tensor, (margins.abs() / lengths).scatter(1, y[:, None], torch.inf))
 
 
 def parallel(classes, shape, norm):
@@ -69,7 +70,7 @@ def parallel(classes, shape, norm):
     """
     model = affine(classes, shape, seed=classes)
     with torch.no_grad():
-        weight, bias = model[1].weight, model[1].bias
+        weight, bias = model.get_parameter("1.weight"), model.get_parameter("1.bias")
         weight[1:] = 0
         weight[0] = weight[0].sign() if norm == 1 else weight[0]
         bias[0] += bias.max() + 4 * weight[0].norm()

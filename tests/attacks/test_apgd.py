@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -76,6 +77,7 @@ def test_a_point_does_not_feel_its_batch(name, norm, dtype):
         parts = torch.arange(n).split(size)
         adv = torch.cat([attack(model, x[part], y[part], threat, noise.take(part)) for part in parts])
         assert torch.equal(broken(model, adv, y), whole)
+    assert isinstance(attack, APGD)
     assert torch.equal(broken(model, replace(attack, batch=5)(model, x, y, threat, noise), y), whole)
 
 
@@ -144,5 +146,6 @@ def test_attacks_are_values():
 
 @pytest.mark.parametrize("name", ["restarts", "targets", "eot", "batch"])
 def test_a_number_too_small_is_refused(name):
+    options: dict[str, Any] = {name: 0}
     with pytest.raises(HarpError, match=f"{name}: expected at least 1, got 0"):
-        APGD(**{name: 0})
+        APGD(**options)

@@ -145,7 +145,7 @@ def test_the_gradient_is_that_of_several_passes_and_the_verdict_the_last_ones():
     probe = state["adv"].clone().requires_grad_()
     logits = [model(probe) for _ in range(5)]
     losses = [nn.functional.cross_entropy(answer, y, reduction="none") for answer in logits]
-    (grad,) = torch.autograd.grad(sum(loss.sum() for loss in losses), probe)
+    (grad,) = torch.autograd.grad([loss.sum() for loss in losses], probe)
     unit = grad / grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     assert torch.allclose(state["uphill"], unit)
     assert torch.allclose(state["best_loss"], losses[-1])

@@ -47,7 +47,7 @@ def test_the_worst_case_of_a_linear_model_is_found_by_the_whole(engine):
 
 def test_an_unknown_engine_or_version_is_refused():
     with pytest.raises(HarpError, match="no engine 'offical' of AutoAttack; did you mean 'official'"):
-        autoattack(norm=2, engine="offical")
+        autoattack(norm=2, engine="offical")  # type: ignore[arg-type]
     with pytest.raises(HarpError, match="no version 'plos' of AutoAttack; did you mean 'plus'"):
         autoattack("plos", norm=2, engine="official")
     with pytest.raises(HarpError, match="for norm 1 there is: standard"):

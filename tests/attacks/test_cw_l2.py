@@ -32,15 +32,16 @@ def problem(classes, shape, n=6):
     model = affine(classes, shape, seed=classes).float()
     x = 0.3 + 0.4 * torch.rand(600, *shape, generator=generator(0, "x"))
     first, second = model(x).topk(2).indices.unbind(1)
-    far, away = distances(model, x, first, 2), (model[1].weight[first] - model[1].weight[second]).detach()
+    weight = model.get_parameter("1.weight").detach()
+    far, away = distances(model, x, first, 2), weight[first] - weight[second]
     wanted = 0.1 + 0.1 * torch.rand(600, generator=generator(1, "x"))
     shift = (wanted - far.gather(1, second[:, None]).squeeze(1)) / away.norm(dim=1)
     x = x + (shift[:, None] * away).view_as(x)
-    far = distances(model, x, first, 2).sort(1)
-    clear = (far.indices[:, 0] == second) & (far.values[:, 1] > 0.35) & (model(x).argmax(1) == first)
+    far, order = distances(model, x, first, 2).sort(1)
+    clear = (order[:, 0] == second) & (far[:, 1] > 0.35) & (model(x).argmax(1) == first)
     clear &= ((x > 0.1) & (x < 0.9)).flatten(1).all(1)
     assert clear.sum() >= n
-    return model, x[clear][:n], first[clear][:n], far.values[clear][:n, 0]
+    return model, x[clear][:n], first[clear][:n], far[clear][:n, 0]
 
 
 def wrong(model, adv, y):
@@ -126,7 +127,7 @@ def test_wrong_already_is_at_no_distance_and_never_wrong_at_an_infinite_one():
     assert torch.equal(adv, x)
     assert distance.tolist() == [0] * 6
     constant = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
-    nn.init.zeros_(constant[1].weight)
+    nn.init.zeros_(constant.get_parameter("1.weight"))
     y = constant(x).argmax(1)
     adv, distance = QUICK.nearest(constant, x, y, Threat(2, 1), noise())
     assert torch.equal(adv, x)

@@ -54,7 +54,7 @@ def test_the_distance_to_straight_boundaries_is_margin_over_dual_norm(norm, clas
 @pytest.mark.parametrize(("classes", "shape"), [(2, (1, 3, 3)), (4, (1, 3, 3)), (10, (3, 4, 4))])
 def test_where_the_box_binds_the_distance_is_that_inside_it(norm, classes, shape):
     model, x = affine(classes, shape, 1), (2 * points(8, *shape) - 0.5).clamp(0, 1)
-    y, weight = model(x).argmax(1), model[1].weight.detach()
+    y, weight = model(x).argmax(1), model.get_parameter("1.weight").detach()
     best = []
     for row, logits, right in zip(x.flatten(1), model(x), y, strict=True):
         best.append(math.inf)
@@ -255,7 +255,7 @@ def test_an_attack_is_a_value():
     assert ATTACKS["fab-t"]() == FAB(steps=100, restarts=1, targets=9)
     assert ATTACKS["fab"]() == FAB(steps=100, restarts=5, targets=None)
     with pytest.raises(FrozenInstanceError):
-        FAB().steps = 3
+        FAB().steps = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ["steps", "restarts", "targets", "batch"])

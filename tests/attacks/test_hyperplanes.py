@@ -50,7 +50,7 @@ def test_towards_is_the_least_perturbation_or_all_there_is(norm, entries, shift,
     expected = torch.tensor([slow(x, w, shift, norm, *box)], dtype=torch.float64)
     for dtype, near in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
         tensors = [torch.tensor([values], dtype=dtype) for values in (x, w)]
-        delta = towards(*tensors, torch.tensor([shift], dtype=dtype), threat)
+        delta = towards(tensors[0], tensors[1], torch.tensor([shift], dtype=dtype), threat)
         assert (tensors[0] + delta).clamp(*box).allclose(tensors[0] + delta, atol=1e-6)
         # Of entries of equal weight the 1-norm may move either, so lengths and what is reached are compared.
         assert length(delta, norm).double().tolist() == pytest.approx(length(expected, norm).tolist(), abs=near)
@@ -98,7 +98,7 @@ def test_linear_logits_have_the_boundary_they_have(norm):
     model, x = affine(4, (1, 3, 3), 0), torch.rand(6, 1, 3, 3, generator=generator(0, "x"), dtype=torch.float64)
     y, aims = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([[1, 2], [0, 3], [3, 0], [1, 0], [2, 3], [3, 2]])
     logits, lead, w = straighten(model, x, y, aims, norm)
-    weight, rows = model[1].weight.detach(), torch.arange(6)
+    weight, rows = model.get_parameter("1.weight").detach(), torch.arange(6)
     leads = model(x).detach().gather(1, aims) - model(x).detach().gather(1, y[:, None])
     gradients = weight[aims] - weight[y][:, None]
     far = leads.abs() / torch.linalg.vector_norm(gradients, {math.inf: 1, 2: 2, 1: math.inf}[norm], dim=2)
@@ -112,8 +112,8 @@ def test_the_boundary_of_a_confident_network_is_still_the_nearer_one():
     # Gradients of 1e-25: squares that float32 does not know. Class 2 is half as far as class 1.
     model = nn.Sequential(nn.Flatten(), nn.Linear(2, 3))
     with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[0.0, 0.0], [1e-25, 0.0], [0.0, 2e-25]]))
-        model[1].bias.copy_(torch.tensor([1e-25, 0.0, 0.0]))
+        model.get_parameter("1.weight").copy_(torch.tensor([[0.0, 0.0], [1e-25, 0.0], [0.0, 2e-25]]))
+        model.get_parameter("1.bias").copy_(torch.tensor([1e-25, 0.0, 0.0]))
     _, lead, w = straighten(model, torch.zeros(1, 1, 1, 2), torch.tensor([0]), torch.tensor([[1, 2]]), 2)
     assert w.tolist() == [pytest.approx([0.0, 2e-25])]
     assert lead.tolist() == pytest.approx([-1e-25])
@@ -122,7 +122,7 @@ def test_the_boundary_of_a_confident_network_is_still_the_nearer_one():
 def test_a_network_that_overflows_shows_no_boundary():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():
-        model[1].weight.fill_(torch.nan)
+        model.get_parameter("1.weight").fill_(torch.nan)
     _, lead, w = straighten(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]), torch.tensor([[1], [0]]), math.inf)
     assert lead.eq(0).all()
     assert w.eq(0).all()

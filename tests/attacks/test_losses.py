@@ -23,6 +23,7 @@ def test_margin_by_hand():
 def test_margin_raises_the_best_wrong_logit_and_lowers_the_right_one():
     logits = torch.tensor([[1.0, 3.0, 2.0]], requires_grad=True)
     margin(logits, torch.tensor([1])).sum().backward()
+    assert logits.grad is not None
     assert logits.grad.tolist() == [[0, -1, 1]]
 
 
@@ -81,6 +82,8 @@ def test_divergence_by_hand():
 def test_divergence_trains_both_answers_and_a_certain_one_stays_finite():
     logits, clean = torch.tensor([[0.0, 300.0]], requires_grad=True), torch.tensor([[1.0, 0.0]], requires_grad=True)
     divergence(logits, clean).sum().backward()
+    assert logits.grad is not None
+    assert clean.grad is not None
     assert torch.isfinite(logits.grad).all()
     assert torch.isfinite(clean.grad).all()
     assert logits.grad.abs().sum() > 0

@@ -152,7 +152,7 @@ def centred(classes):
     """A linear model of images [n, 1, 2, 2] whose logits are all 0 at the grey image."""
     torch.manual_seed(classes)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, classes)).eval().requires_grad_(False)
-    model[1].bias.copy_(-0.5 * model[1].weight.sum(1))
+    model.get_parameter("1.bias").copy_(-0.5 * model.get_parameter("1.weight").sum(1))
     return model
 
 
@@ -194,11 +194,13 @@ def test_one_class_is_refused():
 
 
 def generators():
-    return random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    numbers = numpy.random.get_state(legacy=False)["state"]["key"]
+    return random.getstate(), numbers.tolist(), torch.get_rng_state().tolist()
 
 
 def test_every_global_generator_stays_where_it_was(monkeypatch):
-    model, seeds = network(), []
+    model = network()
+    seeds: list[int] = []
     x, y = points(model, n=2)
     torch.manual_seed(5)
     before = generators()

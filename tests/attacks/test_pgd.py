@@ -115,9 +115,11 @@ def test_modes_buffers_and_gradients_are_left_as_they_were(attack):
 
 def test_gradients_already_there_stay(attack):
     model = linear()
-    model[1].weight.grad = torch.full([2, 4], 3.0)
+    model.get_parameter("1.weight").grad = torch.full([2, 4], 3.0)
     attack(model, images(2), labels(2), Threat(), noise())
-    assert model[1].weight.grad.eq(3).all()
+    grad = model.get_parameter("1.weight").grad
+    assert grad is not None
+    assert grad.eq(3).all()
 
 
 def test_frozen_weights_and_no_grad_do_not_stop_an_attack(attack):
@@ -245,7 +247,7 @@ def test_an_attack_is_a_value():
     assert ATTACKS["cw"]() == PGD(steps=20, loss="margin")
     assert ATTACKS["fgsm"]() == PGD(steps=1, step=1.0, start="image")
     with pytest.raises(FrozenInstanceError):
-        PGD().steps = 3
+        PGD().steps = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("start", ["random", "gaussian"])

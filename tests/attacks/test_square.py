@@ -58,9 +58,9 @@ def uphill(classes, shape, seed):
     signs = torch.randint(0, 2, [size], generator=numbers) * 2.0 - 1
     model = nn.Sequential(nn.Flatten(), nn.Linear(size, classes)).double()
     with torch.no_grad():
-        model[1].weight.copy_(signs * (0.5 + torch.rand(classes, size, generator=numbers)))
-        model[1].bias.copy_(-torch.rand(classes, generator=numbers) - size)
-        model[1].weight[0], model[1].bias[0] = 0, 0
+        model.get_parameter("1.weight").copy_(signs * (0.5 + torch.rand(classes, size, generator=numbers)))
+        model.get_parameter("1.bias").copy_(-torch.rand(classes, generator=numbers) - size)
+        model.get_parameter("1.weight")[0], model.get_parameter("1.bias")[0] = 0, 0
     return model, signs.double().view(1, *shape)
 
 
@@ -137,7 +137,7 @@ def test_the_same_noise_gives_the_same_images_and_other_noise_others():
 def test_what_is_found_costs_no_more_queries(batch):
     # Labels 0 the model never gives, labels 1 always.
     constant = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    nn.init.zeros_(constant[1].weight)
+    nn.init.zeros_(constant.get_parameter("1.weight"))
     constant[1].bias.data = torch.tensor([0.0, 1.0])
     model, x, y = Recorder(constant), torch.rand(10, 1, 2, 2), torch.arange(10) % 2
     adv = Square(queries=15, restarts=2, batch=batch)(model, x, y, Threat(math.inf, 0.1), points(10))
@@ -148,12 +148,12 @@ def test_what_is_found_costs_no_more_queries(batch):
 
 def test_a_tie_is_for_the_judge_to_decide_and_no_number_is_wrong():
     even = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    nn.init.zeros_(even[1].weight)
-    nn.init.zeros_(even[1].bias)
+    nn.init.zeros_(even.get_parameter("1.weight"))
+    nn.init.zeros_(even.get_parameter("1.bias"))
     x, threat = torch.rand(2, 1, 2, 2), Threat(math.inf, 0.1)
     adv = Square(queries=5)(even, x, torch.tensor([0, 1]), threat, points(2))
     assert (adv != x).flatten(1).any(1).tolist() == [False, True]
-    nn.init.constant_(even[1].bias, math.nan)
+    nn.init.constant_(even.get_parameter("1.bias"), math.nan)
     assert (Square(queries=5)(even, x, torch.tensor([0, 1]), threat, points(2)) != x).flatten(1).any(1).all()
 
 
@@ -161,7 +161,7 @@ def test_a_tie_is_for_the_judge_to_decide_and_no_number_is_wrong():
 def test_a_run_changes_windows_of_its_best_image_which_only_gets_better(norm):
     side, queries = 12, 70
     linear = affine(2, (1, side, side), seed=1).float()
-    linear[1].bias.data += torch.tensor([1000.0, 0.0])
+    linear.get_parameter("1.bias").data += torch.tensor([1000.0, 0.0])
     model, x, y = Recorder(linear), torch.rand(1, 1, side, side), torch.zeros(1, dtype=torch.long)
     Square(queries=queries)(model, x, y, Threat(norm, 1.0, low=-9, high=9), points(1))
     assert len(model.asked) == queries
@@ -179,7 +179,7 @@ def test_a_run_changes_windows_of_its_best_image_which_only_gets_better(norm):
 
 def test_every_restart_begins_anew():
     linear = affine(2, (1, 4, 6), seed=0).float()
-    linear[1].bias.data += torch.tensor([1000.0, 0.0])
+    linear.get_parameter("1.bias").data += torch.tensor([1000.0, 0.0])
     model, x = Recorder(linear), torch.full([3, 1, 4, 6], 0.5)
     Square(queries=1, restarts=6)(model, x, torch.zeros(3, dtype=torch.long), Threat(math.inf, 0.1), points(3))
     starts = torch.stack(model.asked)  # [restart, point, ...]

@@ -101,7 +101,9 @@ def test_a_relu_that_cannot_work_in_place_does_not():
     torch.manual_seed(0)
     model = Tangled().eval()
     quick = Surrogate(model, X)
-    assert not quick.quick.relu.inplace
+    relu = quick.quick.get_submodule("relu")
+    assert isinstance(relu, nn.ReLU)
+    assert not relu.inplace
     assert torch.allclose(quick(X), model(X), atol=1e-6)
 
 
@@ -142,10 +144,13 @@ def test_a_quick_attack_finds_what_the_attack_finds():
 
 
 def test_copies_are_made_once_for_a_network_and_anew_for_another(monkeypatch):
-    made = []
-    monkeypatch.setattr(
-        surrogate, "_quick", lambda model, example, real=surrogate._quick: made.append(model) or real(model, example)
-    )
+    made, real = [], surrogate._quick
+
+    def noted(model, example):
+        made.append(model)
+        return real(model, example)
+
+    monkeypatch.setattr(surrogate, "_quick", noted)
     first, second, y, threat = network("cifar_cnn"), network("cifar_cnn"), torch.arange(4), Threat(eps=4 / 255)
     quick, noise = Quick(ATTACKS["fgsm"]()), generator(0, "test")
     for model in (first, first, second, second):

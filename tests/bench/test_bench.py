@@ -87,7 +87,9 @@ def test_the_network_before_pruning_is_the_baseline_where_channels_went(tmp_path
     small["14.weight"] = small["14.weight"][:, :5]
     save_tree(run / "export" / "model.safetensors", small)
     network = Network("run-export", {"prune": settings}, run / "export" / "model.safetensors")
-    assert dense_of(network).weights == run / "1-pretrain" / "model.safetensors"
+    dense = dense_of(network)
+    assert dense is not None
+    assert dense.weights == run / "1-pretrain" / "model.safetensors"
     assert dense_of(replace(network, settings={"prune": {"granularity": "weights"}})) is None
     (tmp_path / "files").mkdir()
     found = measured(*subjects(network, recipe, tmp_path / "files"), replace(QUICK, batches=(1,), rounds=1))

@@ -17,6 +17,7 @@ def test_memory_is_what_a_fresh_process_needs_more(tmp_path):
     known = subject(tmp_path)
     pack(known.model, known.images(2), tmp_path / "package.safetensors")
     found = memory("harp", known, 1, 256)
+    assert found is not None
     images = 256 * 4 * 8 * 8 * 4  # bytes of the first layer's answers, which are held at some moment
     assert images < found["peak"] < 200e6
     assert 0 <= found["after"] <= found["peak"]

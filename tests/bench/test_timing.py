@@ -13,7 +13,8 @@ def spin(seconds):
 
 
 def test_calls_take_turns_and_samples_last_long_enough():
-    order, calls = [], {"quick": lambda: spin(2e-4), "idle": lambda: time.sleep(2e-3)}
+    order: list[str] = []
+    calls = {"quick": lambda: spin(2e-4), "idle": lambda: time.sleep(2e-3)}
     found = interleaved(calls, 3, least=5e-3, tick=order.append)
     assert order == ["quick", "idle"] * 3
     assert found["quick"].repeats * min(found["quick"].wall) > 4e-3

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy
@@ -32,7 +33,7 @@ def dense(tmp_path_factory):
     return folder / "1-pretrain" / "model.safetensors"
 
 
-def refused(capsys, *arguments) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments) -> str:
     """The one error that a command ends with."""
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
@@ -76,7 +77,7 @@ def test_piped_output_has_no_bars(here, capsys):
 
 @pytest.mark.parametrize("kind", ["methods", "allocations", "objectives", "attacks", "models", "data", "recipes"])
 def test_list_names_everything(capsys, kind):
-    names = {
+    named: dict[str, Iterable[str]] = {
         "methods": METHODS,
         "allocations": ALLOCATIONS,
         "objectives": OBJECTIVES,
@@ -84,10 +85,10 @@ def test_list_names_everything(capsys, kind):
         "models": MODELS,
         "data": DATA,
         "recipes": [path.stem for path in RECIPES.glob("*.yaml")],
-    }[kind]
+    }
     main(["list", kind])
     out = capsys.readouterr().out
-    assert all(name in out for name in names)
+    assert all(name in out for name in named[kind])
 
 
 def test_help_tells_every_field_its_meaning_and_default(capsys):

@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def refused(capsys, *arguments) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments) -> str:
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
     assert end.value.code == 2

@@ -27,12 +27,12 @@ def here(tmp_path, monkeypatch, run):
     return tmp_path
 
 
-def said(capsys, *arguments) -> str:
+def said(capsys: pytest.CaptureFixture[str], *arguments) -> str:
     main([str(argument) for argument in arguments])
     return capsys.readouterr().out
 
 
-def refused(capsys, *arguments) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments) -> str:
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
     assert end.value.code == 2
@@ -54,7 +54,9 @@ def test_any_network_is_packed_under_a_name_of_its_own(here, run, capsys):
     assert "judged" not in out
     out = said(capsys, "export", "digits_cnn", "--model.width", "0.125", "--threat.eps", "0.2")
     assert "package: digits_cnn.package.safetensors" in out
-    assert load("digits_cnn.package.safetensors").threat.eps == 0.2
+    threat = load("digits_cnn.package.safetensors").threat
+    assert threat is not None
+    assert threat.eps == 0.2
     said(capsys, "export", "digits_cnn", "--model.width", "0.125", "--out", "untold.safetensors")
     assert load("untold.safetensors").threat is None
 

@@ -200,6 +200,8 @@ def test_the_flags_are_the_recipes_settings(capsys):
 
 
 def test_the_readme_shows_what_is_printed(capsys):
-    command, shown = re.search(r"```\nharp inspect ([^\n]*)\n\n(.*?)```", README, flags=re.DOTALL).groups()
+    found = re.search(r"```\nharp inspect ([^\n]*)\n\n(.*?)```", README, flags=re.DOTALL)
+    assert found is not None
+    command, shown = found.groups()
     printed = said(capsys, *command.split())
     assert [" ".join(line.split()) for line in shown.splitlines()] == printed

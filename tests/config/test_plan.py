@@ -2,7 +2,7 @@
 
 import pytest
 
-from harp.config import Planned, check_plan, make_recipe, plan, settings_of
+from harp.config import Planned, check_plan, make_recipe, plan, pruning, settings_of, tuning
 from harp.errors import HarpError
 
 ROUNDS = ["pretrain", {"prune": {"keep": 0.1}}, "finetune", {"prune": {}}, {"finetune": {"epochs": 3}}]
@@ -30,7 +30,7 @@ def test_the_usual_list_is_that_of_a_recipe_without_one():
 
 def test_a_stages_own_settings_lie_over_its_sections():
     recipe, (_, first, tuned, second, last) = stages(prune={"keep": 0.02, "epochs": 7}, finetune={"epochs": 9})
-    assert [(settings_of(recipe, one).keep, settings_of(recipe, one).epochs) for one in (first, second)] == [
+    assert [(pruning(recipe, one).keep, pruning(recipe, one).epochs) for one in (first, second)] == [
         (0.1, 7),
         (0.02, 7),
     ]
@@ -40,7 +40,7 @@ def test_a_stages_own_settings_lie_over_its_sections():
 def test_a_sections_source_and_masks_are_of_the_first_of_its_kind():
     recipe, found = stages(prune={"source": "a.safetensors"}, finetune={"masks": "m.safetensors"})
     sources = [settings_of(recipe, stage).source for stage in found if stage.kind == "prune"]
-    masks = [settings_of(recipe, stage).masks for stage in found if stage.kind == "finetune"]
+    masks = [tuning(recipe, stage).masks for stage in found if stage.kind == "finetune"]
     assert [str(path) for path in (*sources, *masks)] == ["a.safetensors", "None", "m.safetensors", "None"]
 
 
@@ -52,8 +52,8 @@ def test_options_are_of_one_method():
         }
     )
     first, second = plan(recipe.stages)
-    assert settings_of(recipe, first).options == {"gamma": 2, "mode": "exact"}
-    assert settings_of(recipe, second).options == {}
+    assert pruning(recipe, first).options == {"gamma": 2, "mode": "exact"}
+    assert pruning(recipe, second).options == {}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ from harp.config import (
 from harp.errors import HarpError
 
 # METHODS 1.4, the CIFAR-10 column of the published settings.
-PAPER = {
+PAPER: dict[str, dict[str, Any]] = {
     "pretrain": {"epochs": 100, "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128},
     "prune": {
         "epochs": 20,
@@ -198,7 +199,7 @@ def test_every_other_value_changes_the_identity(changed):
 
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
-        Recipe().seed = 1
+        Recipe().seed = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("*.yaml"))])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from harp.errors import HarpError
 
 
 def write(file, **changes):
-    arrays = {
+    arrays: dict[str, Any] = {
         "train_images": np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4),
         "train_labels": np.array([0, 2], np.int32),
         "test_images": np.zeros((1, 1, 4, 4), np.uint8),

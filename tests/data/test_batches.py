@@ -2,6 +2,7 @@ from itertools import islice
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from harp.data import Batches, Loader, Resident
@@ -10,7 +11,7 @@ from harp.errors import HarpError
 from .samples import numbered
 
 
-def loader(n: int = 10) -> DataLoader:
+def loader(n: int = 10) -> DataLoader[tuple[Tensor, ...]]:
     images = torch.arange(n)[:, None, None, None] / 255
     return DataLoader(TensorDataset(images, torch.arange(n)), batch_size=4)
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,17 +9,23 @@ from harp.errors import HarpError
 from .samples import cifar_pickles, dump
 
 
+def found(root, form) -> Path:
+    folder = find_pickles(root, form)
+    assert folder is not None
+    return folder
+
+
 def test_the_five_batches_follow_each_other(tmp_path):
-    folder = find_pickles(cifar_pickles(tmp_path), CIFAR10)
+    folder = found(cifar_pickles(tmp_path), CIFAR10)
     train, test, names = read_pickles(folder, CIFAR10)
     assert train.images.shape == (10, 3, 32, 32)
     assert train.images[:, 0, 0, 0].tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert train.labels.tolist() == [0, 1, 0, 2, 0, 3, 0, 4, 0, 5]
-    assert (test.images[0, 0, 0, 0], names[9]) == (9, "class 9")
+    assert (test.images[0, 0, 0, 0].item(), names[9]) == (9, "class 9")
 
 
 def test_a_row_is_three_planes_of_rows(tmp_path):
-    folder = find_pickles(cifar_pickles(tmp_path), CIFAR10)
+    folder = found(cifar_pickles(tmp_path), CIFAR10)
     row = np.zeros((1, 3072), np.uint8)
     row[0, 1024 + 32 * 5 + 7] = 200
     dump(folder / "test_batch", {"data": row, "labels": [3]})
@@ -30,7 +38,7 @@ def test_cifar_100_uses_the_fine_labels(tmp_path):
         pixels = np.zeros((1, 3072), np.uint8)
         dump(tmp_path / name, {"data": pixels, "fine_labels": [42], "coarse_labels": [3]})
     dump(tmp_path / "meta", {"fine_label_names": ["a"] * 100, "coarse_label_names": ["b"] * 20})
-    train, _, names = read_pickles(find_pickles(tmp_path, CIFAR100), CIFAR100)
+    train, _, names = read_pickles(found(tmp_path, CIFAR100), CIFAR100)
     assert (train.labels.tolist(), len(names)) == ([42], 100)
 
 
@@ -52,14 +60,14 @@ def test_the_folder_is_found_from_within_and_without(tmp_path):
     ],
 )
 def test_a_wrong_batch_is_named(tmp_path, batch, message):
-    folder = find_pickles(cifar_pickles(tmp_path), CIFAR10)
+    folder = found(cifar_pickles(tmp_path), CIFAR10)
     dump(folder / "data_batch_2", batch)
     with pytest.raises(HarpError, match=message):
         read_pickles(folder, CIFAR10)
 
 
 def test_a_missing_batch_is_named(tmp_path):
-    folder = find_pickles(cifar_pickles(tmp_path), CIFAR10)
+    folder = found(cifar_pickles(tmp_path), CIFAR10)
     (folder / "data_batch_3").unlink()
     with pytest.raises(HarpError, match=r"no file .*data_batch_3"):
         read_pickles(folder, CIFAR10)

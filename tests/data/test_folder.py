@@ -135,8 +135,9 @@ def test_a_class_name_that_is_no_utf8_is_refused(tmp_path):
 
 
 def test_accents_may_be_encoded_differently_in_the_parts(tmp_path):
-    for part, form in (("train", "NFC"), ("test", "NFD")):
-        write(tmp_path, **{f"{part}__{unicodedata.normalize(form, 'café')}__1": png(RED)})
+    names = {"train": unicodedata.normalize("NFC", "café"), "test": unicodedata.normalize("NFD", "café")}
+    for part, name in names.items():
+        write(tmp_path, **{f"{part}__{name}__1": png(RED)})
     data = load("folder", tmp_path)
     assert (data.classes, len(data.test)) == (("caf\u00e9",), 1)
 

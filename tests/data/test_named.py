@@ -16,8 +16,9 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 def arrays(folder, train, test, **more):
-    images = {f"{part}_images": np.zeros((len(x), 1, 4, 4), np.uint8) for part, x in (("train", train), ("test", test))}
-    np.savez(folder / "set.npz", train_labels=np.array(train), test_labels=np.array(test), **images, **more)
+    for part, labels in (("train", train), ("test", test)):
+        more |= {f"{part}_images": np.zeros((len(labels), 1, 4, 4), np.uint8), f"{part}_labels": np.array(labels)}
+    np.savez(folder / "set.npz", **more)
     return folder / "set.npz"
 
 

@@ -1,6 +1,7 @@
 """Six defences that break attacks and protect nothing, and honest networks for the digits to put them around."""
 
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class Rounded(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model((x * 8).round() / 8)
+        return cast(Tensor, self.model((x * 8).round() / 8))
 
 
 class Probable(nn.Module):
@@ -41,7 +42,7 @@ class Probable(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x).softmax(1)
+        return cast(Tensor, self.model(x).softmax(1))
 
 
 class Dropping(nn.Module):
@@ -52,11 +53,13 @@ class Dropping(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(nn.functional.dropout(x, 0.1, training=True))
+        return cast(Tensor, self.model(nn.functional.dropout(x, 0.1, training=True)))
 
 
 class LookedUp(nn.Module):
     """The row of a table that the network's answer points to: no gradient leads back from it."""
+
+    table: Tensor
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -75,7 +78,7 @@ class Loud(nn.Module):
         self.model, self.by = model, by
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.by * self.model(x)
+        return cast(Tensor, self.by * self.model(x))
 
 
 def dense(width: int = 64) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+from typing import Any
 
 import pytest
 import torch
@@ -43,6 +44,8 @@ def built(tmp_path):
         path = tmp_path / f"net{count}.py"
         path.write_text(source)
         spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module.Net()
@@ -94,7 +97,7 @@ def test_networks_in_closures_arguments_and_attributes_are_found():
 
 def test_methods_and_hooks_put_on_an_instance_count():
     plain, changed = nn.Linear(4, 2), nn.Linear(4, 2)
-    changed.forward = lambda x: x
+    changed.forward = lambda x: x  # type: ignore[assignment, method-assign]
     hooked = nn.Linear(4, 2)
     hooked.register_forward_pre_hook(lambda module, args: None)
     assert digests(plain) == {}
@@ -103,7 +106,7 @@ def test_methods_and_hooks_put_on_an_instance_count():
 
 
 def typed_in(text):
-    space = {}
+    space: dict[str, Any] = {}
     exec(compile(text, "<typed>", "exec"), space)
     return space["f"]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from harp.attacks import ATTACKS, PGD, AttackWarning, Cascade
+from harp.attacks import ATTACKS, PGD, Attack, AttackWarning, Cascade
 from harp.errors import HarpError
 from harp.evaluation import Evaluation, evaluate, summary, wilson
 from harp.runs import load_tree
@@ -53,7 +53,7 @@ def test_who_broke_an_example_first_and_from_how_far():
 
 
 def test_a_cascade_attacks_only_what_is_left():
-    seen = {"half": [], "all": []}
+    seen: dict[str, list[int]] = {"half": [], "all": []}
 
     def counting(name, attack):
         def counted(model, x, y, threat, noise):
@@ -115,7 +115,7 @@ class Cut(BaseException):
 
 @pytest.mark.parametrize("after", range(1, 6))
 def test_an_interrupted_record_ends_as_one_that_was_not(tmp_path, after):
-    attacks = {"half": by_half, "pgd": PGD(restarts=2)}
+    attacks: dict[str, Attack] = {"half": by_half, "pgd": PGD(restarts=2)}
     whole = evaluate(MODEL, BATCHES, Cascade(attacks), THREAT, folder=tmp_path / "whole")
     calls = []
 

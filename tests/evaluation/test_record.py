@@ -116,6 +116,7 @@ def test_what_is_put_is_got(tmp_path):
         assert record.get("a", 0) is None
         record.put("a", 0, tree)
         found = record.get("a", 0)
+        assert found is not None
         assert found["notes"] == ["x"]
         assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
     assert read_json(tmp_path / "new" / "asked.json") == {"format": FORMAT, "seed": 0}

@@ -128,7 +128,7 @@ def summed(dead_a, dead_b, unread=()):
     model = Sum().double()
     with torch.no_grad():
         model.a.weight[list(dead_a)], model.b.weight[list(dead_b)], model.head.weight[:, list(unread)] = 0, 0, 0
-        model.a.bias[3], model.b.bias[3] = 1, 1
+        model.get_parameter("a.bias")[3], model.get_parameter("b.bias")[3] = 1, 1
     graph = capture(model, images())
     return graph, shrink(graph)
 
@@ -203,7 +203,7 @@ def test_grouped_convolutions_keep_their_channels():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(90, 4))
     with torch.no_grad():
-        model[0].weight[0], model[2].weight[1] = 0, 0
+        model.get_parameter("0.weight")[0], model.get_parameter("2.weight")[1] = 0, 0
     graph = capture(model.double(), images())
     found = shrink(graph)
     assert not any(found.removed.values())

@@ -53,6 +53,7 @@ def test_more_weights_than_the_manifest_says_are_noticed(made):
     path, source = made
     package = read(path)
     counts, said = package.manifest.counts, package.manifest.provenance
+    assert counts is not None
     write(path, package.graph, replace(package.manifest, provenance={**said, "nonzeros": said["nonzeros"] - 1}))
     assert [name for name, passed in verdicts(path, source).items() if not passed] == ["budget"]
     write(path, package.graph, replace(package.manifest, counts=replace(counts, budget=counts.nominal - 1)))

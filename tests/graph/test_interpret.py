@@ -26,6 +26,7 @@ def test_one_image_at_a_time_gives_the_batch():
 def test_it_can_be_differentiated():
     x = X.clone().requires_grad_()
     Interpreter(linear())(x)[:, 0].sum().backward()
+    assert x.grad is not None
     assert torch.equal(x.grad, W[0].expand(5, 3))
 
 

@@ -25,7 +25,7 @@ def macs(model: nn.Module, images: torch.Tensor) -> int:
     counts = []
 
     def count(layer: nn.Module, _: object, out: torch.Tensor) -> None:
-        counts.append(layer.weight.numel() * out[0, 0].numel())
+        counts.append(layer.get_parameter("weight").numel() * out[0, 0].numel())
 
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import huggingface_hub.constants
 import pytest
 import torch
@@ -23,7 +25,7 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_folder_with_weights_gives_the_network_that_was_saved(tmp_path, name):
-    model = FOREIGN[name]().eval()
+    model: Any = FOREIGN[name]().eval()
     model.model.save_pretrained(tmp_path)
     loaded = load(tmp_path)
     assert isinstance(loaded, Logits)

@@ -35,8 +35,8 @@ def test_what_is_computed_becomes_a_parameter_and_the_logits_stay(form):
     assert list(made.state_dict()) == [f"{i}.{name}" for i in (0, 2, 4) for name in ("bias", "weight")]
     made.load_state_dict(made.state_dict())
     assert torch.equal(made.eval()(x), model.eval()(x))
-    assert type(made[0]) is nn.Conv2d
-    assert made[0].weight.requires_grad
+    assert type(made.get_submodule("0")) is nn.Conv2d
+    assert made.get_parameter("0.weight").requires_grad
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert plain(made) is made
 
@@ -50,7 +50,7 @@ def test_a_network_without_computed_weights_is_given_back():
 def test_what_was_frozen_stays_frozen(form):
     model = net(FORMS[form])
     model[2].requires_grad_(False)
-    assert [plain(model)[i].weight.requires_grad for i in (0, 2, 4)] == [True, False, True]
+    assert [plain(model).get_parameter(f"{i}.weight").requires_grad for i in (0, 2, 4)] == [True, False, True]
 
 
 class Half(nn.Module):
@@ -64,8 +64,9 @@ def test_a_tied_original_and_a_parametrised_buffer():
     parametrize.register_parametrization(model[0], "weight", Half())
     parametrize.register_parametrization(model[2], "running_mean", Half())
     made = plain(model)
-    assert torch.equal(made[0].weight, made[1].weight / 2)
-    assert [name for name, _ in made[2].named_buffers()] == ["running_var", "num_batches_tracked", "running_mean"]
+    assert torch.equal(made.get_parameter("0.weight"), made.get_parameter("1.weight") / 2)
+    buffers = [name for name, _ in made.get_submodule("2").named_buffers()]
+    assert buffers == ["running_var", "num_batches_tracked", "running_mean"]
 
 
 def test_what_a_removed_spectral_norm_leaves_behind_goes():
@@ -73,4 +74,4 @@ def test_what_a_removed_spectral_norm_leaves_behind_goes():
     remove_spectral_norm(model[0])
     made = plain(model)
     made.load_state_dict(made.state_dict())
-    assert torch.equal(made[0].weight, model[0].weight)
+    assert torch.equal(made.get_parameter("0.weight"), model.get_parameter("0.weight"))

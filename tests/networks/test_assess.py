@@ -111,7 +111,12 @@ def test_a_search_in_bfloat16_is_no_headline(tmp_path):
 def test_doubts_are_examined_once_and_anew_on_another_sample(tmp_path, monkeypatch):
     assessed(tmp_path)
     calls = []
-    monkeypatch.setattr("harp.networks.assess.examine", lambda model, x, *rest, **more: calls.append(len(x)) or [])
+
+    def noted(model, x, *rest, **more):
+        calls.append(len(x))
+        return []
+
+    monkeypatch.setattr("harp.networks.assess.examine", noted)
     assessed(tmp_path)
     assert not calls
     assessed(tmp_path, doubts=30)
@@ -197,7 +202,12 @@ def test_a_runs_report_shows_the_curves_of_its_networks(tmp_path):
 
 def test_an_attack_makes_its_surrogate_once_however_many_batches_there_are(monkeypatch):
     made, real = [], surrogate._quick
-    monkeypatch.setattr(surrogate, "_quick", lambda model, example: made.append(model) or real(model, example))
+
+    def noted(model, example):
+        made.append(model)
+        return real(model, example)
+
+    monkeypatch.setattr(surrogate, "_quick", noted)
     torch.manual_seed(0)
     model = build("resnet18", classes=3, channels=1, size=8, width=0.125).eval()
     images = Images((torch.rand(40, 1, 8, 8) * 255).to(torch.uint8), torch.arange(40) % 3)

@@ -62,9 +62,8 @@ def test_a_leaderboards_entry_keeps_what_was_written_by_hand(here):
 
 def test_a_doubt_takes_the_numbers_place():
     model = nn.Sequential(network("dense"), nn.Softmax(1))
-    asked = {"n_examples": 24, "dataset": "digits", "eps": 0.02, "version": "rand", "engine": "harp", "doubts": 24}
     with pytest.warns(AttackWarning, match="softmax-outputs"):
-        clean, robust = harp.benchmark(model, **asked)
+        clean, robust = harp.benchmark(model, 24, "digits", eps=0.02, version="rand", engine="harp", doubts=24)
     assert clean > 0.5
     assert math.isnan(robust)
 

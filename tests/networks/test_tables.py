@@ -1,5 +1,6 @@
 import io
 from types import SimpleNamespace
+from typing import Any
 
 from rich.console import Console
 
@@ -15,9 +16,9 @@ def cell(accuracy, n=400, **more):
 
 
 def printed(table, width=80):
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(table)
-    return console.file.getvalue()
+    stream = io.StringIO()
+    Console(file=stream, width=width, color_system=None).print(table)
+    return stream.getvalue()
 
 
 def rows(text):
@@ -74,7 +75,8 @@ def test_a_run_shows_what_it_recorded(tmp_path):
     models = {"pruned": {**sizes, "clean": cell(0.9), "worst": cell(0.5)}}
     values = {"threat": {"norm": "2", "eps": 0.031}, "attacks": {}, "models": models}
     write_sealed(tmp_path / "evaluation/results.json", values, [])
-    text = printed(table(SimpleNamespace(run=Run(tmp_path), threat=Threat(2, 0.031))))
+    work: Any = SimpleNamespace(run=Run(tmp_path), threat=Threat(2, 0.031))
+    text = printed(table(work))
     assert rows(text)[1:] == [
         ["weights kept", "1,593 of 159,264"],
         ["MACs per image", "24,429 of 2,444,544"],

@@ -96,11 +96,13 @@ def test_more_than_half_must_fall_and_not_by_chance(right, held, found):
 def test_the_guard_looks_every_so_many_batches_and_remembers_across_a_kill():
     objective = FastAT(THREAT, guard_every=3)
     for number in range(4):
-        step(objective, Valley(), *grey(), number)
+        x, y = grey()
+        step(objective, Valley(), x, y, number)
     again = FastAT(THREAT, guard_every=3)
     again.load_state_dict(copy.deepcopy(objective.state_dict()))
     for number in range(4, 7):
-        step(again, Valley(), *grey(), number)
+        x, y = grey()
+        step(again, Valley(), x, y, number)
     assert [found[0] for found in again.collapses] == [3, 6]
     assert again.notes()[0].startswith("catastrophic overfitting in 2 of 2 checks, first at step 3: ")
     assert [found[0] for found in objective.collapses] == [3]
@@ -121,6 +123,8 @@ def test_the_guard_is_found_at_work_in_training_and_changes_nothing():
 
 
 def test_checks_need_a_frequency():
-    assert OBJECTIVES["fast-at"](THREAT).guard == PGD(steps=10)
+    objective = OBJECTIVES["fast-at"](THREAT)
+    assert isinstance(objective, FastAT)
+    assert objective.guard == PGD(steps=10)
     with pytest.raises(ValueError, match="guard_every: expected at least 1, got 0"):
         FastAT(THREAT, guard_every=0)

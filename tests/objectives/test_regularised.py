@@ -37,8 +37,10 @@ def divergences(margin, attacked):
 
 
 def test_the_weights_of_the_terms_are_the_papers():
-    assert OBJECTIVES["trades"](ATTACK, Threat()).beta == 6
-    assert OBJECTIVES["mart"](ATTACK, Threat()).beta == 5
+    trades, mart = OBJECTIVES["trades"](ATTACK, Threat()), OBJECTIVES["mart"](ATTACK, Threat())
+    assert isinstance(trades, TRADES)
+    assert isinstance(mart, MART)
+    assert (trades.beta, mart.beta) == (6, 5)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 6.0])
@@ -77,6 +79,7 @@ def test_a_confident_wrong_answer_has_a_finite_loss_and_gradient():
     loss = boosted(logits, torch.tensor([0]))
     loss.backward()
     assert loss.item() == pytest.approx(200 - math.log(1e-4), rel=1e-3)
+    assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 
 

@@ -6,6 +6,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 WIDTHS = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
 WIDTHS |= {"int8": 1, "uint8": 1, "bool": 1, "index": 1}
@@ -32,10 +33,10 @@ class File:
         self.tensors = {entry["name"]: self._tensor(entry) for entry in document["tensors"]}
         assert not any(self.sections.values())
 
-    def _tensor(self, entry: dict) -> bytes:
+    def _tensor(self, entry: dict[str, Any]) -> bytes:
         dtype, shape = entry["dtype"], entry["shape"]
         stored = entry.get("stored", dtype)
-        scales = None
+        scales: list[bytes] = []
         if stored == "int8" and dtype == "float32":
             scales = self._numbers(entry["scales"], "float32", shape[entry["axis"]])
         raw = self._numbers(entry, stored, math.prod(shape))
@@ -51,7 +52,7 @@ class File:
         scale = [struct.unpack("<f", value)[0] for value in scales]
         return b"".join(struct.pack("<f", q * scale[i // inner % outputs]) for i, q in enumerate(numbers))
 
-    def _numbers(self, entry: dict, dtype: str, size: int) -> list[bytes]:
+    def _numbers(self, entry: dict[str, Any], dtype: str, size: int) -> list[bytes]:
         width = WIDTHS[dtype]
         if "sparse" not in entry:
             return self._take(dtype, size)

@@ -24,7 +24,7 @@ from tests.package import reader
 from tests.package.networks import bits, network, pruned
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
-BLOCKS = re.findall(r"```(?:json)?\n(.*?)```", DOCUMENT, re.DOTALL)
+BLOCKS: list[str] = re.findall(r"```(?:json)?\n(.*?)```", DOCUMENT, re.DOTALL)
 
 
 def block(holding: str) -> str:
@@ -35,7 +35,8 @@ def block(holding: str) -> str:
 def test_the_worked_example_of_positions():
     example = block("index      ")
     data = bytes.fromhex(example.split("index")[1])
-    places = [int(word) for word in re.search(r"position (.*)", example)[1].split()]
+    (said,) = re.findall(r"position (.*)", example)
+    places = [int(word) for word in said.split()]
     (code,) = re.findall(r'has non-zeros at .*?`(\{"count".*?\})`', DOCUMENT, re.DOTALL)
     code = json.loads(code)
     assert len(data) == 3
@@ -90,7 +91,7 @@ def test_a_reader_written_from_the_document_agrees(values, density, tmp_path):
     graph = network(density)
     others = {"count": torch.tensor(7), "none": torch.zeros(0, 3), "flags": torch.tensor([True, False])}
     others |= {"double": pruned((4, 9), density).double(), "half": pruned((50,), 0.1).to(torch.bfloat16)}
-    graph = replace(graph, tensors=graph.tensors | others)
+    graph = replace(graph, tensors={**graph.tensors, **others})
     write(tmp_path / "a", graph, Manifest("it", provenance={"seed": 0}), values)
     found, package = reader.File(tmp_path / "a"), read(tmp_path / "a")
     assert found.about["name"] == package.manifest.name

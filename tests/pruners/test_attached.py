@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harp.errors import HarpError
@@ -116,7 +116,7 @@ def test_several_backward_passes_make_one_step_with_the_penalty_once():
 def test_clipping_scales_what_is_pulled_and_not_the_penalty():
     model, pruner, optimiser, _ = attached("harp")
     model.eval()
-    seen = {}
+    seen: dict[str, Tensor] = {}
     pull = pruner.pull
     pruner.pull = lambda: (pull(), seen.update(robust=pruner._robust.clone(), size=pruner._size.clone()))
 

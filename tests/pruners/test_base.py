@@ -31,14 +31,14 @@ def test_a_network_in_place_of_its_sites_is_refused():
         with pytest.raises(HarpError, match=r"got the Linear itself; harp\.find_sites\(model\) gives them"):
             make(model)
         with pytest.raises(HarpError, match=r"expected sites as harp\.find_sites\(model\) gives them, got str"):
-            make(["weight"])
+            make(["weight"])  # type: ignore[arg-type]
 
 
 def test_neither_no_site_nor_a_number_for_a_budget_makes_a_search():
     with pytest.raises(HarpError, match="no sites were given"):
         Hydra((), Budget(0.5))
     with pytest.raises(HarpError, match=r"budget: expected harp\.Budget\(keep\), got float"):
-        Hydra(find_sites(linear([[1.0, 2.0]])), 0.5)
+        Hydra(find_sites(linear([[1.0, 2.0]])), 0.5)  # type: ignore[arg-type]
 
 
 def test_a_pruner_copied_with_its_network_is_the_copys():

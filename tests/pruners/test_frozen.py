@@ -50,6 +50,7 @@ def test_a_frozen_weight_selected_by_name_is_chosen_by_its_gradient_and_keeps_it
     model = net()
     dense = model[0].weight.detach().clone()
     search = METHODS["harp"](find_sites(model, ["0", "4"]))
+    assert isinstance(search, Harp)
     first = search.scores["0.weight"].detach().clone()
     trained(model, search)
     assert (search.scores["0.weight"] != first).any()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,8 @@ from harp.sparsity import find_sites
 
 def network():
     model = nn.ModuleDict({"words": nn.Embedding(4, 2, sparse=True), "layer": nn.Linear(2, 1)})
-    groups = [{"params": model["layer"].parameters(), "role": "others"}, {"params": model["words"].parameters()}]
+    layer, words = model["layer"].parameters(), model["words"].parameters()
+    groups: list[dict[str, Any]] = [{"params": layer, "role": "others"}, {"params": words}]
     return model, Pruner(find_sites(model)), torch.optim.SGD(groups, lr=0.1)
 
 

@@ -13,7 +13,7 @@ def network(*rows):
     model = nn.Sequential(*[nn.Linear(len(row), 1, bias=False) for row in rows])
     with torch.no_grad():
         for layer, row in zip(model, rows, strict=True):
-            layer.weight.copy_(torch.tensor([row]))
+            layer.get_parameter("weight").copy_(torch.tensor([row]))
     return model
 
 
@@ -118,7 +118,7 @@ def test_channels_go_by_the_norm_of_what_reads_them():
     model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
     with torch.no_grad():
         for channel, size in enumerate([0.1, 3.0, 0.2, 2.0]):
-            model[3].weight[:, 4 * channel : 4 * channel + 4] = size
+            model.get_parameter("3.weight")[:, 4 * channel : 4 * channel + 4] = size
     units = find_units(model, torch.ones(1, 1, 2, 2), "channels")
     pruner = Magnitude(units, Budget(0.5, "macs"))
     pruner.push(Moment(0))

@@ -8,7 +8,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.pruners.method import Course
-from harp.pruners.rates import Exact, make_rates
+from harp.pruners.rates import Exact, Penalty, make_rates
 from harp.sparsity import Budget, Site, Weights, allocation, allot, find_sites, rates_at, trace_macs
 
 STEPS = 100
@@ -99,8 +99,10 @@ def test_where_nothing_is_learned_exact_ends_with_the_allocation_it_began_with(s
 
 def test_usual_starts():
     pools = units()
-    assert make_rates(pools, Budget(0.01), "exact", "uniform", None, 0, Course(1, 9)).start_keep == 0.1
-    assert make_rates(pools, Budget(0.4), "exact", "uniform", None, 0, Course(1, 9)).start_keep == 0.4
+    for keep, start in ((0.01, 0.1), (0.4, 0.4)):
+        rates = make_rates(pools, Budget(keep), "exact", "uniform", None, 0, Course(1, 9))
+        assert isinstance(rates, Exact)
+        assert rates.start_keep == start
 
 
 def test_exact_needs_the_length_of_the_stage():
@@ -126,4 +128,5 @@ def test_gamma_freezes_where_the_excess_is_nothing_to_four_decimals(excess, froz
     with torch.no_grad():
         rates.logits.copy_(torch.tensor([share / (1 - share)]).double().log())
     rates.advance(5)
+    assert isinstance(rates, Penalty)
     assert (rates.frozen_gamma is not None) == frozen

@@ -19,6 +19,8 @@ def test_push_writes_the_effective_weights_and_pull_carries_their_gradient():
     assert model.weight.tolist() == [[7, 7]]
     model(torch.tensor([[10.0, 20.0]])).sum().backward()
     pruner.pull()
+    assert pruner.w.grad is not None
+    assert pruner.v.grad is not None
     assert pruner.w.grad.tolist() == [[20, 40]]
     assert pruner.v.grad.tolist() == [[10, 20]]
 
@@ -30,6 +32,7 @@ def test_several_backwards_make_one_pull():
     for value in (1.0, 2.0):
         model(torch.tensor([[value]])).sum().backward()
     pruner.pull()
+    assert pruner.v.grad is not None
     assert pruner.v.grad.tolist() == [[3]]
 
 

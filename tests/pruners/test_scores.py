@@ -16,6 +16,7 @@ def test_the_gradient_passes_straight_through():
     grad = torch.tensor([1.0, 2.0, 3.0, 4.0])
     mask.backward(grad)
     # |score| gets the mask's gradient as it is, kept or not, so score gets it times its sign.
+    assert score.grad is not None
     assert score.grad.tolist() == [1, -2, 3, -4]
     # The rate gets the sum over the whole layer: HARP's published estimator.
     assert rate.grad == 10

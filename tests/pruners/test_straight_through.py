@@ -11,6 +11,7 @@ def slopes(estimator, score, count, grad):
     score = score.clone().requires_grad_()
     top_share(score, rate, count, estimator).backward(grad)
     assert torch.equal(score.grad, grad * score.detach().sign())
+    assert rate.grad is not None
     return float(rate.grad)
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from harp.errors import HarpError
 from harp.report import curves as drawn
-from harp.report.curves import Curve, security_svg, write_curves
+from harp.report.curves import security_svg, write_curves
 from harp.report.drawing import INK, style
+from harp.report.record import Curve
 from harp.threats import Threat
 from harp.written import Accuracy
 
@@ -74,7 +75,8 @@ def test_the_axis_shows_the_threat_and_no_more_than_the_curves_need():
 
 def test_many_steps_are_drawn_as_finely_as_the_eye_tells():
     eps = numpy.linspace(0, 16 / 255, 5000)
-    line = axes_of({"one": Curve(eps, *[1 - eps * 255 / 16] * 3, n=5000)}).lines[1]
+    falling = 1 - eps * 255 / 16
+    line = axes_of({"one": Curve(eps, falling, falling, falling, n=5000)}).lines[1]
     assert len(line.get_xdata()) == 720
     assert numpy.abs(line.get_ydata() - (1 - line.get_xdata() / 16).clip(0)).max() < 1 / 700
 

@@ -1,6 +1,7 @@
 """Random operator graphs: everything the engine claims to run, in every awkward size."""
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ class Growing:
         kept = torch.rand(shape, generator=self.noise) < density
         alive = torch.rand(shape[0], generator=self.noise) >= empty
         weight = self.normal(*shape) * kept * alive.view(-1, *[1] * (len(shape) - 1))
-        return weight / max(1.0, (weight.count_nonzero().item() / shape[0]) ** 0.5)
+        return cast(Tensor, weight / max(1.0, (weight.count_nonzero().item() / shape[0]) ** 0.5))
 
     def add(self, op: str, *args: object, shape: tuple[int, int, int]) -> str:
         name = f"v{len(self.nodes)}"
@@ -108,7 +109,7 @@ def _conv(draw: st.DrawFn, grown: Growing, x: str) -> None:
     bias = draw(st.booleans())
     grown.tensors |= {f"{name}.w": weight} | ({f"{name}.b": grown.normal(filters)} if bias else {})
     grown.nodes.append(conv(name, x, stride, padding, dilation, groups, bias))
-    grown.maps[name] = (filters, *size)
+    grown.maps[name] = (filters, size[0], size[1])
 
 
 def _act(draw: st.DrawFn, grown: Growing, x: str) -> None:
@@ -171,7 +172,8 @@ def _head(draw: st.DrawFn, grown: Growing) -> Graph:
 
 def error(graph: Graph, made: Tensor, x: Tensor) -> tuple[float, float]:
     """Distances from what float64 gives, relative to its largest logit: of `made`, and of PyTorch in float32."""
-    exact = replace(graph, tensors={name: tensor.double() for name, tensor in graph.tensors.items()})
+    exact = replace(graph, tensors={name: graph.tensor(name).double() for name in graph.tensors})
     truth = run(exact, x.double())
     scale = truth.abs().max().clamp(min=1e-30)
-    return tuple(((found - truth).abs().max() / scale).item() for found in (made, run(graph, x)))
+    mine, torchs = (((found - truth).abs().max() / scale).item() for found in (made, run(graph, x)))
+    return mine, torchs

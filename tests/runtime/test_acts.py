@@ -19,7 +19,7 @@ def test_all_are_here():
     assert {op for op, _ in CASES} == ACTS.keys()
 
 
-def network(op: str, arguments: tuple) -> Graph:
+def network(op: str, arguments: tuple[float, ...]) -> Graph:
     """The activation behind a convolution that changes nothing; activations alone are left to PyTorch."""
     nodes = (
         conv("c", "x", 1, 0, 1, 1, bias=False),
@@ -31,7 +31,7 @@ def network(op: str, arguments: tuple) -> Graph:
 
 @pytest.mark.parametrize(("op", "arguments"), CASES)
 @pytest.mark.parametrize("variant", BUILT)
-def test_an_activation_is_pytorchs(variant: str, op: str, arguments: tuple):
+def test_an_activation_is_pytorchs(variant: str, op: str, arguments: tuple[float, ...]):
     graph = network(op, arguments)
     engine = compile(graph, variant=variant)
     assert isinstance(engine, Engine)
@@ -43,7 +43,7 @@ def test_an_activation_is_pytorchs(variant: str, op: str, arguments: tuple):
 
 @pytest.mark.parametrize(("op", "arguments"), CASES)
 @pytest.mark.parametrize("variant", BUILT)
-def test_nan_stays_nan(variant: str, op: str, arguments: tuple):
+def test_nan_stays_nan(variant: str, op: str, arguments: tuple[float, ...]):
     x = torch.full((1, 1, 1, len(PLACES)), float("nan"))
     assert compile(network(op, arguments), variant=variant)(x).isnan().all()
 

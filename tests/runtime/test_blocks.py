@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from harp.graph import Graph, Node, Ref
-from harp.runtime import compile
+from harp.runtime import Engine, compile
 from harp.runtime.blocks import Blocks, met, pieces
 from harp.runtime.compiling import CompiledSegment
 from harp.runtime.layers import Layer, Window
@@ -190,6 +190,7 @@ def test_blocks_begin_where_maps_are_small_and_are_made_when_a_batch_comes(
     weights = {f"{name}.w": torch.randn(8, 8, 3, 3, generator=NOISE) for name in "abc"}
     graph = Graph("x", (8, 32, 32), tuple(nodes), "y", weights)
     engine = compile(graph, variant=variant)
+    assert isinstance(engine, Engine)
     compiled = engine.segments[0].compiled
     assert [layer.name for layer in compiled.late] == ["s", "c"]
     x = torch.randn(20, 8, 32, 32, generator=NOISE)

@@ -26,7 +26,7 @@ def cases(draw: st.DrawFn) -> tuple[tuple[int, int, int], tuple[int, int, int], 
     stride = draw(st.integers(1, 3))
     made = [(size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride + 1 for i in (0, 1)]
     assume(min(made) > 0)
-    return (2, *size), (3, *made), Window(kernel, (stride, stride), padding, dilation)
+    return (2, *size), (3, made[0], made[1]), Window(kernel, (stride, stride), padding, dilation)
 
 
 def full(given_: Shape, made: Shape, window: Window) -> Task:

@@ -1,5 +1,7 @@
 """Operators become layers where the engine means the same by them, and are left alone where it does not."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -88,7 +90,7 @@ def test_a_gate_scales_channels(swapped: bool):
         Node("g", "sigmoid", (Ref("s"),)),
         Node("y", "mul.Tensor", pair),
     ]
-    small = {"s.w": torch.randn(4, 4, 1, 1, generator=NOISE), "s.b": CONSTANT}
+    small: dict[str, Any] = {"s.w": torch.randn(4, 4, 1, 1, generator=NOISE), "s.b": CONSTANT}
     agrees(after(*nodes, **small))
 
 
@@ -104,7 +106,7 @@ NORM = {
 def test_a_batch_norm(bare: tuple[str, ...]):
     """With its scale and shift, and without."""
     refs = (None if name in bare else Ref(name) for name in NORM)
-    kept = {name: tensor for name, tensor in NORM.items() if name not in bare}
+    kept: dict[str, Any] = {name: tensor for name, tensor in NORM.items() if name not in bare}
     agrees(after(Node("y", "batch_norm", (C, *refs, False, 0.1, 1e-5, False)), **kept))
 
 
@@ -129,7 +131,7 @@ def test_a_batch_norm(bare: tuple[str, ...]):
         ("mean.dim", ((1, 2), False, None), 1),
     ],
 )
-def test_pooling(op: str, arguments: tuple, nodes: int):
+def test_pooling(op: str, arguments: tuple[object, ...], nodes: int):
     agrees(after(Node("y", op, (C, *arguments))), nodes=nodes)
 
 
@@ -148,12 +150,14 @@ def test_values_side_by_side(dim: int, nodes: int):
 
 def test_a_convolution_with_two_strides_is_left_to_pytorch():
     strides = (C, Ref("d.w"), None, (1, 2), (1, 1), (1, 1), 1)
-    agrees(after(Node("y", "conv2d", strides), **{"d.w": torch.randn(2, 4, 3, 3, generator=NOISE)}), nodes=1)
+    weight: dict[str, Any] = {"d.w": torch.randn(2, 4, 3, 3, generator=NOISE)}
+    agrees(after(Node("y", "conv2d", strides), **weight), nodes=1)
 
 
 def test_a_convolution_with_computed_weights_is_left_to_pytorch():
     nodes = (Node("w", "mul.Tensor", (Ref("d.w"), 2.0)), Node("y", "conv2d", (C, Ref("w"), None, *[(1, 1)] * 3, 1)))
-    agrees(after(*nodes, **{"d.w": torch.randn(2, 4, 3, 3, generator=NOISE)}), nodes=2)
+    weight: dict[str, Any] = {"d.w": torch.randn(2, 4, 3, 3, generator=NOISE)}
+    agrees(after(*nodes, **weight), nodes=2)
 
 
 def test_how_values_are_held():
@@ -199,5 +203,5 @@ def test_what_only_a_file_would_ask_for_is_left_to_pytorch():
         agrees(after(Node("p", "avg_pool2d", (C, *wide, False, False, None)), flat), nodes=nodes)
     for far, nodes in ((60, 0), (2**16, 2)):  # rows of zeros, for which planes would have to have room
         pair = (far, far)
-        wide = Node("p", "conv2d", (C, Ref("c.w"), None, pair, pair, (1, 1), 1))
-        agrees(after(wide, flat), nodes=nodes)
+        padded = Node("p", "conv2d", (C, Ref("c.w"), None, pair, pair, (1, 1), 1))
+        agrees(after(padded, flat), nodes=nodes)

@@ -1,4 +1,5 @@
 import ctypes
+import platform
 from dataclasses import replace
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from harp.errors import HarpError
 from harp.runtime import compile, convolutions, native
+from harp.runtime.tiling import best
 from tests.runtime.graphs import BUILT, one
 
 built = pytest.mark.skipif(not BUILT, reason="no compiler here")
@@ -21,10 +23,10 @@ def test_a_build_knows_its_name():
     [("AVX512", ("avx512", "avx2", "base")), ("AVX2", ("avx2", "base")), ("DEFAULT", ("base",)), ("NEON", ("base",))],
 )
 def test_the_quickest_build_that_a_processor_runs_comes_first(able, expected, monkeypatch):
-    monkeypatch.setattr(native.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: able)
     assert native.variants() == expected
-    monkeypatch.setattr(native.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
     assert native.variants() == ("base",)
 
 
@@ -76,8 +78,12 @@ def test_what_is_no_build_is_refused(tmp_path):
     "change", [{"tile": 17, "tiles": 1}, {"lanes": 3}, {"width": 16, "tile": 5}, {"width": 4, "tile": 16}]
 )
 def test_a_plan_without_a_kernel_is_never_run(change: dict[str, int], monkeypatch: pytest.MonkeyPatch):
-    best = convolutions.best
-    monkeypatch.setattr(convolutions, "best", lambda *a, **k: replace(best(*a, **k), **change))
+    def changed(*a, **k):
+        tiling = best(*a, **k)
+        assert tiling is not None
+        return replace(tiling, **change)
+
+    monkeypatch.setattr(convolutions, "best", changed)
     with pytest.raises(HarpError, match=r"has no kernel for step \d \(conv: .*; variant='torch' runs"):
         compile(one(torch.ones(1, 1, 3, 3), (1, 8, 8)))
 

@@ -12,7 +12,7 @@ from tests.runtime.graphs import HERE, NOISE, conv, graphs
 
 def reached(graph: Graph, x: Tensor) -> Tensor:
     """Which logits a NaN of `x` reaches through weights that are not zero: positive numbers, where none cancels."""
-    ones = {name: (tensor != 0).to(torch.float32) for name, tensor in graph.tensors.items()}
+    ones = {name: (graph.tensor(name) != 0).to(torch.float32) for name in graph.tensors}
     plain = Graph(graph.input, graph.shape, graph.nodes, graph.output, ones)
     return run(plain, x.isnan().to(torch.float32)) > 0
 

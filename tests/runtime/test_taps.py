@@ -1,5 +1,7 @@
 """Lists of entries hold every non-zero once, where it belongs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -56,8 +58,9 @@ def test_negative_zeros_are_no_taps():
     assert len(Taps.of(torch.tensor([[-0.0, 1.0]]), None, Window((1, 1))).value) == 1
 
 
-def listed(starts: np.ndarray, entries: np.ndarray, place: int) -> list:
-    return entries[starts[place] : starts[place + 1]].tolist()
+def listed(starts: np.ndarray, entries: np.ndarray, place: int) -> list[Any]:
+    found: list[Any] = entries[starts[place] : starts[place + 1]].tolist()
+    return found
 
 
 @given(weights())

@@ -1,5 +1,7 @@
 """Tiny networks, one for each way in which channels are tied."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
         x = x + self.outer(self.inner(x).relu())
-        return self.head(x.mean((2, 3)))
+        return cast(Tensor, self.head(x.mean((2, 3))))
 
 
 class Concatenated(nn.Module):
@@ -28,7 +30,7 @@ class Concatenated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.cat([self.first(x), self.second(x)], 1)
-        return self.head(self.norm(x).relu().mean((2, 3)))
+        return cast(Tensor, self.head(self.norm(x).relu().mean((2, 3))))
 
 
 class Gated(nn.Module):
@@ -44,7 +46,7 @@ class Gated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         gate = self.excite(self.squeeze(x.mean((2, 3))).relu()).sigmoid()
-        return self.head((x * gate[:, :, None, None]).relu().mean((2, 3)))
+        return cast(Tensor, self.head((x * gate[:, :, None, None]).relu().mean((2, 3))))
 
 
 class Shared(nn.Module):
@@ -58,7 +60,7 @@ class Shared(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer(self.stem(x).relu()).relu()
-        return self.head(self.layer(x).relu())
+        return cast(Tensor, self.head(self.layer(x).relu()))
 
 
 class Scaled(nn.Module):
@@ -72,14 +74,14 @@ class Scaled(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(self.scale * self.stem(x).relu()))
+        return cast(Tensor, self.head(self.norm(self.scale * self.stem(x).relu())))
 
 
 def chain() -> nn.Module:
     return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 
 
-def flat() -> nn.Module:
+def flat() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
 
 
@@ -104,7 +106,7 @@ class GatedUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.both(x).chunk(2, dim=1)
-        return self.head(value * gate.sigmoid())
+        return cast(Tensor, self.head(value * gate.sigmoid()))
 
 
 class Mean(nn.Module):
@@ -117,7 +119,7 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
-        return self.head(x * x.mean(1, keepdim=True))
+        return cast(Tensor, self.head(x * x.mean(1, keepdim=True)))
 
 
 class Viewed(nn.Module):
@@ -129,7 +131,7 @@ class Viewed(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.stem(x).relu().reshape(-1, 2, 2).transpose(1, 2).reshape(-1, 4))
+        return cast(Tensor, self.head(self.stem(x).relu().reshape(-1, 2, 2).transpose(1, 2).reshape(-1, 4)))
 
 
 class Subsampled(nn.Module):
@@ -142,7 +144,7 @@ class Subsampled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x.permute(0, 2, 3, 1)).relu()[:, ::2, ::2]
-        return self.head(x.mean((1, 2)))
+        return cast(Tensor, self.head(x.mean((1, 2))))
 
 
 class Aliased(nn.Module):
@@ -154,7 +156,7 @@ class Aliased(nn.Module):
         self.features = nn.Sequential(self.conv, self.norm, nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean((2, 3)))
+        return cast(Tensor, self.head(self.features(x).mean((2, 3))))
 
 
 class TiedAndAliased(nn.Module):
@@ -167,7 +169,7 @@ class TiedAndAliased(nn.Module):
         self.alias = self.b
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.c(self.b(self.a(x).relu()).relu()).relu())
+        return cast(Tensor, self.head(self.c(self.b(self.a(x).relu()).relu()).relu()))
 
 
 class OneGate(nn.Module):
@@ -180,7 +182,7 @@ class OneGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
-        return self.head((self.body(x).relu() * self.norm(self.one(x)).sigmoid()).mean((2, 3)))
+        return cast(Tensor, self.head((self.body(x).relu() * self.norm(self.one(x)).sigmoid()).mean((2, 3))))
 
 
 class GlobalGate(nn.Module):
@@ -192,11 +194,16 @@ class GlobalGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).relu()
-        return self.head((x * self.one(x.mean((2, 3)))[:, :, None, None].sigmoid()).mean((2, 3)))
+        return cast(Tensor, self.head((x * self.one(x.mean((2, 3)))[:, :, None, None].sigmoid()).mean((2, 3))))
 
 
 class FrozenNorm(nn.Module):
     """A batch norm of buffers alone, with the numbers it begins with."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, saved: bool = True):
         super().__init__()
@@ -211,6 +218,8 @@ class FrozenNorm(nn.Module):
 
 class Blur(nn.Module):
     """A fixed filter for each channel, before every other pixel is left out."""
+
+    filter: Tensor
 
     def __init__(self, channels: int, count: int | None = None):
         super().__init__()

@@ -144,6 +144,7 @@ def test_an_impossible_budget_names_the_smallest_reachable_keep(some, keep, floo
         Budget(keep, floor=floor).floors(some)
     except HarpError as error:
         found = re.search(r"smallest reachable keep is ([-+.e\d]+) \(([\d,]+) parameters\)$", str(error))
+        assert found is not None
         named, count = float(found[1]), int(found[2].replace(",", ""))
         assert Budget(named, floor=floor).count(total) == count
         assert sum(Budget(named, floor=floor).floors(some)) <= count
@@ -164,7 +165,8 @@ def test_the_named_keep_may_be_typed_in():
     # With a floor of 0.9 the smallest keep of [1, 5] is 4 / 6, whose six digits round up.
     with pytest.raises(HarpError, match="smallest reachable") as error:
         Budget(0.1, floor=0.9).floors([1, 5])
-    named = float(re.search(r"keep is (\S+)", str(error.value))[1])
+    (said,) = re.findall(r"keep is (\S+)", str(error.value))
+    named = float(said)
     assert sum(Budget(named, floor=0.9).floors([1, 5])) <= Budget(named, floor=0.9).count(6)
 
 
@@ -216,6 +218,7 @@ def test_products_are_priced_as_they_grow():
     assert cost.slopes([4, 6]).tolist() == [9, 9]
     units = torch.tensor([4.0, 6.0], requires_grad=True)
     cost.tensor(units).backward()
+    assert units.grad is not None
     assert units.grad.tolist() == [9, 9]
 
 

@@ -7,7 +7,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from harp.errors import HarpError
 from harp.models import build
-from harp.sparsity import find_channels, find_sites, find_units, remove, resize
+from harp.sparsity import ChannelUnits, find_channels, find_sites, find_units, remove, resize
 from tests.foreign import FOREIGN, images, varies
 from tests.models.counting import macs
 from tests.sparsity import nets
@@ -113,8 +113,8 @@ def test_a_weight_of_two_layers_is_one_member_and_ties_both():
     assert list(maps) == ["0.weight"]
     assert [key for key in maps["0.weight"] if "4.weight" in key[0]] == []
     smaller = remove(model, find_channels(model, torch.zeros(2, 2)).groups, {"0.weight": torch.tensor([1, 0, 1]) > 0})
-    assert smaller[4].weight is smaller[2].weight
-    assert smaller[4].weight.shape == (2, 2)
+    assert smaller.get_parameter("4.weight") is smaller.get_parameter("2.weight")
+    assert smaller.get_parameter("4.weight").shape == (2, 2)
 
 
 def test_modules_of_two_names_shrink_as_any_other():
@@ -123,8 +123,8 @@ def test_modules_of_two_names_shrink_as_any_other():
     assert {(s.name, s.axis) for s in groups[0].members} >= {("conv.weight", 0), ("norm.weight", 0), ("head.weight", 1)}
     assert agree(model, groups, half(groups), torch.rand(3, 2, 3, 3))
     smaller = remove(model, groups, half(groups))
-    assert smaller.features[0] is smaller.conv
-    assert smaller.conv.weight.shape == (2, 2, 1, 1)
+    assert smaller.get_submodule("features.0") is smaller.get_submodule("conv")
+    assert smaller.get_parameter("conv.weight").shape == (2, 2, 1, 1)
     again = nets.Aliased()
     resize(again, {name: tensor.shape for name, tensor in smaller.state_dict().items()})
     again.load_state_dict(smaller.state_dict())
@@ -290,12 +290,13 @@ def test_torchvision_is_not_needed(monkeypatch):
 
 def test_channels_that_a_frozen_weight_makes_or_reads_stay():
     model = nets.chain()
-    model[0].weight.requires_grad_(False)
+    model.get_parameter("0.weight").requires_grad_(False)
     units = find_units(model, torch.zeros(1, 2), "channels")
     assert units.names == ("2.weight",)
+    assert isinstance(units, ChannelUnits)
     assert units.fixed["0.weight"] == "0.weight is frozen"
     model = nets.chain()
-    model[2].weight.requires_grad_(False)
+    model.get_parameter("2.weight").requires_grad_(False)
     with pytest.raises(HarpError, match=r"0\.weight: 2\.weight is frozen; 2\.weight: 2\.weight is frozen"):
         find_units(model, torch.zeros(1, 2), "channels")
     units = find_units(model, torch.zeros(1, 2), "channels", find_sites(model, ["0", "2.weight", "4"]))
@@ -305,8 +306,9 @@ def test_channels_that_a_frozen_weight_makes_or_reads_stay():
 def test_frozen_norms_and_biases_go_with_the_channels():
     model = nets.flat()
     model[1].requires_grad_(False)
-    model[0].bias.requires_grad_(False)
+    model.get_parameter("0.bias").requires_grad_(False)
     units = find_units(model, torch.zeros(1, 1, 2, 2), "channels")
     assert units.names == ("0.weight",)
+    assert isinstance(units, ChannelUnits)
     smaller = remove(model, units.groups, half(units.groups))
     assert [p.requires_grad for p in smaller.parameters()] == [True, False, False, False, True, True]

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harp.pruners import Course, Harp, HarpOptions, Masked, Moment, ScoresOnly
-from harp.sparsity import Budget, find_sites, find_units, remove
+from harp.sparsity import Budget, ChannelUnits, find_sites, find_units, remove
 from tests.foreign import FOREIGN, images, varies
 from tests.pace import quick
 
@@ -23,6 +23,7 @@ def test_harp_meets_the_budget_to_the_weight_and_the_network_still_runs(name, ke
     search.push(Moment(0))
     model(images()).logsumexp(1).sum().backward()
     search.pull()
+    assert search.logits.grad is not None
     assert search.logits.grad.isfinite().all()
     masks = search.settle()
     Masked(sites, masks).push(Moment(0))
@@ -43,6 +44,7 @@ def test_convolutional_networks_shrink_to_half_their_macs_with_equal_logits(name
     budget, cost = Budget(0.5, "macs"), units.cost("macs")
     search = ScoresOnly(units, budget)
     masks = search.settle()
+    assert isinstance(units, ChannelUnits)
     small = remove(model, units.groups, masks)
     with torch.no_grad():
         masked, smaller = model(images()), small(images())

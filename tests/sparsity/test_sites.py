@@ -164,7 +164,7 @@ def test_finding_sites_changes_nothing():
 
 def test_every_site_knows_its_place():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ConvTranspose2d(2, 1, 3))
-    assert all(site.place.holds(site.param) for site in find_sites(model))
+    assert all(site.place is not None and site.place.holds(site.param) for site in find_sites(model))
 
 
 def test_what_is_no_site_is_refused():

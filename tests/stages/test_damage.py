@@ -128,7 +128,7 @@ def outcome(folder, tmp_path, command, name, damage, capsys):
     if path.exists():
         data = path.read_bytes()
         path.write_bytes({**DAMAGES, **JSON_DAMAGES}[damage](data))
-    code = 0
+    code: str | int | None = 0
     try:
         main([str(argument) for argument in arguments])
     except SystemExit as ended:

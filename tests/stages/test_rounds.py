@@ -9,14 +9,15 @@ from harp.networks.comparison import compare
 from harp.networks.named import find_network
 from harp.report import REPORT
 from harp.runs import Metrics, Run, read_json
-from harp.stages import run_stages, training
-from harp.training.optimisers import sgd as real_sgd
+from harp.stages import run_stages
+from harp.training import OPTIMIZERS, fit, sgd
 from tests.stages.test_runner import run_killed_at
 from tests.tiny import results, workspace
 
 SHORT = {"epochs": 1}
-ROUNDS = {
-    "stages": ["pretrain", {"prune": {"keep": 0.3}}, "finetune", "prune", "finetune"],
+LISTED = ["pretrain", {"prune": {"keep": 0.3}}, "finetune", "prune", "finetune"]
+ROUNDS: dict[str, object] = {
+    "stages": LISTED,
     "pretrain": SHORT,
     "prune": {"epochs": 2, "keep": 0.1},
     "finetune": SHORT,
@@ -78,13 +79,13 @@ def test_a_stage_alone_is_the_next_of_its_kind(tmp_path):
 
 
 def test_rounds_may_be_added_to_a_run_and_those_that_are_done_stay(tmp_path):
-    first = {**ROUNDS, "stages": ROUNDS["stages"][:3]}
+    first = {**ROUNDS, "stages": LISTED[:3]}
     run_stages(workspace(tmp_path, **first), ["pretrain", "prune", "finetune"])
     before = (tmp_path / "3-finetune" / "model.safetensors").stat().st_mtime_ns
     run_stages(workspace(tmp_path, **ROUNDS), ["pretrain", "prune", "finetune"])
     assert (tmp_path / "3-finetune" / "model.safetensors").stat().st_mtime_ns == before
     assert Run(tmp_path).done("5-finetune") is not None
-    other = {**ROUNDS, "stages": ["pretrain", {"prune": {"keep": 0.2}}, *ROUNDS["stages"][2:]]}
+    other = {**ROUNDS, "stages": ["pretrain", {"prune": {"keep": 0.2}}, *LISTED[2:]]}
     with pytest.raises(HarpError, match="begun with another setting of stages"):
         run_stages(workspace(tmp_path, **other), ["finetune"])
 
@@ -106,13 +107,13 @@ def test_one_that_has_none_is_not(tmp_path):
 
 
 def test_an_attack_of_its_own_is_of_one_stage(tmp_path, monkeypatch):
-    steps, real = {}, training.fit
+    steps = {}
 
     def spying(*args, **options):
         steps[options["stage"]] = options["objective"].attack
-        real(*args, **options)
+        fit(*args, **options)
 
-    monkeypatch.setattr(training, "fit", spying)
+    monkeypatch.setattr("harp.stages.training.fit", spying)
     sections = {"pretrain": SHORT, "finetune": SHORT, "prune": {**SHORT, "attack": {"steps": 1}}}
     work = workspace(tmp_path, **sections)
     run_stages(work, ["pretrain", "prune", "finetune"])
@@ -125,11 +126,11 @@ def test_learning_rates_by_role(tmp_path, monkeypatch):
     groups = {}
 
     def spying(*args, **options):
-        made = real_sgd(*args, **options)
+        made = sgd(*args, **options)
         groups.update({group["role"]: group["lr"] for group in made.param_groups})
         return made
 
-    monkeypatch.setitem(training.OPTIMIZERS, "sgd", spying)
+    monkeypatch.setitem(OPTIMIZERS, "sgd", spying)
     sections = {"pretrain": SHORT, "prune": {**SHORT, "lr": 0.5, "lrs": {"rates": 0.01}}}
     run_stages(workspace(tmp_path, **sections), ["pretrain", "prune"])
     assert {name: groups[name] for name in ("scores", "rates", "norms")} == {"scores": 0.5, "rates": 0.01, "norms": 0.5}

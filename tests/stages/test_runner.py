@@ -20,6 +20,7 @@ from harp.pruners import METHODS, SearchWarning
 from harp.runs import Metrics, Run, read_json
 from harp.stages import STAGES, run_stages, training as train_module
 from harp.stages.runner import AFTER
+from harp.training import fit
 from tests.tiny import results, tiny, workspace
 
 FOLDERS = {stage.name: stage.folder for stage in plan()}
@@ -89,7 +90,6 @@ class Killed(BaseException):
 
 def run_killed_at(folder, monkeypatch, stage, step, **sections):
     """A run that ends, as by a kill, right after the given step of the stage."""
-    fit = train_module.fit
 
     def dying(*args, **options):
         def die(moment):

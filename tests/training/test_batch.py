@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -60,7 +62,8 @@ def test_any_list_or_loader_of_batches_trains_as_a_loader_does():
     x, y = images(8)
     pairs = list(zip(x.split(4), y.split(4), strict=True))
     trained = []
-    for data in (pairs, harp.Loader(pairs, "cpu"), torch.utils.data.DataLoader(list(zip(x, y, strict=True)), 4)):
+    single: Any = list(zip(x, y, strict=True))
+    for data in (pairs, harp.Loader(pairs, "cpu"), torch.utils.data.DataLoader(single, 4)):
         torch.manual_seed(0)
         trained.append(train(norms(), data).state_dict())
     for other in trained[1:]:
@@ -123,7 +126,8 @@ def test_a_label_that_is_no_class_is_named(label):
 def test_the_question_leaves_no_trace():
     model = nn.Sequential(norms(), nn.Dropout()).train()
     before, random = {n: v.clone() for n, v in model.state_dict().items()}, torch.get_rng_state()
-    BatchCheck(model, "fit")(*images(4), 0)
+    x, y = images(4)
+    BatchCheck(model, "fit")(x, y, 0)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)

@@ -8,7 +8,7 @@ from harp.attacks import PGD
 from harp.data import Images, Resident
 from harp.errors import HarpError
 from harp.objectives import PGDAT, FreeAT, Natural, Objective
-from harp.pruners import Course, Harp, HarpOptions, Masked, Pruner, SearchWarning
+from harp.pruners import Course, Harp, HarpOptions, Masked, Moment, Pruner, SearchWarning
 from harp.sparsity import Budget, Masks, find_sites
 from harp.threats import Threat
 from harp.training import SCHEDULES, fit, sgd, steps_per_epoch
@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_the_global_generator_held
 
 
 def test_moments_count_steps_and_tell_the_learning_rate():
-    moments = []
+    moments: list[Moment] = []
     train(network(), Pruner(), 4, on=[moments.append], schedule=SCHEDULES["constant"])
     assert [m.step for m in moments] == [1, 2, 3, 4]
     assert {m.lr for m in moments} == {0.05}
@@ -166,7 +166,12 @@ def test_fine_tuning_trains_what_is_left_and_the_rest_stays_zero():
 def test_masks_are_computed_once_per_optimiser_step(monkeypatch):
     calls = []
     weights = Harp.weights
-    monkeypatch.setattr(Harp, "weights", lambda self: calls.append(1) or weights(self))
+
+    def counted(self):
+        calls.append(1)
+        return weights(self)
+
+    monkeypatch.setattr(Harp, "weights", counted)
     model = network()
     train(model, Harp(find_sites(model), Budget(0.1), course=Course(4)), 5)
     assert len(calls) == 5 + 1  # and once before the first
@@ -190,11 +195,12 @@ def test_pixels_that_are_not_numbers_stop_training_before_they_touch_a_weight():
 
 
 def test_a_diverging_loss_is_an_error_that_names_the_step():
-    model, pruner, seen = network(), Pruner(), []
+    model, pruner = network(), Pruner()
+    seen: list[Moment] = []
     optimiser = sgd(model, pruner, lr=1e30)
     with pytest.raises(HarpError, match=r"loss became .* at step"):
         fit(model, data(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=40, on=[seen.append])
-    assert all(torch.isfinite(m.loss) for m in seen)
+    assert all(m.loss is not None and torch.isfinite(m.loss) for m in seen)
 
 
 class Steep(Objective):

@@ -60,6 +60,7 @@ def test_the_attack_and_the_step_compute_as_asked(bf16):
     step = torch.bfloat16 if bf16 in ("step", "both") else torch.float32
     asked_for_its_classes = (False, torch.float32)
     assert model.seen == [asked_for_its_classes] + [(False, attack)] * 2 + [(True, step)]
+    assert model.linear.weight.grad is not None
     assert model.linear.weight.dtype is model.linear.weight.grad.dtype is torch.float32
 
 
@@ -97,7 +98,7 @@ def test_attacking_the_view_restores_its_mode_and_the_models():
 
 def test_channels_last_changes_strides_and_no_value():
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten())
-    names, weight = list(model.state_dict()), model[0].weight
+    names, weight = list(model.state_dict()), model.get_parameter("0.weight")
     before = weight.detach().clone()
     precision = Precision(channels_last=True)
     assert precision.lay_out(model) is model

@@ -109,8 +109,9 @@ class Published:
 
     def logits(self, x, train):
         for conv, norm in ((0, 1), (3, 4)):
-            at = [self.state[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
-            x = batch_norm(conv2d(x, self.weight(f"{conv}.weight")), *at, training=train).relu()
+            mean, var = self.state[f"{norm}.running_mean"], self.state[f"{norm}.running_var"]
+            scale, shift = self.state[f"{norm}.weight"], self.state[f"{norm}.bias"]
+            x = batch_norm(conv2d(x, self.weight(f"{conv}.weight")), mean, var, scale, shift, training=train).relu()
         return linear(x.flatten(1), self.weight("7.weight"), self.state["7.bias"])
 
     def attacked(self, x, y, noise):

@@ -89,6 +89,7 @@ def test_the_objectives_state_is_in_the_checkpoint(tmp_path):
     first(moment(4))
     again = FreeAT(Threat())
     assert stage(tmp_path, objective=again).resume() == 4
+    assert again.delta is not None
     assert torch.equal(again.delta, objective.delta)
 
 
@@ -144,7 +145,7 @@ def test_ties_of_the_best_epoch(tmp_path, told, best):
 def test_a_resumed_momentum_lies_in_memory_as_its_weight_does(tmp_path):
     # A file knows no strides, and another layout may round sums otherwise.
     def channels_last():
-        return nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        return nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     first = stage(tmp_path, model=channels_last())
     first.model(torch.rand(2, 3, 5, 5)).sum().backward()

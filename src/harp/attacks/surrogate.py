@@ -32,6 +32,10 @@ class Surrogate(nn.Module):
     `original` to 1e-4 of their size, or its gradients not to a tenth (as of a randomised network), `original` computes.
     """
 
+    original: nn.Module
+    quick: nn.Module
+    blind: nn.Module | None
+
     def __init__(self, original: nn.Module, example: Tensor, bf16: bool = False, copies: "Copies | None" = None):
         super().__init__()
         copies = copies or Copies.of(original, example, bf16)

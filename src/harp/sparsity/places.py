@@ -6,7 +6,7 @@ import copy
 import weakref
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Place:
@@ -20,7 +20,7 @@ class Place:
     def __init__(self, module: nn.Module, own: str):
         self._module, self.own = weakref.ref(module), own
 
-    def holds(self, param: nn.Parameter) -> bool:
+    def holds(self, param: Tensor) -> bool:
         """Whether the network still has this very parameter here: not an equal one, nor one computed from it."""
         module = self._module()
         return module is not None and module._parameters.get(self.own) is param

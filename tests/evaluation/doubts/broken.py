@@ -1,6 +1,7 @@
 """Defences that protect nothing, around any network for the digits: each breaks an attack, none helps an image."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ class Around(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(self.seen(x))
+        return cast(Tensor, self.model(self.seen(x)))
 
     def seen(self, x: Tensor) -> Tensor:
         return x
@@ -28,7 +29,7 @@ class Constant(Around):
     """Class 3 for every image, by a margin that no perturbation closes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x) + 1e3 * torch.eye(10)[3]
+        return cast(Tensor, self.model(x) + 1e3 * torch.eye(10)[3])
 
 
 class Coin(Around):
@@ -44,9 +45,12 @@ class Remembering(Around):
     What it saw is kept in a buffer, or, `plain`, in an attribute that no state dictionary knows.
     """
 
+    memory: Tensor
+
     def __init__(self, model: nn.Module, plain: bool = False):
         super().__init__(model)
-        self.plain, self.kept = plain, []
+        self.plain = plain
+        self.kept: list[Tensor] = []
         self.register_buffer("memory", torch.zeros(0, 1, 8, 8))
 
     def seen(self, x: Tensor) -> Tensor:
@@ -67,6 +71,8 @@ class Remembering(Around):
 class Learning(Around):
     """Shifts what it sees by a mean of all that it saw, in a buffer."""
 
+    mean: Tensor
+
     def __init__(self, model: nn.Module):
         super().__init__(model)
         self.register_buffer("mean", torch.zeros(1, 8, 8))
@@ -84,7 +90,7 @@ class Sized(Around):
         self.other = other
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x) if len(x) <= 4 else self.other(x)
+        return cast(Tensor, self.model(x) if len(x) <= 4 else self.other(x))
 
 
 class Moving(Around):
@@ -97,10 +103,10 @@ class Moving(Around):
     def forward(self, x: Tensor) -> Tensor:
         logits = self.model(x)
         if not (torch.is_grad_enabled() and x.requires_grad):
-            return logits
+            return cast(Tensor, logits)
         self.queries += 1
         led = logits.roll(self.queries, 1)
-        return logits.detach() + led - led.detach()
+        return cast(Tensor, logits.detach() + led - led.detach())
 
 
 class Rippled(Around):
@@ -126,11 +132,13 @@ class Pathless(Around):
     """No way leads from its logits back to the image."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x).detach()
+        return cast(Tensor, self.model(x).detach())
 
 
 class Knowing(Around):
     """Knows the test set by heart and pulls what is within eps of one of its images towards that image."""
+
+    images: Tensor
 
     def __init__(self, model: nn.Module):
         super().__init__(model)
@@ -155,7 +163,7 @@ class Mixed(Around):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.model(x)
-        return logits + 0.3 * logits.roll(1, 0)
+        return cast(Tensor, logits + 0.3 * logits.roll(1, 0))
 
 
 class Watching(Around):

@@ -1,7 +1,7 @@
 """Forty honest networks for the digits: architectures, activations, normalisations, poolings and ways to train."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        return cast(Tensor, x + self.layers(x))
 
 
 class Attention(nn.Module):
@@ -35,7 +35,7 @@ class Attention(nn.Module):
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.block(self.embed(x.squeeze(1)) + self.place).mean(1))
+        return cast(Tensor, self.head(self.block(self.embed(x.squeeze(1)) + self.place).mean(1)))
 
 
 class Recurrent(nn.Module):
@@ -44,7 +44,7 @@ class Recurrent(nn.Module):
         self.cell, self.head = nn.GRU(8, width, batch_first=True), nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.cell(x.squeeze(1))[0][:, -1])
+        return cast(Tensor, self.head(self.cell(x.squeeze(1))[0][:, -1]))
 
 
 class Gated(nn.Module):
@@ -55,11 +55,13 @@ class Gated(nn.Module):
         self.gate = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x.mean((2, 3))).sigmoid()[:, :, None, None]
+        return cast(Tensor, x * self.gate(x.mean((2, 3))).sigmoid()[:, :, None, None])
 
 
 class Normalised(nn.Module):
     """A mean and a deviation in front of a network."""
+
+    mean: Tensor
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -67,7 +69,7 @@ class Normalised(nn.Module):
         self.register_buffer("mean", torch.tensor(0.3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model((x - self.mean) / 0.35)
+        return cast(Tensor, self.model((x - self.mean) / 0.35))
 
 
 class Centred(nn.Module):
@@ -108,21 +110,24 @@ class Halves(nn.Module):
         self.model = model.bfloat16()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x.bfloat16()).float()
+        return cast(Tensor, self.model(x.bfloat16()).float())
 
 
 class Counting(nn.Module):
     """Counts its queries and remembers the last, to no effect on what it answers."""
 
+    seen: Tensor
+
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model, self.queries, self.last = model, 0, None
+        self.model, self.queries = model, 0
+        self.last: Tensor | None = None
         self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         self.queries, self.last = self.queries + 1, x.detach()
         self.seen += len(x)
-        return self.model(x)
+        return cast(Tensor, self.model(x))
 
 
 class Cached(nn.Module):
@@ -130,12 +135,13 @@ class Cached(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model, self.tables = model, {}
+        self.model = model
+        self.tables: dict[int, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         if len(x) not in self.tables:
             self.tables[len(x)] = torch.full((len(x), 1), 0.5)
-        return self.model(x) + self.tables[len(x)]
+        return cast(Tensor, self.model(x) + self.tables[len(x)])
 
 
 class Smoothed(Objective):
@@ -148,7 +154,7 @@ class Smoothed(Objective):
         yield lambda: nn.functional.cross_entropy(model(x), y, label_smoothing=self.by)
 
 
-def perceptron(*widths: int, rule: type[nn.Module] = nn.ReLU, norm: type[nn.Module] | None = None) -> nn.Module:
+def perceptron(*widths: int, rule: type[nn.Module] = nn.ReLU, norm: type[nn.Module] | None = None) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in zip((64, *widths), widths, strict=False):
         layers += [nn.Linear(before, after), *([norm(after)] if norm else []), rule()]

@@ -43,8 +43,8 @@ DEFENCES = {
 }
 
 
-def names(*arguments, **options):
-    return {doubt.name for doubt in examine(*arguments, Evidence(**options))}
+def names(model, x, y, threat, **options):
+    return {doubt.name for doubt in examine(model, x, y, threat, Evidence(**options))}
 
 
 @pytest.mark.parametrize("honest", quick([("dense", 0), ("pruned", 0)], HONEST), ids=str)
@@ -123,7 +123,7 @@ def test_the_cost_is_what_it_says():
 
 def test_everything_is_left_as_it_was():
     model = Dropping(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout())).train()
-    model.model[1].bias.requires_grad_(False)
+    model.model.get_parameter("1.bias").requires_grad_(False)
     (x, y), before = digits(8), torch.get_rng_state()
     first = examine(model, x, y, THREAT)
     torch.rand(3)

@@ -1,6 +1,7 @@
 """Each doubt about answers: raised by the smallest network that deserves it, and not by its honest twin."""
 
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ class Through(nn.Module):
         self.model, self.change = linear(), change
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.change(self.model(x), x)
+        return cast(Tensor, self.change(self.model(x), x))
 
 
 def raised(change) -> set[str]:
@@ -90,7 +91,7 @@ def test_a_few_mistakes_that_agree_are_no_constant_answer():
 )
 def test_chance_is_told_from_little(right, n, doubted):
     clean = torch.arange(n) < right
-    sample = SimpleNamespace(flags={"clean": clean}, logits=torch.zeros(1, 10), y=torch.zeros(1, dtype=torch.long))
+    sample: Any = SimpleNamespace(flags={"clean": clean}, logits=torch.zeros(1, 10), y=torch.zeros(1, dtype=torch.long))
     assert (chance(sample) is not None) == doubted
 
 

@@ -55,7 +55,9 @@ def test_a_larger_radius_must_not_protect(broken, value):
 
 def test_points_that_change_places_are_no_rise():
     assert non_monotone(growing(30, -30)) is None
-    assert non_monotone(growing(-30, 4))[0] == pytest.approx(0.26)
+    found = non_monotone(growing(-30, 4))
+    assert found is not None
+    assert found[0] == pytest.approx(0.26)
 
 
 def around(below, at, above, m=100):
