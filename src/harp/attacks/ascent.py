@@ -66,20 +66,28 @@ class Ascent(ABC):
         return known | self._opened(known)
 
     def step(self, state: State) -> State:
+        """Each point one query on: a stage's first looks at its start, every later one at where a step has led."""
         state = self._onward(state)
-        jump = per_point(state["jump"], state["x"])
-        at = torch.where(jump, state["best"], state["adv"])
-        uphill = torch.where(jump, state["best_uphill"], state["uphill"])
+        at, uphill = _where_from(state)
         adv = self.moved(state, at, uphill)
         broken, loss, uphill = self._asked(adv, state)
         taken, stage = state["taken"] + 1, self.stage(state)
-        # The momentum of the authors' program is kept: a jump to the best point counts as a move.
+        # `old` is where this step began, be that the best point after a jump: in the next step's momentum the jump
+        # then counts as a move, as in the authors' program.
         state = {**state, "taken": taken, "adv": adv, "old": at, "uphill": uphill}
         state |= _best(state, loss)
         state |= self.adapted(state, loss, self._lookback[stage, taken])
-        final = stage == len(self._lengths) - 1
-        last = state["stage"] == state["aims"].shape[1] * len(self._lengths) - 1
-        return {**state, "found": broken & final, "spent": last & (taken == self._lengths[stage])}
+        return state | self._decided(state, broken)
+
+    def _decided(self, state: State, broken: Tensor) -> State:
+        """What a sweep wants to know of each point, given whether it is `broken`, bool [n]."""
+        stages, runs = len(self._lengths), state["aims"].shape[1]
+        stage = self.stage(state)
+        # Stages before a run's last may search in larger balls: what breaks there lies outside the threat.
+        counts = stage == stages - 1
+        last_of_all = state["stage"] == runs * stages - 1
+        at_its_end = state["taken"] == self._lengths[stage]
+        return {"found": broken & counts, "spent": last_of_all & at_its_end}
 
     def noise(self, state: State) -> Keyed:
         """Random numbers for the start of each point's run."""
@@ -122,13 +130,16 @@ class Ascent(ABC):
         return opened | self.fresh({**state, **opened})
 
     def run(self, state: State) -> Tensor:
+        """Which of its runs each point is in, from 0, [n]."""
         return state["stage"] // len(self._lengths)
 
     def stage(self, state: State) -> Tensor:
+        """Which stage of that run, from 0, [n]; the column of that name goes on counting from run to run."""
         return state["stage"] % len(self._lengths)
 
     @cached_property
     def _lengths(self) -> Tensor:
+        """How many steps each stage of a run takes, [stages of a run]."""
         return torch.tensor([len(steps) - 1 for steps in self.plan()], device=self.device)
 
     @cached_property
@@ -138,7 +149,15 @@ class Ascent(ABC):
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
 
 
+def _where_from(state: State) -> tuple[Tensor, Tensor]:
+    """Where each point's step begins, which is its best point if it jumps, and what is uphill there."""
+    jump = per_point(state["jump"], state["x"])
+    at = torch.where(jump, state["best"], state["adv"])
+    return at, torch.where(jump, state["best_uphill"], state["uphill"])
+
+
 def _best(state: State, loss: Tensor) -> State:
+    """The best point so far, `adv` with its `loss` included."""
     better = loss > state["best_loss"]
     rows = per_point(better, state["adv"])
     return {

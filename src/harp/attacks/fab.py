@@ -111,21 +111,24 @@ class _Search:
 
     @torch.no_grad()
     def step(self, state: State) -> State:
-        """One query for logits and gradient serves as the check of the last step and the ground of the next.
+        """One query for logits and gradient, which serves as the check of the last step and the ground of the next.
 
-        Its gradient is wasted on what turns out adversarial. So where every second point of the run was, or where
-        gradients are many, a query without one comes first; and after a run's last step.
+        Where the check finds the point adversarial, that is recorded and the point moved back, and the gradient is
+        wasted. So a new point is checked at once, by a query without one, where it is likely to be adversarial or
+        gradients are many; and after a run's last step, since no query follows that.
         """
         aims = self._aims(state)
         logits, lead, w = straighten(self.model, state["point"], state["y"], aims, self.threat.norm)
-        back = state["unchecked"] & wrong(logits, state["y"])
-        point = torch.where(per_point(back, state["x"]), state["point"], self._moved(state, lead, w))
-        taken, fallen = state["taken"] + ~back, state["fallen"] + back
-        over = taken == self.fab.steps
-        now = ~back & ((2 * fallen >= taken - 1) | over | (aims.shape[1] > 1))
-        state = state | {"point": point, "taken": taken, "unchecked": ~back & ~now}
-        fell = self._checked(state, now)
-        state = self._recorded(state | {"fallen": fallen + fell}, back | fell)
+        fell_before = state["unchecked"] & wrong(logits, state["y"])
+        moves = ~fell_before
+        point = torch.where(per_point(moves, state["x"]), self._moved(state, lead, w), state["point"])
+        state = state | {"point": point, "taken": state["taken"] + moves, "fallen": state["fallen"] + fell_before}
+
+        over = state["taken"] == self.fab.steps
+        check = moves & (over | _likely_to_fall(state) | (aims.shape[1] > 1))
+        fell_now = self._checked(state, check)
+        state = state | {"unchecked": moves & ~check, "fallen": state["fallen"] + fell_now}
+        state = self._recorded(state, fell_before | fell_now)
         return self._decided(self._restarted(state, over))
 
     def _aims(self, state: State) -> Tensor:
@@ -145,12 +148,12 @@ class _Search:
         ends = both + self.fab.eta * delta
         return ends[0].lerp(ends[1], share).clamp(self.threat.low, self.threat.high).view_as(state["x"])
 
-    def _checked(self, state: State, now: Tensor) -> Tensor:
-        """Which of the points `now` (bool [n]) are wrong, bool [n]."""
-        rows = now.nonzero().squeeze(1)
+    def _checked(self, state: State, which: Tensor) -> Tensor:
+        """Which of the points `which` (bool [n]) are wrong, bool [n]."""
+        rows = which.nonzero().squeeze(1)
         if not len(rows):
-            return now
-        return now.index_put((rows,), wrong(self.model(state["point"][rows]), state["y"][rows]))
+            return which
+        return which.index_put((rows,), wrong(self.model(state["point"][rows]), state["y"][rows]))
 
     def _recorded(self, state: State, fallen: Tensor) -> State:
         """The adversarial points `fallen` (bool [n]) kept where they are the nearest so far, and moved back."""
@@ -192,6 +195,12 @@ class _Search:
         spent = (state["run"] == runs) | (state["best"] == 0)
         found = (state["best"] <= self.within) & (spent if math.isinf(self.within) else True)
         return state | {"found": found, "spent": spent}
+
+
+def _likely_to_fall(state: State) -> Tensor:
+    """Whether at least half of a run's steps before its latest ended in adversarial points, bool [n]."""
+    before = state["taken"] - 1
+    return 2 * state["fallen"] >= before
 
 
 @ATTACKS.register("fab")

@@ -15,21 +15,24 @@ from harp.modes import evaluating
 from harp.randomness import Noise
 from harp.threats import Threat
 
-# Folding batch norm moves float32 logits by some 1e-6 of their size; a copy further away is another network.
+# How far a copy's logits may be off, as a share of their size. Folding batch norm moves float32 logits by some 1e-6; a
+# copy further off than this is another network.
 CLOSE = 1e-4
-# A pre-activation at 0 is on one side here and on the other there, and takes its path's gradient along.
+# The same for gradients, which differ by far more: a ReLU's input next to 0 may round to the other side in a copy, and
+# its whole part of the gradient is then there or gone.
 STEEP = 0.1
 EXAMPLES = 16  # images to compare them on
 
 
 class Surrogate(nn.Module):
-    """The logits of a copy of `original` that computes faster: [n, classes] for images [n, c, h, w], eval mode only.
+    """The logits of `original`, computed by a faster copy: [n, classes] for images [n, c, h, w], eval mode only.
 
-    The copy lies channels-last in memory, and where the network can be traced each batch norm is folded into the
-    convolution before it and ReLUs work in place; on a CPU, queries without a gradient go through a frozen graph of
-    TorchScript. `bf16` runs it under bfloat16 autocast instead. Attacks search with it, and ask `judge` for every
-    verdict. Where the network cannot be copied, or the copy's float32 logits on `example` are not those of
-    `original` to 1e-4 of their size, or its gradients not to a tenth (as of a randomised network), `original` computes.
+    Attacks search with it, and ask `judge` for every verdict: a copy can miss adversarial images, not invent them. It
+    lies channels-last in memory. Where the network can be traced, batch norms are folded into the convolutions before
+    them and ReLUs work in place; on a CPU, queries without a gradient go through a frozen TorchScript graph, or, with
+    `bf16`, all run under bfloat16 autocast. `original` itself computes where it cannot be copied, and where
+    on `example` the copy's float32 logits differ by more than 1e-4 of their size or its gradients by more than a tenth,
+    as those of a randomised network do.
     """
 
     original: nn.Module

@@ -1,4 +1,4 @@
-"""A batch that stays full: points enter, take steps side by side, each at its own stage, and leave once decided."""
+"""Many images attacked side by side in a batch that stays full: one that is decided makes room for one that waits."""
 
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from harp.modes import evaluating, frozen
 from harp.randomness import Keyed, Noise, keyed
 
 State = dict[str, Tensor]
-"""What an attack knows of the points under way: tensors whose first axis is the points, [n, ...] each."""
+"""What an attack knows of the points (images) under way: a table, one row a point, each column a tensor [n, ...]."""
 
 
 class Search(Protocol):
@@ -21,20 +21,21 @@ class Search(Protocol):
         """What is known of new points `x` (with labels `y`) before their first step."""
 
     def step(self, state: State) -> State:
-        """The same points one step on, in the same order.
+        """The same points, in the same order, one step on.
 
-        Beside what is the attack's own it has `found` (bool [n]: `adv` is held to be adversarial), `adv`
-        ([n, c, h, w], inside the threat wherever `found`) and `spent` (bool [n]: nothing is left to try).
+        The state that is returned has, beside the attack's own columns, `adv` [n, c, h, w], an image for each point;
+        `found` bool [n], whether the attack takes that for adversarial (it is inside the threat then); and `spent`
+        bool [n], whether nothing is left to try.
         """
 
 
 def sweep(search: Search, model: nn.Module, x: Tensor, y: Tensor, noise: Noise, batch: int | None = None) -> Tensor:
     """Adversarial images of the shape of `x`: what `search` found for each point, and the image itself where nothing.
 
-    At most `batch` points (None: all) are under way at once; a place that falls free goes to a point that waits. A
-    point leaves when it is `spent`, or `found` and the network that judges (`surrogate.judge`) is wrong there, too
-    (`losses.wrong`); where that network is not, its search goes on. Points share nothing but their batch, so a
-    point's result depends on the others through the rounding of batched arithmetic alone.
+    At most `batch` points (None: all) are under way at once. A point leaves when it is `spent`, or `found` and
+    confirmed: the network itself judges (`surrogate.judge`, where `model` is only a faster copy), and if it is not
+    wrong there (`losses.wrong`), the point's search goes on. Points share nothing but their batch, so a point's result
+    depends on the others through the rounding of batched arithmetic alone.
     """
     size = batch or len(x)
     noise = keyed(noise, len(x))
@@ -55,6 +56,7 @@ def sweep(search: Search, model: nn.Module, x: Tensor, y: Tensor, noise: Noise, 
 
 
 def _without_decided(model: nn.Module, state: State, result: Tensor, y: Tensor) -> State:
+    """The points still under way; what the judge confirms is written into `result`."""
     over, found = state["spent"], state["found"].nonzero().squeeze(1)
     if len(found):
         place, adv = state["place"][found], state["adv"][found]

@@ -14,12 +14,13 @@ def balanced_accuracy(right: Tensor, labels: Tensor) -> Estimate:
     """The mean, over the classes that occur in `labels`, of each class's accuracy, with a 95 % interval.
 
     What HARP's code reports for SVHN. `right` is bool [n], `labels` integers [n]; classes without a point have no part.
-    The interval is Wilson's score argument for independent binomials, one per class: a mean is rejected where it lies
-    further from the measured one than 1.96 deviations of the most likely class accuracies with that mean (restricted
-    maximum likelihood as in Miettinen & Nurminen, Statistics in Medicine 1985). A class's variance is divided by
-    n - 1 + 1/K, n its points and K the classes, because fitting K accuracies to one mean spends K - 1 degrees of
-    freedom: one class has `wilson`'s interval, and many classes of few points still have 95 %. Where most classes have
-    a single point the interval is nearly [0, 1]: nothing then tells how much a class varies.
+    The interval holds every mean that the points do not contradict, as `wilson`'s does for a single class. A mean is
+    tested with the likeliest accuracies of the classes that have it (Miettinen & Nurminen, Statistics in Medicine
+    1985): it is rejected if the measured mean is further away than 1.96 of the standard deviations it would then have.
+    A class's variance is divided by n - 1 + 1/K, n its points and K the classes: fitting K accuracies to one mean
+    spends K - 1 degrees of freedom. So one class has `wilson`'s interval, and many classes of few points still have
+    95 %. Where most classes have a single point the interval is nearly [0, 1]: nothing then tells how much a class
+    varies.
     Raises `HarpError` for flags that are not bool [n] and for labels of another length or kind.
     """
     require_flags("right", right)
@@ -33,7 +34,7 @@ def balanced_accuracy(right: Tensor, labels: Tensor) -> Estimate:
 
 
 def _lowest(share: Floats, n: NDArray[numpy.int64]) -> float:
-    """The lowest mean of the classes that the test does not reject, by bisection of the pull that leads there."""
+    """The lowest mean of the classes that the test does not reject, by bisection over how far down they are pulled."""
     classes, mean = len(share), share.mean()
     inside, outside = 0.0, 1.0
     # 50 halvings end within 1e-15.
@@ -49,9 +50,11 @@ def _lowest(share: Floats, n: NDArray[numpy.int64]) -> float:
 
 
 def _pulled(share: Floats, n: NDArray[numpy.int64], pull: float) -> Floats:
-    """The likeliest accuracies of the classes for a mean below the measured one: `pull` 0 leaves it, 1 would make it 0.
+    """The likeliest accuracies of the classes whose mean lies below the measured one, by how much `pull` says.
 
-    With the multiplier m = N pull / (1 - pull) of the constraint they solve n (share - p) = m p (1 - p).
+    At 0 they are those measured, towards 1 their mean falls to 0. The likeliest for a given mean are found with a
+    Lagrange multiplier m, and each solves n (share - p) = m p (1 - p). Here m is given, N pull / (1 - pull) for N
+    points in all, and the mean is what comes out.
     """
     multiplier = n.sum() * pull / (1 - pull)
     linear = n + multiplier

@@ -133,12 +133,13 @@ class Penalty(Rates):
 
 
 class Exact(Rates):
-    """The budget holds at every step: all logits share a shift, solved so that the rates cost what is allowed.
+    """The budget holds at every step: one shift is added to all logits, so that the rates cost what is allowed.
 
-    What is allowed falls from `start_keep` to `keep` by a cubic over the first `ramp` of the stage's `steps`. The
-    gradient of the shift is taken along (its implicit derivative), so a step that would cost more or less is projected
-    out and only the sharing out is learned. Nothing is weighed against the loss: there is no gamma. `start` is how
-    `keep` would be shared out if nothing were learned; what more is allowed before that goes by the same shift.
+    What is allowed falls from `start_keep` to `keep` by a cubic over the first `ramp` of the stage's `steps`. The shift
+    is solved anew at every step, by bisection, and depends on the logits; the gradient takes that into account (`now`).
+    So it has no part that would change the price: only the sharing out is learned, and no gamma weighs it against the
+    loss. `start` is how `keep` would be shared out if nothing were learned; what more is allowed before that goes by
+    the same shift.
     """
 
     ramp = 0.6
@@ -163,17 +164,27 @@ class Exact(Rates):
         return solve(family, self.units.sizes, self.floors, self.cost, self.allowed)
 
     def now(self) -> Tensor:
-        shift = self.shift()
-        price = self.cost.tensor(self._shares(shift) * self.sizes)
-        # Its value is the shift; its derivative is that of the shift by the logits at a fixed price.
-        return self._shares(shift - (price - price.detach()) / self._slope(shift))
+        """The rates at the solved shift, with the shift's derivative by the logits.
+
+        Bisection has no derivative of its own, but the equation it solves has one (implicit differentiation). It says
+        price(logits, shift) = allowed, whatever the logits; so where logits change the price by d, the shift has to
+        change it by -d, and moves by -d over the price's slope in the shift.
+        """
+        solved = self.shift()
+        price = self.cost.tensor(self._shares(solved) * self.sizes)
+        change = price - price.detach()  # is 0, but has the price's derivative by the logits at this fixed shift
+        shift = solved - change / self._slope(solved)
+        return self._shares(shift)
 
     def _slope(self, shift: float) -> float:
-        """The derivative of the price by the shift."""
+        """The derivative of the price by the shift, by the chain rule over shares, units and price; above 0."""
         least, sizes = self.budget.least, numpy.array(self.units.sizes, dtype=numpy.float64)
         shares = from_logits(self._logits(), least)(shift)
-        bends = (shares - least) * (1 - shares) / (1 - least)
-        return max(float(self.cost.slopes(shares * sizes) @ (sizes * bends)), 1e-12 * self.whole)
+        # least + (1 - least) s with s a sigmoid has the derivative (1 - least) s (1 - s).
+        share_slopes = (shares - least) * (1 - shares) / (1 - least)
+        price_slopes = self.cost.slopes(shares * sizes)
+        slope = float(price_slopes @ (sizes * share_slopes))
+        return max(slope, 1e-12 * self.whole)  # all rates at an end of their range: no division by 0
 
     def counts(self) -> Counts:
         family = from_logits(self._logits(), self.budget.least)

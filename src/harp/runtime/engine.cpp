@@ -128,10 +128,11 @@ struct Entry4 {
 
 // ---- activations ---------------------------------------------------------------------------------------------------
 
-// Both keep a NaN that is their first argument.
+// Comparing with NaN gives false, and false gives `a`: so a NaN in `a` stays one, and a NaN in `b` is passed over.
 template <class V> INLINE V lowest(V a, V b) { return b < a ? b : a; }
 template <class V> INLINE V highest(V a, V b) { return b > a ? b : a; }
-// The larger, and NaN where either is: what the instruction gives where one is NaN is the second.
+// The larger, and NaN where either is, as in PyTorch's maximum. The comparison gives `b` where one of them is NaN: right
+// where that is `b`, so only a NaN in `a` has to be put back.
 template <class V> INLINE V largest(V a, V b) {
     const V larger = a > b ? a : b;
     return a != a ? a : larger;
@@ -285,37 +286,43 @@ struct Place {
     int64_t plane, other_plane;
 };
 
+// A filter's entries are in lists, one for each column of taps: `s.before` of them left of the centre, from the leftmost
+// inward, the centre's, and `s.after` right of it, from the rightmost inward. A list is added up where its entries read,
+// so its sum lies as many places from where it belongs as its column is from the centre. After each list off the centre,
+// therefore, all sums of its side move one place: up the tile on the left, down on the right. As the two sides move
+// against each other, the left's sums wait in memory while the right's are made; the centre's list is added last.
 template <int L, int T, class E> void conv_tile(const Step &s, const Place &at, const int32_t *valid) {
     const E *entries = static_cast<const E *>(s.entries), *begin = entries + s.starts[0];
-    const int32_t *ends = s.starts + 1;
+    const int32_t *ends = s.starts + 1;  // where the lists to come end
     for (int f = 0; f < s.filters; f++) {
         vec<L> acc[T] = {};
-        const E *first = begin;
+        const E *filter_begin = begin;
         for (int left = s.before; left > 0; left--) {
             const E *end = entries + *ends++;
             accumulate<L, T, E>(acc, at.in, begin, end);
-            if (end != first) shift_up<L, T>(acc, s.up);  // nothing to shift before the first entry
+            if (end != filter_begin) shift_up<L, T>(acc, s.up);  // nothing to shift before the first entry
             begin = end;
         }
-        const E *centre = entries + *ends++, *last = s.after ? entries + ends[s.after - 1] : centre;
-        if (last == centre) {
-            accumulate<L, T, E>(acc, at.in, begin, centre);
+        // The centre's list goes from `begin` to `centre_end`, those right of it from there to `filter_end`.
+        const E *centre_end = entries + *ends++, *filter_end = s.after ? entries + ends[s.after - 1] : centre_end;
+        if (filter_end == centre_end) {
+            accumulate<L, T, E>(acc, at.in, begin, centre_end);
         } else {
             alignas(64) float saved[T * L];
-            const bool left = first != begin;
+            const bool set_aside = filter_begin != begin;  // whether there are sums from the left
             UNROLL for (int t = 0; t < T; t++) store<L>(saved + t * L, acc[t]);
-            if (left) UNROLL for (int t = 0; t < T; t++) acc[t] = vec<L>{};
-            const E *from = centre;
+            if (set_aside) UNROLL for (int t = 0; t < T; t++) acc[t] = vec<L>{};
+            const E *from = centre_end;
             for (int right = 0; right < s.after; right++) {
                 const E *end = entries + ends[right];
                 accumulate<L, T, E>(acc, at.in, from, end);
-                if (end != centre) shift_down<L, T>(acc, s.down);
+                if (end != centre_end) shift_down<L, T>(acc, s.down);
                 from = end;
             }
-            if (left) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(saved + t * L);
-            accumulate<L, T, E>(acc, at.in, begin, centre);
+            if (set_aside) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(saved + t * L);
+            accumulate<L, T, E>(acc, at.in, begin, centre_end);
         }
-        begin = last;
+        begin = filter_end;
         ends += s.after;
         finish<L, T>(s, acc, s.bias[f], at.out + f * at.plane, at.other ? at.other + f * at.other_plane : nullptr, valid);
     }
@@ -450,8 +457,8 @@ void conv(const Step &s, const Buffer *b, float *arena) {
     const int step = s.lanes * s.tile;
     for (int t = 0; t < s.tiles; t++) {
         const int64_t p = int64_t(t) * step;
-        Place at{arena + in.at + p + s.base, s.other < 0 ? nullptr : arena + b[s.other].at + p, arena + out.at + (s.halved ? p / 4 : p), out.plane,
-                 s.other < 0 ? 0 : b[s.other].plane};
+        Place at{arena + in.at + p + s.base, s.other < 0 ? nullptr : arena + b[s.other].at + p,
+                 arena + out.at + (s.halved ? p / 4 : p), out.plane, s.other < 0 ? 0 : b[s.other].plane};
         run(s, at, s.valid ? s.valid + p : nullptr);
     }
 }

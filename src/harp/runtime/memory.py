@@ -1,4 +1,9 @@
-"""Where the planes of every value lie in an arena, and which values may use the same place one after the other."""
+"""Where each value of a program lies in its thread's memory, the arena.
+
+A value is planes, one a channel; the zeros around their rows are the padding of convolutions. They are written once,
+when the arena is made, and never again. So memory that a value no longer needs goes only to one with zeros in the same
+places.
+"""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -10,10 +15,12 @@ CACHE_PAGE = 4096  # planes that lie whole pages apart would fight for the same 
 
 @dataclass
 class Planes:
-    """A value's planes in elements: rows of `pitch`, with `top` zeros before them and `bottom` after.
+    """How a value's planes are laid out, counted in elements: floats, or vectors of them for a block of images.
 
-    `left` zeros precede the first row where rows have room at their sides. `span` elements may be written after the
-    first of a plane; what they hold beyond the last row is zero.
+    A plane is `height` rows, `pitch` from the start of one to the next, with room for `top` rows of zeros above and
+    `bottom` below. `left` zeros precede the first row where rows have gaps at their sides. Layers may write `span`
+    elements from the first row on, which ends in zeros where that is more than the rows hold. `at` is where the first
+    row lies in the arena, once that is settled; planes with different `tag`s never share a place.
     """
 
     channels: int
@@ -28,7 +35,7 @@ class Planes:
     at: int = 0
 
     def reach(self, above: int, below: int) -> None:
-        """Makes room for rows of zeros that a convolution reads above and below."""
+        """Makes room for the rows of zeros that a convolution reads above and below."""
         self.top, self.bottom = max(self.top, above), max(self.bottom, below)
 
     @property
@@ -61,7 +68,11 @@ class Planes:
 
 @dataclass
 class Arena:
-    """Places for planes; `end` is its size in elements once all are placed."""
+    """Slots of memory, and the values that lie in each one after the other.
+
+    `slots` has the values of each slot, `slot_of` a value's slot by its id, and `unused` the slots that are free, by
+    the kind of planes they suit.
+    """
 
     slots: list[list[Planes]] = field(default_factory=list)
     slot_of: dict[int, int] = field(default_factory=dict)

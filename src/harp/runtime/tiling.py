@@ -9,12 +9,20 @@ from dataclasses import dataclass
 
 from harp.runtime.native import WIDTHS
 
-# Per list of entries, and per further column of one; per entry; per vector (of 64 bytes) and entry where the first
-# cache serves, what it costs more where the second does, and what it costs where four filters share what is loaded; per
-# vector and filter, to finish it; to shift a sum; to load it beside the centre and mask it.
-LIST, COLUMN, ENTRY, NEAR, FAR, SHARED, FINISH, SHIFT, BESIDE = 13.5, 3.4, 1.8, 1.5, 1.0, 1.05, 7.0, 3.0, 0.95
-# Of small dense maps, per vector of weights, and per pixel it meets; per row of a view that is copied.
-STREAM, PIXEL, ROW = 2.6, 0.9, 20.0
+# What a convolution of one image costs. A vector here is one of 64 bytes, a shorter one the share of it that it is.
+LIST = 13.5  # a filter's list of entries
+COLUMN = 3.4  # each further column of taps, where a filter has several
+ENTRY = 1.8  # an entry, however much it meets
+NEAR = 1.5  # an entry times each vector it meets, where the first cache holds what is read
+FAR = 1.0  # what that costs more where only the second cache does
+SHARED = 1.05  # the same for each of four filters that share what is loaded
+FINISH = 7.0  # a filter's vector once it is summed: bias, activation, storing
+SHIFT = 3.0  # a vector of sums moved by one column
+BESIDE = 0.95  # what an entry costs more a vector that is loaded beside the centre and masked, instead of a shift
+# Of the kernel for small dense maps, and of copies.
+STREAM = 2.6  # a vector of weights
+PIXEL = 0.9  # that vector times a pixel
+ROW = 20.0  # a row of a view that is copied
 CACHE = 32 * 1024
 DENSE = WIDTHS["dense"]  # the width that stands for the kernel for small dense maps
 SMALL = 16  # elements of a plane that is walked along in one go

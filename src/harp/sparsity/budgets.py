@@ -13,7 +13,12 @@ from harp.sparsity.costs import Cost, Vector
 Counts = dict[str, int]
 
 Family = Callable[[float], Vector]
-"""Shares in [0, 1], one a pool, none falling as the argument rises from -100 to 100: a rule for sharing out."""
+"""A rule for sharing out: given one number, the share of its units that each pool keeps, in [0, 1].
+
+The number says how much is kept in all, from the least there is at -100 to everything at 100; as it rises no share
+falls. The rule says how that is spread over the pools. `solve` finds the number at which the shares cost what a budget
+allows.
+"""
 
 SLACK = 1e-6  # prices are sums of integers in float64, off by far less, and no unit costs as little
 
@@ -85,7 +90,7 @@ def _floors(least: float, sizes: Sequence[int]) -> list[int]:
 
 
 def solve(family: Family, sizes: Sequence[int], floors: Sequence[int], cost: Cost, target: float) -> float:
-    """The argument at which the family's shares, floors applied, cost `target`; the largest that costs no more."""
+    """The largest number whose shares, floors applied, cost no more than `target`; by bisection from -100 to 100."""
     low, high = -100.0, 100.0
     for _ in range(64):
         middle = (low + high) / 2

@@ -1,7 +1,7 @@
 """From ties between indices to units, the indices that can only go together, and to groups of alike units."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 import torch
@@ -13,6 +13,7 @@ from harp.sparsity.tracing import Ties
 ONE = "its channels are all one unit"
 Axis = tuple[str, int]
 Unit = dict[Axis, list[int]]  # the indices of one unit on every axis it has a part in
+Order = dict[str, int]  # of each tensor, where it comes in definition order
 
 
 def group(ties: Ties, shapes: Mapping[str, torch.Size]) -> Channels:
@@ -22,40 +23,56 @@ def group(ties: Ties, shapes: Mapping[str, torch.Size]) -> Channels:
     same axes: a channel that a sum ties to more of the network than its neighbour belongs to another group.
     """
     order = {name: number for number, name in enumerate(shapes)}
-    labels = _components(len(ties.numbers), ties.edges).tolist()
-    reasons = {labels[number]: reason for number, reason in ties.reasons.items()}
-    units: dict[int, Unit] = defaultdict(lambda: defaultdict(list))
-    for (name, axis, index), number in sorted(ties.places.items(), key=lambda item: (order[item[0][0]], item[0])):
-        units[labels[number]][name, axis].append(index)
-    alike: dict[tuple[object, ...], list[Unit]] = defaultdict(list)
-    for label, unit in units.items():
-        counts = tuple((axis, len(indices)) for axis, indices in unit.items())
-        alike[counts, reasons.get(label)].append(unit)
+    component = _components(len(ties.numbers), ties.edges).tolist()
+    reasons = {component[number]: reason for number, reason in ties.reasons.items()}
 
     groups: list[Group] = []
     fixed: dict[str, str] = {}
-    for (_, reason), members in alike.items():
-        sources = [axis for axis in members[0] if axis in ties.outputs]
+    for reason, units in _alike(_units(ties, component, order), reasons):
+        sources = [axis for axis in units[0] if axis in ties.outputs]
+        inputs = {axis for axis in units[0] if axis in ties.inputs}
         if not sources:
-            continue
-        members.sort(key=lambda unit: unit[sources[0]])
-        name, inputs = sources[0][0], [axis for axis in members[0] if axis in ties.inputs]
-        if reason is None and not inputs:
-            reason = "no weight reads its channels"
-        if reason is None and len(members) == 1:
-            reason = ONE
-        if reason is None:
-            groups.append(_group(name, members, shapes, set(inputs)))
+            continue  # no weight makes these channels
+        name = sources[0][0]
+        obstacle = reason or _obstacle(units, inputs)
+        if obstacle is None:
+            in_order = sorted(units, key=lambda unit: unit[sources[0]])
+            groups.append(_group(name, in_order, shapes, inputs))
         else:
-            fixed.setdefault(name, str(reason))
+            fixed.setdefault(name, obstacle)
     for name, axis in ties.outputs:
-        if shapes[name][axis] == 1:
+        if shapes[name][axis] == 1:  # ties leave out axes of length 1
             fixed.setdefault(name, ONE)
     groups.sort(key=lambda found: order[found.name])
     return Channels(tuple(_distinct(groups)), fixed)
 
 
-def _group(name: str, units: Sequence[Unit], shapes: Mapping[str, torch.Size], inputs: set[Axis]) -> Group:
+def _units(ties: Ties, component: Sequence[int], order: Order) -> dict[int, Unit]:
+    """The unit that each connected component is, its axes in definition order, its indices rising."""
+    units: dict[int, Unit] = defaultdict(lambda: defaultdict(list))
+    for (name, axis, index), number in sorted(ties.places.items(), key=lambda item: (order[item[0][0]], item[0])):
+        units[component[number]][name, axis].append(index)
+    return units
+
+
+def _alike(units: Mapping[int, Unit], reasons: Mapping[int, str]) -> Iterator[tuple[str | None, list[Unit]]]:
+    """Units with equally many indices on the same axes and the same reason to stay, with that reason or None."""
+    alike: dict[tuple[object, str | None], list[Unit]] = defaultdict(list)
+    for number, unit in units.items():
+        counts = tuple((axis, len(indices)) for axis, indices in unit.items())
+        alike[counts, reasons.get(number)].append(unit)
+    for (_, reason), members in alike.items():
+        yield reason, members
+
+
+def _obstacle(units: Sequence[Unit], inputs: Set[Axis]) -> str | None:
+    """Why units that no tie keeps are no group all the same, or None."""
+    if not inputs:
+        return "no weight reads its channels"
+    return ONE if len(units) == 1 else None
+
+
+def _group(name: str, units: Sequence[Unit], shapes: Mapping[str, torch.Size], inputs: Set[Axis]) -> Group:
     members = tuple(_slice(axis, units, shapes) for axis in units[0])
     return Group(name, len(units), members, tuple(part for part in members if (part.name, part.axis) in inputs))
 

@@ -6,7 +6,7 @@ for independent.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from itertools import accumulate
 from typing import Any
 
@@ -116,33 +116,49 @@ def _subsample(graph: Any) -> None:
 
 def _walk(graph: Any, ties: Ties) -> dict[Port, set[int]]:
     """Every index that is reached at each port from the outputs of the weights; every edge passed becomes a tie."""
-    from torch_pruning._helpers import _HybridIndex
-
+    waiting = _outputs(graph)  # indices that were reached, but not yet followed
     reached: dict[Port, set[int]] = defaultdict(set)
-    queue: list[tuple[Port, set[int]]] = []
+    for port, indices in waiting:
+        reached[port] |= indices
+    while waiting:
+        port, indices = waiting.pop()
+        node, side = port
+        for edge in node.dependencies:
+            if edge.trigger != side:
+                continue  # it leaves from the node's other side
+            target, pairs = (edge.target, edge.handler), _passed(edge, indices)
+            ties.edges += [
+                (ties.number(port, start), ties.number(target, end)) for start, end in pairs if start is not None
+            ]
+            fresh = {end for _, end in pairs} - reached[target]
+            if fresh:
+                reached[target] |= fresh
+                waiting.append((target, fresh))
+    return reached
+
+
+def _outputs(graph: Any) -> list[tuple[Port, set[int]]]:
+    """Where the walk begins: the side of each convolution and linear layer that its outputs leave from, and these."""
+    found: list[tuple[Port, set[int]]] = []
     for module, node in graph.module2node.items():
         if isinstance(module, _ConvNd | nn.Linear):
             pruner = graph.get_pruner_of_module(module)
-            queue.append(((node, pruner.prune_out_channels), set(range(pruner.get_out_channels(module)))))
-    for port, indices in queue:
-        reached[port] |= indices
-    while queue:
-        port, indices = queue.pop()
-        for edge in port[0].dependencies:
-            if edge.trigger != port[1]:
-                continue
-            # A root_idx travels through the mappings unchanged: here it tells where each index came from.
-            passed = [_HybridIndex(idx=i, root_idx=i) for i in sorted(indices)]
-            for mapping in edge.index_mapping:
-                passed = passed if mapping is None else mapping(passed)
-            target = (edge.target, edge.handler)
-            ties.edges += [
-                (ties.number(port, p.root_idx), ties.number(target, p.idx)) for p in passed if p.root_idx is not None
-            ]
-            if fresh := {p.idx for p in passed} - reached[target]:
-                reached[target] |= fresh
-                queue.append((target, fresh))
-    return reached
+            found.append(((node, pruner.prune_out_channels), set(range(pruner.get_out_channels(module)))))
+    return found
+
+
+def _passed(edge: Any, indices: Set[int]) -> list[tuple[int | None, int]]:
+    """The `indices` before an edge and what each becomes behind it; one may become none or several.
+
+    The first is None where the edge forgets which index it was, as in attention with shared keys.
+    """
+    from torch_pruning._helpers import _HybridIndex
+
+    # A root_idx travels through the mappings unchanged: here it tells where each index came from.
+    passed = [_HybridIndex(idx=i, root_idx=i) for i in sorted(indices)]
+    for mapping in edge.index_mapping:
+        passed = passed if mapping is None else mapping(passed)
+    return [(index.root_idx, index.idx) for index in passed]
 
 
 class _Anchor:
