@@ -8,7 +8,7 @@ import pytest
 LAYERS = (
     {
         *("ambient", "errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats"),
-        *("modes", "extras", "sources", "version", "wrappers", "copies", "seals", "quiet", "own", "written"),
+        *("modes", "extras", "sources", "version", "wrappers", "copies", "seals", "quiet", "own", "written", "numbers"),
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
@@ -26,7 +26,7 @@ GROUND = {
     "ambient": {"errors"},
     "copies": {"errors", "modes"},
     "modes": {"errors"},
-    "config": {"errors", "clock"},
+    "config": {"errors", "clock", "numbers"},
     "own": {"errors", "sources"},
     "registry": {"errors", "own"},
     "files": {"errors"},
@@ -34,7 +34,7 @@ GROUND = {
     "runs": {"errors", "files", "trees", "version"},
     "extras": {"errors"},
     "seals": {"errors", "runs"},
-    "threats": {"errors", "randomness"},
+    "threats": {"errors", "randomness", "numbers"},
 }
 
 

@@ -211,3 +211,22 @@ def test_every_255th_below_1_is_printed_as_one_or_shorter():
 )
 def test_a_threat_in_words(threat, text):
     assert str(threat) == text
+
+
+@pytest.mark.parametrize("norm", [math.inf, "inf", "Linf", "L-inf", "linf", "LINF"])
+def test_norm_and_eps_may_be_written_as_people_write_them(norm):
+    assert Threat(norm, "8/255") == Threat(math.inf, 8 / 255)
+    assert Threat(eps="0.03").eps == 0.03
+
+
+@pytest.mark.parametrize(("norm", "order"), [("L2", 2.0), ("l1", 1.0), (2, 2.0), ("2.0", 2.0)])
+def test_other_norms(norm, order):
+    assert Threat(norm).norm == order
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [({"eps": "8/0"}, "got '8/0'"), ({"eps": "x"}, "got 'x'"), ({"norm": True}, "got True")]
+)
+def test_what_is_no_number_is_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        Threat(**given)

@@ -91,6 +91,11 @@ Noise = torch.Generator | Keyed
 """Where an attack's random numbers come from: one stream for a whole batch, or one for each point."""
 
 
+def given(noise: Noise | None, x: Tensor) -> Noise:
+    """`noise` itself, or without one numbers named by each image's place in the batch `x`: the same every time."""
+    return Keyed.of(torch.arange(len(x), device=x.device), 0, "attack") if noise is None else noise
+
+
 def keyed(noise: Noise, n: int) -> Keyed:
     """`noise` itself where it is keyed already, else keys drawn for `n` points, on the generator's device."""
     if isinstance(noise, Keyed):

@@ -37,7 +37,6 @@ __all__ = [
     "DamagedError",
     "Done",
     "Metrics",
-    "Moment",
     "Run",
     "Tree",
     "checked",
@@ -56,7 +55,7 @@ __all__ = [
 ]
 
 
-class Moment(pydantic.BaseModel, extra="allow"):
+class _Line(pydantic.BaseModel, extra="allow"):
     """The least that a line of metrics says."""
 
     step: int
@@ -91,7 +90,7 @@ class Metrics:
                 value = parse_json(line)
             except (ValueError, RecursionError) as error:
                 raise DamagedError(self.path, f"{self.path}: line {number} is not readable JSON: {error}") from None
-            checked(self.path, value, Moment)
+            checked(self.path, value, _Line)
             yield value
 
     def add(self, record: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from harp.errors import HarpError
+from harp.numbers import fraction, order_of
 from harp.randomness import Noise, fork, normal, uniform
 
 
@@ -14,9 +15,10 @@ from harp.randomness import Noise, fork, normal, uniform
 class Threat:
     """The perturbations of norm at most `eps` that leave every pixel in [`low`, `high`].
 
-    `norm` is `math.inf`, 2 or 1. `eps` is in the pixels' own unit, so 8/255 for images in [0, 1]; a model that wants
-    normalised inputs normalises inside itself. All verbs take batches of shape (n, ...) and work per example.
-    Raises `ValueError` for another norm, a negative or non-finite `eps`, or an empty box.
+    `norm` is `math.inf`, 2 or 1, or is written "Linf", "L2" or "L1". `eps` is in the pixels' own unit, so 8/255 for
+    images in [0, 1], and may be written "8/255"; a model that wants normalised inputs normalises inside itself. All
+    verbs take batches of shape (n, ...) and work per example. Raises `ValueError` for another norm, a negative or
+    non-finite `eps`, or an empty box.
     """
 
     norm: float = math.inf
@@ -24,9 +26,13 @@ class Threat:
     low: float = 0.0
     high: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.norm not in (1, 2, math.inf):
-            raise ValueError(f"norm: expected inf, 2 or 1, got {self.norm!r}")
+    def __init__(self, norm: float | str = math.inf, eps: float | str = 8 / 255, low: float = 0.0, high: float = 1.0):
+        try:
+            size = fraction(eps) if isinstance(eps, str) and "/" in eps else float(eps)
+        except ValueError:
+            raise ValueError(f"eps: expected a number or a fraction such as 8/255, got {eps!r}") from None
+        for name, value in {"norm": order_of(norm), "eps": size, "low": low, "high": high}.items():
+            object.__setattr__(self, name, value)
         if not 0 <= self.eps < math.inf:
             raise ValueError(f"eps: expected a finite number of at least 0, got {self.eps!r}")
         if not self.low < self.high:

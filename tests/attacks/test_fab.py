@@ -190,7 +190,7 @@ def test_what_is_found_leaves_at_once():
 def test_a_point_on_the_boundary_is_not_there_for_good():
     x, y = torch.tensor([0.1, 0.1, 0.1, 0.1]).view(1, 1, 2, 2), torch.tensor([0])
     model = linear(weights=(1.0, 0.0, 0.0, 0.0), bias=-0.25)
-    search = module._Search(FAB(), model, Threat(math.inf, 0.3), 0.3)
+    search = module._Walk(FAB(), model, Threat(math.inf, 0.3), 0.3)
     point = x.clone()
     point[0, 0, 0, 0] = 0.25  # logits alike, which is class 0
     state = search.step({**search.begin(x, y, Keyed.of(torch.arange(1), 0, "test")), "point": point})

@@ -269,3 +269,12 @@ def test_without_a_step_the_start_stays_in_the_box():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     adv = PGD(steps=0, start_in_box=False)(model, x, y, Threat(eps=0.5), generator(0, "start"))
     assert float(adv.max()) <= 1
+
+
+def test_without_noise_the_same_call_gives_the_same_images():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(8, 3)), torch.rand(4, 2, 2, 2)
+    y = torch.zeros(4, dtype=torch.int64)
+    first, again = (PGD(steps=2)(model, x, y, Threat(eps=0.1)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, x)

@@ -149,7 +149,10 @@ def test_eps_may_be_a_fraction(written):
     assert make_recipe({"threat": {"eps": written}}).threat.eps == 8 / 255
 
 
-@pytest.mark.parametrize(("written", "order"), [("norm: inf", math.inf), ("norm: '2'", 2), ("norm: 2", 2)])
+@pytest.mark.parametrize(
+    ("written", "order"),
+    [("norm: inf", math.inf), ("norm: '2'", 2), ("norm: 2", 2), ("norm: Linf", math.inf), ("norm: l2", 2)],
+)
 def test_both_norms_are_read_from_yaml_as_one_writes_them(written, order):
     assert make_recipe({"threat": yaml.safe_load(written)}).threat.order == order
 

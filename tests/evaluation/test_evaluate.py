@@ -378,3 +378,10 @@ def test_the_summary_gives_accuracy_interval_and_n():
     (row,) = summary({"clean": torch.tensor([True] * 83 + [False] * 17)}).values()
     low, high = wilson(83, 100)
     assert row == {"accuracy": 0.83, "low": low, "high": high, "n": 100}
+
+
+def test_clean_and_robust_are_shares_of_what_was_right():
+    found = evaluate(MODEL, BATCHES, FGSM, THREAT)
+    assert (found.clean, found.robust) == tuple(
+        int(found.flags[name].sum()) / len(found.labels) for name in ("clean", "worst")
+    )

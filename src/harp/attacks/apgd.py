@@ -14,7 +14,7 @@ from harp.attacks.pgd import ATTACKS
 from harp.attacks.sparse import Sparse
 from harp.attacks.sweep import sweep
 from harp.errors import HarpError
-from harp.randomness import Noise
+from harp.randomness import Noise, given
 from harp.threats import Threat
 
 
@@ -48,7 +48,8 @@ class APGD:
                 raise HarpError(f"{name}: expected at least {least}, got {value}")
 
     @guarded
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Tensor:
+        noise = given(noise, x)
         return sweep(self.search(model, threat, x.device), model, x, y, noise, self.batch)
 
     def search(self, model: nn.Module, threat: Threat, device: torch.device) -> Ascent:

@@ -14,7 +14,7 @@ ENGINES = ("harp", "official")
 def autoattack(
     version: str = "standard",
     *,
-    norm: float,
+    norm: float | str,
     engine: Literal["harp", "official"] = "harp",
     seed: int = 0,
     batch: int | None = None,

@@ -17,8 +17,10 @@ class Attack(Protocol):
     """A value-like object: `attack(model, x, y, threat, noise)` gives adversarial images of the shape of `x`.
 
     `x` float [n, c, h, w] in the threat's box, `y` int64 [n]. Every random number comes from `noise`: a generator on
-    the device of `x`, or `Keyed`, which makes each point's result its own, whatever else is in the batch. The model is
-    attacked in eval mode and left in the modes it came in; no gradient is left on its parameters.
+    the device of `x`, or `Keyed`, which makes each point's result its own, whatever else is in the batch. Attacks
+    of harp's own may be called without: then it is named by a point's place in the batch, so that the same call gives
+    the same images. The model is attacked in eval mode and left in the modes it came in; no gradient is left on its
+    parameters.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor: ...
@@ -56,7 +58,7 @@ def guarded(call: Given) -> Given:
     """
 
     @wraps(call)
-    def inside(attack: Any, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Any:
+    def inside(attack: Any, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Any:
         if x.dtype in (torch.float16, torch.bfloat16):
             kind = str(x.dtype).removeprefix("torch.")
             raise HarpError(f"images of {kind} are too coarse to attack; give float32, and cast inside the network")

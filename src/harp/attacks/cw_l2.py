@@ -12,7 +12,7 @@ from harp.attacks.surrogate import judge
 from harp.attacks.sweep import State, sweep
 from harp.errors import HarpError
 from harp.modes import evaluating
-from harp.randomness import Keyed, Noise, keyed
+from harp.randomness import Keyed, Noise, given, keyed
 from harp.threats import Threat, per_point
 
 # Adam's own (Kingma & Ba, ICLR 2015), which the authors of the attack left as they were.
@@ -51,7 +51,8 @@ class CWL2:
             raise HarpError(f"cw-l2: expected norm 2, got {threat.norm:g}; for others there are apgd, fab, square")
 
     @guarded
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Tensor:
+        noise = given(noise, x)
         self.fits(x, threat)
         return sweep(_Descent(self, model, threat), model, x, y, noise, self.batch)
 

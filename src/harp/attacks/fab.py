@@ -14,7 +14,7 @@ from harp.attacks.surrogate import judge
 from harp.attacks.sweep import State, sweep
 from harp.errors import HarpError
 from harp.modes import evaluating
-from harp.randomness import Keyed, Noise, normal, uniform
+from harp.randomness import Keyed, Noise, given, normal, uniform
 from harp.threats import Threat, per_point
 
 # To 6e-5 of a distance, for less than the price of ten steps.
@@ -48,8 +48,9 @@ class FAB:
                 raise HarpError(f"fab, {name}: expected at least 1, got {value}")
 
     @guarded
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
-        return sweep(_Search(self, model, threat, threat.eps), model, x, y, noise, self.batch)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Tensor:
+        noise = given(noise, x)
+        return sweep(_Walk(self, model, threat, threat.eps), model, x, y, noise, self.batch)
 
     @guarded
     def nearest(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> tuple[Tensor, Tensor]:
@@ -60,7 +61,7 @@ class FAB:
         search, by halving). Robust accuracy at any eps is the share of distances above it. Images that are wrong as
         they are have distance 0.
         """
-        adv = sweep(_Search(self, model, threat, math.inf), model, x, y, noise, self.batch)
+        adv = sweep(_Walk(self, model, threat, math.inf), model, x, y, noise, self.batch)
         distance, size = threat.distance(adv, x), self.batch or max(1, len(x))
         with evaluating(judge(model)), torch.no_grad():
             for start in range(0, len(x), size):
@@ -85,7 +86,7 @@ def _pulled(model: nn.Module, x: Tensor, adv: Tensor, y: Tensor, threat: Threat)
 
 
 @dataclass(frozen=True)
-class _Search:
+class _Walk:
     """The nearest adversarial image no further away than `within`; any such image will do where that is finite.
 
     A point's state: `rivals` [n, r], its wrong classes, likeliest first; `run` and `taken`, the runs made and the steps
@@ -171,7 +172,7 @@ class _Search:
     def _confirmed(self, state: State, better: Tensor) -> Tensor:
         """Those of `better` that are wrong for the network whose answer counts, too."""
         network = judge(self.model)
-        return better if network is self.model else _Search(self.fab, network, self.threat, 0)._checked(state, better)
+        return better if network is self.model else _Walk(self.fab, network, self.threat, 0)._checked(state, better)
 
     def _restarted(self, state: State, over: Tensor) -> State:
         """The points whose run is `over` (bool [n]) where their next begins."""

@@ -21,7 +21,7 @@ from harp.attacks.versions import components
 from harp.errors import HarpError, choices
 from harp.extras import need
 from harp.modes import evaluating, frozen
-from harp.randomness import Noise
+from harp.randomness import Noise, given
 from harp.threats import Threat, per_point
 
 NORMS = {math.inf: "Linf", 2: "L2", 1: "L1"}
@@ -54,7 +54,8 @@ class Official:
             raise HarpError(f"AutoAttack {self.version!r} has no attack {self.name!r}; {choices(self.name, names)}")
 
     @guarded
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Tensor:
+        noise = given(noise, x)
         self.fits(x, threat)
         # Row by row in memory, whatever the layout of x: the package takes views.
         adv = x.detach().clone(memory_format=torch.contiguous_format)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harp.attacks.base import Attack, guarded
 from harp.attacks.losses import LOSSES, divergence, gradient, wrong
 from harp.modes import evaluating
-from harp.randomness import Noise, fork, normal
+from harp.randomness import Noise, fork, given, normal
 from harp.registry import Registry
 from harp.threats import Threat, per_point
 from harp.wrappers import alone
@@ -47,7 +47,8 @@ class PGD:
         threat.refuse_one()
 
     @guarded
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Tensor:
+        noise = given(noise, x)
         model = alone(model)
         with evaluating(model):
             measure = self._measure(model, x, y)

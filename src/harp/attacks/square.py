@@ -12,7 +12,7 @@ from harp.attacks.pgd import ATTACKS
 from harp.attacks.sweep import State, sweep
 from harp.attacks.windows import Bumps, Stripes, Windows
 from harp.errors import HarpError
-from harp.randomness import Keyed, Noise
+from harp.randomness import Keyed, Noise, given
 from harp.threats import Threat, per_point
 
 # After as many moves of a run windows take half the share of the image that they took before.
@@ -48,7 +48,8 @@ class Square:
             raise HarpError(f"square: expected images [n, c, h, w], got {list(x.shape)}; pgd takes any shape")
 
     @guarded
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Tensor:
+        noise = given(noise, x)
         self.fits(x, threat)
         shares = [self.p_init / 2**halvings for halvings in range(len(HALVINGS) + 1)]
         windows = (Stripes if threat.norm == math.inf else Bumps)(threat, x, shares)

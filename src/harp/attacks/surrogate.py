@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harp.attacks.base import Attack, fits, guarded
 from harp.attacks.losses import gradient
 from harp.modes import evaluating
-from harp.randomness import Noise
+from harp.randomness import Noise, given
 from harp.threats import Threat
 
 # How far a copy's logits may be off, as a share of their size. Folding batch norm moves float32 logits by some 1e-6; a
@@ -92,7 +92,8 @@ class Quick:
         fits(self.attack, x, threat)
 
     @guarded
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Tensor:
+        noise = given(noise, x)
         with evaluating(model):
             example = x[:EXAMPLES]
             copies = self._known(model, example) or Copies.of(model, example, self.bf16)

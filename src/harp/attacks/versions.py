@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from harp.errors import HarpError, choices
+from harp.numbers import order_of
 
 Settings = dict[str, Any]
 """Keywords of an attack in `ATTACKS`: steps, restarts, targets, eot, queries."""
@@ -42,14 +43,18 @@ STANDARD_1: dict[str, Settings] = {
 }
 
 
-def components(version: str, norm: float = math.inf) -> dict[str, Settings]:
+def components(version: str, norm: float | str = math.inf) -> dict[str, Settings]:
     """The attacks of a version under a norm, in the order they run, each with its settings.
 
-    Raises `HarpError` for an unknown version, and for one that its authors publish for norms inf and 2 alone.
+    Raises `HarpError` for an unknown version or norm, and for one that its authors publish for norms inf and 2 alone.
     """
     if version not in VERSIONS:
         raise HarpError(f"no version {version!r} of AutoAttack; {choices(version, VERSIONS)}")
-    if norm != 1:
+    try:
+        order = order_of(norm)
+    except ValueError as error:
+        raise HarpError(str(error)) from None
+    if order != 1:
         return VERSIONS[version]
     if version != "standard":
         raise HarpError(f"AutoAttack {version!r} is published for norms inf and 2; for norm 1 there is: standard")

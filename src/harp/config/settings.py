@@ -12,8 +12,9 @@ from pydantic import AfterValidator, model_validator
 from harp.config.training import AttackSettings, FinetuneSettings, PretrainSettings, PruneSettings, Settings
 from harp.config.values import (
     Count,
+    FilePath,
     NonNegative,
-    Place,
+    Norm,
     Portion,
     Positive,
     Real,
@@ -22,7 +23,6 @@ from harp.config.values import (
     Threads,
     Whole,
     Word,
-    Written,
 )
 
 KINDS = ("pretrain", "prune", "finetune")
@@ -42,7 +42,7 @@ Turn = Annotated[str | dict[str, Any], AfterValidator(_turn)]
 class DataSettings(Settings):
     name: Text = "digits"
     """data set (`harp list`)"""
-    path: Place | None = None
+    path: FilePath | None = None
     """folder or file the set is read from; none: the set's own place"""
     relabel: bool = False
     """number labels anew from 0, in order, where they count from 1 or leave numbers out and have no class names"""
@@ -85,8 +85,8 @@ class ModelSettings(Settings):
 
 
 class ThreatSettings(Settings):
-    norm: Annotated[Literal["inf", "2", "1"], Written] = "inf"
-    """norm of the perturbation; 1 is for evaluating with AutoAttack's attacks only"""
+    norm: Norm = "inf"
+    """norm of the perturbation: inf, 2 or 1 (or Linf, L2, L1); 1 is for evaluating with AutoAttack's attacks only"""
     eps: NonNegative = 8 / 255
     """its largest size in pixel units, pixels in [0, 1]; fractions such as 8/255 are read"""
 

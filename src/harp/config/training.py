@@ -4,7 +4,20 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from harp.config.values import Count, NonNegative, Part, Place, Plain, Portion, Positive, Share, Span, Text, Whole, Word
+from harp.config.values import (
+    Count,
+    FilePath,
+    NonNegative,
+    Part,
+    Plain,
+    Portion,
+    Positive,
+    Share,
+    Span,
+    Text,
+    Whole,
+    Word,
+)
 
 
 class Settings(BaseModel):
@@ -30,7 +43,7 @@ class StageAttackSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    source: Place | None = None
+    source: FilePath | None = None
     """begin from this safetensors file instead of the stage before"""
     objective: Text = "pgd-at"
     """what is minimised (`harp list`)"""
@@ -98,7 +111,7 @@ class PruneSettings(TrainingSettings):
 
 
 class FinetuneSettings(TrainingSettings):
-    masks: Place | None = None
+    masks: FilePath | None = None
     """masks for `source`, a safetensors file of bool tensors"""
     lr: Positive = 0.01
     """largest learning rate"""

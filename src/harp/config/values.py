@@ -1,13 +1,13 @@
 """The kinds of values a recipe may hold, with bounds that nobody meets who means what he writes."""
 
 import re
-from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from harp.clock import Step
+from harp.numbers import fraction, order_of
 
 LONGEST = 4096  # characters of a word or a path
 DIGITS = 100  # more than any number needs; Python itself stops at thousands
@@ -23,14 +23,17 @@ def _number(value: Any) -> Any:
         return value
     if len(value) > DIGITS:
         raise ValueError(f"expected a number of at most {DIGITS} characters")
-    return _fraction(value.replace(" ", "")) if "/" in value else value
+    return fraction(value) if "/" in value else value
 
 
-def _fraction(text: str) -> float:
-    if re.fullmatch(r"-?\d+(\.\d+)?/\d+", text) is None or not Fraction(text.partition("/")[2]):
-        raise ValueError("expected a number or a fraction such as 8/255")
-    above, _, below = text.partition("/")
-    return float(Fraction(above) / Fraction(below))
+def _norm(value: Any) -> Any:
+    """ "inf", "2" or "1" for whatever people write for these."""
+    if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > DIGITS):
+        return value
+    try:
+        return f"{order_of(value):g}"
+    except ValueError:
+        return value
 
 
 def plain(text: str) -> str:
@@ -74,7 +77,7 @@ def _scalar(value: Any) -> Any:
 
 
 Plain = Annotated[Any, BeforeValidator(_scalar)]
-Written = BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)
+Norm = Annotated[Literal["inf", "2", "1"], BeforeValidator(_norm)]
 Number = BeforeValidator(_number)
 Share = Annotated[float, Number, Field(gt=0, le=1)]
 Portion = Annotated[float, Number, Field(ge=0, lt=1)]
@@ -87,6 +90,6 @@ Whole = Annotated[int, Number, Field(ge=0, le=MOST)]
 Seed = Annotated[int, Number, Field(ge=-SEED, le=SEED)]
 Threads = Annotated[int, Number, Field(ge=1, le=4096)]
 Text = Annotated[str, AfterValidator(plain)]
-Place = Annotated[Path, AfterValidator(_plain_path)]
+FilePath = Annotated[Path, AfterValidator(_plain_path)]
 Word = Annotated[str, AfterValidator(_word)]
 Span = Annotated[str, AfterValidator(lambda text: str(Step.parse(text)))]

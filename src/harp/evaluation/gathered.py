@@ -31,6 +31,16 @@ class Evaluation:
     notes: tuple[str, ...]
     cascade: bool
 
+    @property
+    def clean(self) -> float:
+        """The share of examples right as they are, in [0, 1]."""
+        return float(self.flags["clean"].double().mean())
+
+    @property
+    def robust(self) -> float:
+        """The share right as they are and under every attack, in [0, 1]; nobody has looked for doubts (`examine`)."""
+        return float(self.flags["worst"].double().mean())
+
 
 def gathered(record: Record, count: int, attacks: tuple[str, ...], cascade: bool) -> Evaluation:
     """The record's `count` batches, put together."""

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from harp.report.formats import count
-from harp.report.record import Record
+from harp.report.record import RunRecord
 from harp.written import Allocation
 
 
-def doubts(record: Record) -> list[tuple[str, str]]:
+def doubts(record: RunRecord) -> list[tuple[str, str]]:
     """Pairs of stage and sentence, by stage: its own notes, then what comparing the records shows."""
     return sorted([*record.notes, *_found(record)], key=lambda doubt: doubt[0])
 
 
-def _found(record: Record) -> Iterator[tuple[str, str]]:
+def _found(record: RunRecord) -> Iterator[tuple[str, str]]:
     learned = [step["pruner"] for step in record.search.records if step.get("pruner")]
     if learned and learned[-1].get("target_met") is False:
         yield record.search.name, "The learned rates had not met the budget when the stage ended."
@@ -35,7 +35,7 @@ def _budget(allocation: Allocation) -> Iterator[str]:
         yield f"What is kept costs {price} {allocation.unit}, the budget is {budget}."
 
 
-def _evaluated(record: Record) -> Iterator[str]:
+def _evaluated(record: RunRecord) -> Iterator[str]:
     allocation = record.allocation
     left, whole = record.pruned.left(allocation.of)
     if (left, whole) != (allocation.price, allocation.total):
@@ -45,7 +45,7 @@ def _evaluated(record: Record) -> Iterator[str]:
         )
 
 
-def _exported(record: Record) -> Iterator[str]:
+def _exported(record: RunRecord) -> Iterator[str]:
     manifest, kept, other = record.manifest, record.allocation.kept, "the allocation"
     if record.allocation.granularity == "channels":
         # The allocation counts channels; an evaluation counts weights, but none that the recipe excludes.

@@ -1,4 +1,4 @@
-"""Renders the report's two pages from a `Record`."""
+"""Renders the report's two pages from a `RunRecord`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from harp.report.curves import security_svg
 from harp.report.doubts import doubts
 from harp.report.pictures import strips
 from harp.report.reading import read_record
-from harp.report.record import Record
+from harp.report.record import RunRecord
 from harp.runs import write_atomic
 
 _HERE = Path(__file__).parent
@@ -72,7 +72,7 @@ def _markdown(value: object) -> Markup:
     return Markup("".join(f"\\{letter}" if letter in r"\`*_[]|~" else letter for letter in text))
 
 
-def _facts(record: Record) -> dict[str, Any]:
+def _facts(record: RunRecord) -> dict[str, Any]:
     evaluation, allocation = record.evaluation, record.allocation
     return {
         "record": record,
@@ -106,12 +106,12 @@ def _facts(record: Record) -> dict[str, Any]:
     }
 
 
-def _labels(record: Record) -> dict[str, str]:
+def _labels(record: RunRecord) -> dict[str, str]:
     """The models that the run has, in order, and what the pages call them."""
     return {name: _LABELS.get(name, name) for name in record.evaluation.models}
 
 
-def _rows(record: Record) -> list[Row]:
+def _rows(record: RunRecord) -> list[Row]:
     evaluation = record.evaluation
     models = [evaluation.models[name] for name in _labels(record)]
     # The worst case comes last: it follows from the rows above it, and it is the one to judge a model by.
@@ -120,7 +120,7 @@ def _rows(record: Record) -> list[Row]:
     return [*(_sizes(record, of) for of in _SIZES), *(_accuracies(record, name) for name in [*names, "worst"])]
 
 
-def _sizes(record: Record, of: str) -> Row:
+def _sizes(record: RunRecord, of: str) -> Row:
     sizes = [record.evaluation.models[name].left(of) for name in _labels(record)]
     detail = sentences.macs(record.allocation) if of == "macs" else ""
     return Row(
@@ -128,7 +128,7 @@ def _sizes(record: Record, of: str) -> Row:
     )
 
 
-def _accuracies(record: Record, name: str) -> Row:
+def _accuracies(record: RunRecord, name: str) -> Row:
     cells = [record.evaluation.models[model].accuracies.get(name) for model in _labels(record)]
     detail = {"clean": "no attack", "worst": "right on the clean image and under every attack"}
     return Row(
@@ -139,7 +139,7 @@ def _accuracies(record: Record, name: str) -> Row:
     )
 
 
-def _security(record: Record) -> Markup | None:
+def _security(record: RunRecord) -> Markup | None:
     """Every model's curve where each has one, with the worst case of all attacks as a point on the threat's eps."""
     models = record.evaluation.models
     if record.curves.keys() != models.keys():
@@ -151,7 +151,7 @@ def _security(record: Record) -> Markup | None:
     return security_svg(curves, record.evaluation.threat, points)
 
 
-def _pictures(record: Record) -> Mapping[str, Any]:
+def _pictures(record: RunRecord) -> Mapping[str, Any]:
     prune = record.search
     classes = record.data.classes
     shown = {name: label for name, label in _labels(record).items() if name == "dense" or name == record.final.name}

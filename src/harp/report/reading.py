@@ -1,4 +1,4 @@
-"""Reads a run directory into a `Record`, and says which stage is missing where one is."""
+"""Reads a run directory into a `RunRecord`, and says which stage is missing where one is."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ import yaml
 from harp.config import EVALUATION, EXPORT, KINDS, NETWORKS, Planned, plan
 from harp.errors import HarpError
 from harp.report.metrics import read_metrics
-from harp.report.record import Curve, Evaluation, Examples, ModelResult, Record, Stage
+from harp.report.record import Curve, Examples, Measured, ModelResult, RunRecord, Stage
 from harp.report.schemas import Told
 from harp.runs import DamagedError, Run, checked, load_tree, read_json
 from harp.seals import read_sealed
@@ -29,7 +29,7 @@ _ALWAYS = {
 }
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> RunRecord:
     """Everything recorded in the run directory `folder`; `1-pretrain` may be absent.
 
     Raises `HarpError` that names the command to run first for a missing file, and the file for a record that is
@@ -46,7 +46,7 @@ def read_record(folder: Path) -> Record:
     found = tuple(_stages(Run(folder), stages))
     evaluation = _evaluation(folder / EVALUATION / "results.json", stages)
     dense = folder / "1-pretrain/model.safetensors"
-    return Record(
+    return RunRecord(
         recipe=recipe,
         recipe_text=text,
         environment=read_json(folder / "environment.json", dict[str, Any]),
@@ -131,7 +131,7 @@ def _notes(run: Run, stages: Iterable[Planned]) -> Iterator[tuple[str, str]]:
             yield name, note
 
 
-def _evaluation(path: Path, stages: Sequence[Planned]) -> Evaluation:
+def _evaluation(path: Path, stages: Sequence[Planned]) -> Measured:
     value = read_sealed(path)
     found: Results = checked(path, value, Results)
     expected = ["dense", *(stage.network for stage in stages if stage.network != "dense")]
@@ -144,7 +144,7 @@ def _evaluation(path: Path, stages: Sequence[Planned]) -> Evaluation:
         if own.exists() and not read_sealed(own)["measures"].items() <= value["models"][name].items():
             raise HarpError(f"{path} says what {own} does not; delete {path.parent} and evaluate anew")
     models = {name: _model(name, found.models[name]) for name in expected if name in found.models}
-    return Evaluation(_threat(path, found.threat), found.attacks, models)
+    return Measured(_threat(path, found.threat), found.attacks, models)
 
 
 def _threat(path: Path, value: Mapping[str, Any]) -> Threat:

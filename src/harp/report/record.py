@@ -32,7 +32,7 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Measured:
     """The threat, each attack's constructor by name, and the results of `dense`, `pruned` and the others, in order."""
 
     threat: Threat
@@ -81,7 +81,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """All that a report is made from; `dense_bytes`: the size of the dense network's file, None without pretraining.
 
     `curves` are of the models that have one.
@@ -94,7 +94,7 @@ class Record:
     stages: tuple[Stage, ...]
     notes: tuple[tuple[str, str], ...]
     allocation: Allocation
-    evaluation: Evaluation
+    evaluation: Measured
     curves: Mapping[str, Curve]
     examples: Examples
     manifest: Export

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from harp.report.formats import count, file_size, percent, span
-from harp.report.record import Record
+from harp.report.record import RunRecord
 from harp.written import Accuracy, Allocation
 
 
-def kept(record: Record) -> str:
+def kept(record: RunRecord) -> str:
     """`The method harp (mode exact) kept 246 of 12,304 weights.`; for channels, also what that leaves."""
     allocation, pruned = record.allocation, record.pruned
     told = ", ".join(f"{name} {value}" for name, value in record.settings(record.search).get("options", {}).items())
@@ -39,7 +39,7 @@ def budget(allocation: Allocation) -> str:
     return text
 
 
-def size(record: Record) -> str:
+def size(record: RunRecord) -> str:
     """`12.3 kB (12,345 bytes); dense: 45.7 kB (45,678 bytes)`: the file's size, and that of the dense network's."""
     text = f"{file_size(record.manifest.bytes)} ({count(record.manifest.bytes)} bytes)"
     if record.dense_bytes is not None:
@@ -47,7 +47,7 @@ def size(record: Record) -> str:
     return text
 
 
-def package(record: Record) -> str:
+def package(record: RunRecord) -> str:
     """Size, precision and verdicts of the packed file; `none` where the run has none."""
     made = record.manifest.package
     if made is None:
@@ -76,7 +76,7 @@ def ties(allocation: Allocation) -> str:
     return ""
 
 
-def course(record: Record) -> str:
+def course(record: RunRecord) -> str:
     """What the chart of the budget over the pruning stage shows."""
     text = f"The share of the {record.allocation.unit} that the method stands at"
     if not any((line.get("pruner") or {}).get("gamma") is not None for line in record.search.records):
