@@ -69,20 +69,26 @@ class CompiledSegment:
         return max(2, self.lanes // 3)
 
     def divide(self) -> None:
-        """Makes the programs for blocks of images."""
+        """Makes the programs for blocks of images.
+
+        The head hands over the `bounds`, values it makes and the tail reads. To the engine these are further outputs of
+        the head and further inputs of the tail, numbered after the segment's own.
+        """
         early = self.layers[: len(self.layers) - len(self.late)]
-        made = {layer.name for layer in early}
-        read = {name for layer in early for name in layer.inputs}
-        late = dict.fromkeys(name for layer in self.late for name in layer.inputs)
-        self.bounds = [name for name in late if name in made]
-        leaving = [(name, len(self._outof) + place) for place, name in enumerate(self.bounds)]
-        entering = [(name, len(self._into) + place) for place, name in enumerate(self.bounds)]
-        into = [(name, number) for name, number in self._into if name in read]
-        outof = [(name, number) for name, number in self._outof if name in made]
-        self.head = self._program(self._single, early, into, outof + leaving)
-        into = [(name, number) for name, number in self._into if name in late]
-        outof = [(name, number) for name, number in self._outof if name not in made]
-        self.tail = self._program(self._blocks, self.late, into + entering, outof)
+        made_early = {layer.name for layer in early}
+        read_early = {name for layer in early for name in layer.inputs}
+        read_late = dict.fromkeys(name for layer in self.late for name in layer.inputs)  # in order, each once
+        self.bounds = [name for name in read_late if name in made_early]
+
+        inputs = [(name, number) for name, number in self._into if name in read_early]
+        outputs = [(name, number) for name, number in self._outof if name in made_early]
+        handed_over = [(name, len(self._outof) + place) for place, name in enumerate(self.bounds)]
+        self.head = self._program(self._single, early, inputs, outputs + handed_over)
+
+        inputs = [(name, number) for name, number in self._into if name in read_late]
+        outputs = [(name, number) for name, number in self._outof if name not in made_early]
+        taken_over = [(name, len(self._into) + place) for place, name in enumerate(self.bounds)]
+        self.tail = self._program(self._blocks, self.late, inputs + taken_over, outputs)
 
     def network(self) -> tuple[Network, Any]:
         """The structure the engine takes, and what has to live as long as it does."""

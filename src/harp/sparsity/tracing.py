@@ -6,7 +6,7 @@ for independent.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import accumulate
 from typing import Any
 
@@ -116,7 +116,7 @@ def _subsample(graph: Any) -> None:
 
 def _walk(graph: Any, ties: Ties) -> dict[Port, set[int]]:
     """Every index that is reached at each port from the outputs of the weights; every edge passed becomes a tie."""
-    waiting = _outputs(graph)  # indices that were reached, but not yet followed
+    waiting = list(_outputs(graph))  # indices that were reached, but not yet followed
     reached: dict[Port, set[int]] = defaultdict(set)
     for port, indices in waiting:
         reached[port] |= indices
@@ -137,21 +137,16 @@ def _walk(graph: Any, ties: Ties) -> dict[Port, set[int]]:
     return reached
 
 
-def _outputs(graph: Any) -> list[tuple[Port, set[int]]]:
+def _outputs(graph: Any) -> Iterator[tuple[Port, set[int]]]:
     """Where the walk begins: the side of each convolution and linear layer that its outputs leave from, and these."""
-    found: list[tuple[Port, set[int]]] = []
     for module, node in graph.module2node.items():
         if isinstance(module, _ConvNd | nn.Linear):
             pruner = graph.get_pruner_of_module(module)
-            found.append(((node, pruner.prune_out_channels), set(range(pruner.get_out_channels(module)))))
-    return found
+            yield (node, pruner.prune_out_channels), set(range(pruner.get_out_channels(module)))
 
 
 def _passed(edge: Any, indices: Set[int]) -> list[tuple[int | None, int]]:
-    """The `indices` before an edge and what each becomes behind it; one may become none or several.
-
-    The first is None where the edge forgets which index it was, as in attention with shared keys.
-    """
+    """Each of the `indices` and what it becomes behind an edge: none, one or several. None where an edge forgets it."""
     from torch_pruning._helpers import _HybridIndex
 
     # A root_idx travels through the mappings unchanged: here it tells where each index came from.

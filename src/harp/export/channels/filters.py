@@ -41,6 +41,22 @@ def _stored(node: Node, state: State, weight: Tensor, bias: Tensor) -> tuple[Ref
     return kept, Ref(free)
 
 
+def _computed(node: Node, state: State) -> Tensor:
+    """Which of the channels that a layer makes have to be computed, bool [out]: those that are read and vary."""
+    return state.reads(node.name) & ~state.channels[node.name].constant
+
+
+def _emptied(node: Node, state: State, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Both (`weight` in place) with empty filters where nothing is to be computed: a constant there is its bias.
+
+    What nobody reads is 0.
+    """
+    computed = _computed(node, state)
+    fixed = state.channels[node.name].value * state.reads(node.name)
+    weight[~computed] = 0
+    return weight, torch.where(computed, bias, fixed)
+
+
 class Filters(Rule):
     """A convolution without groups, or a linear layer: each channel it makes is a filter over the channels it reads.
 
@@ -79,20 +95,18 @@ class Filters(Rule):
         """Weights summed over the kernel, [out, in]."""
         return self.weight if self.weight.ndim == 2 else self.weight.flatten(2).sum(2)
 
-    def _rows(self, state: State) -> Tensor:
-        """The filters that have to be computed."""
-        return state.reads(self.node.name) & ~state.channels[self.node.name].constant
-
     def backward(self, state: State) -> None:
-        read = self.reads[self._rows(state)].any(0)
+        used = self.reads[_computed(self.node, state)].any(0)  # inputs that a filter to be computed has weights for
         if self.inner is None:
-            if read.any():
+            if used.any():
                 state.need(source(self.node))
             return
-        state.need(source(self.node), read & ~self.inner.constant)
-        merged = read & self.inner.constant & (self.inner.value != 0)
+        # Constants need not be read: `rewritten` puts what they contribute elsewhere.
+        state.need(source(self.node), used & ~self.inner.constant)
+        merged = used & self.inner.constant & (self.inner.value != 0)
         self.carrier, self.folded = None, int(merged.sum())
         if self.padded and merged.any():
+            # At the border they are zeros, so what they add up to differs from the inside, and no bias can hold it.
             self.carrier = self._carrier(merged, state)
             self.folded -= 1
 
@@ -109,18 +123,14 @@ class Filters(Rule):
 
     def rewritten(self, state: State) -> Node:
         weight, bias = self.weight.clone(), _bias(self.node, state, len(self.weight))
-        columns = torch.ones(weight.shape[1], dtype=torch.bool)
+        kept_inputs = torch.ones(weight.shape[1], dtype=torch.bool)
         if self.inner is not None:
             self._fold(weight, bias)
-            columns = state.kept(source(self.node))
-        name, rows = self.node.name, self._rows(state)
-        weight[~rows] = 0
-        bias = torch.where(rows, bias, state.channels[name].value * state.reads(name))
-        kept = state.kept(name)
-        weight, bias = weight[kept][:, columns], bias[kept]
-        return replace(
-            self.node, args=(self.node.args[0], *_stored(self.node, state, weight, bias), *self.node.args[3:])
-        )
+            kept_inputs = state.kept(source(self.node))
+        kept_filters = state.kept(self.node.name)
+        weight, bias = _emptied(self.node, state, weight, bias)
+        first, second = _stored(self.node, state, weight[kept_filters][:, kept_inputs], bias[kept_filters])
+        return replace(self.node, args=(self.node.args[0], first, second, *self.node.args[3:]))
 
     def _fold(self, weight: Tensor, bias: Tensor) -> None:
         """Constant inputs moved into the bias, or, under padding, into the one that carries them."""
@@ -128,10 +138,11 @@ class Filters(Rule):
         constant, value = self.inner.constant, self.inner.value
         if not self.padded:
             bias += self._sums() @ value
-        carried = None if self.carrier is None else torch.tensordot(weight, value, dims=([1], [0]))
+        # What all constants come to, tap by tap: the kernel for a channel of ones.
+        together = None if self.carrier is None else torch.tensordot(weight, value, dims=([1], [0]))
         weight[:, constant] = 0
-        if carried is not None:
-            weight[:, self.carrier] = carried / value[self.carrier]
+        if together is not None:
+            weight[:, self.carrier] = together / value[self.carrier]
 
 
 class Depthwise(Rule):
@@ -156,17 +167,12 @@ class Depthwise(Rule):
         state.follow(self.node.name, self.inner, 1, ~reads | fixed, value)
 
     def backward(self, state: State) -> None:
-        state.need(source(self.node), self._rows(state))
-
-    def _rows(self, state: State) -> Tensor:
-        return state.reads(self.node.name) & ~state.channels[self.node.name].constant
+        state.need(source(self.node), _computed(self.node, state))
 
     def rewritten(self, state: State) -> Node:
-        name, rows = self.node.name, self._rows(state)
-        kept = state.kept(name)
-        weight, bias = self.weight.clone(), _bias(self.node, state, len(self.weight))
-        weight[~rows] = 0
-        bias = torch.where(rows, bias, state.channels[name].value * state.reads(name))
+        kept = state.kept(self.node.name)
+        bias = _bias(self.node, state, len(self.weight))
+        weight, bias = _emptied(self.node, state, self.weight.clone(), bias)
         first, second = _stored(self.node, state, weight[kept], bias[kept])
         values: tuple[Value, ...] = (self.node.args[0], first, second, *self.node.args[3:6], int(kept.sum()))
         return replace(self.node, args=values)
