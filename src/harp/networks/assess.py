@@ -194,7 +194,8 @@ def _curve(model: nn.Module, batches: Resident, asked: Asked, folder: Path) -> N
 def draw(folder: Path, records: Mapping[str, tuple[Path, Mapping[str, Any]]], threat: Threat) -> None:
     """The folder's curve.png and curve.svg: the curves in the folders of `records`, and what all attacks left.
 
-    Of a model it knows the record's folder and the cell of "worst"; one that is in doubt has no point on its curve.
+    `records` gives each model the folder of its record and what its result says of the worst case, all attacks
+    together; a model whose worst case is in doubt has a curve, but no point on it.
     """
     # Imported late: matplotlib takes a second.
     from harp.report.curves import write_curves

@@ -40,7 +40,7 @@ def group(ties: Ties, shapes: Mapping[str, torch.Size]) -> Channels:
             groups.append(_group(name, in_order, shapes, inputs))
         else:
             fixed.setdefault(name, obstacle)
-    for name, axis in ties.outputs:
+    for name, axis in sorted(ties.outputs):
         if shapes[name][axis] == 1:  # ties leave out axes of length 1
             fixed.setdefault(name, ONE)
     groups.sort(key=lambda found: order[found.name])

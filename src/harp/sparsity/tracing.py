@@ -19,7 +19,7 @@ from harp.errors import HarpError
 from harp.extras import need
 
 Port = tuple[Any, Any]  # a node of the graph, and Torch-Pruning's function that prunes one side of it
-Place = tuple[str, int, int]  # tensor, axis, index
+Index = tuple[str, int, int]  # tensor, axis, index
 
 
 class Ties:
@@ -29,7 +29,7 @@ class Ties:
         self.numbers: dict[Any, int] = {}
         self.edges: list[tuple[int, int]] = []
         self.reasons: dict[int, str] = {}
-        self.places: dict[Place, int] = {}
+        self.places: dict[Index, int] = {}
         self.inputs: set[tuple[str, int]] = set()  # axes that are inputs of weights
         self.outputs: set[tuple[str, int]] = set()  # axes that are outputs of weights
 
@@ -37,8 +37,8 @@ class Ties:
         """The number of an index at a port, a new one where it is new."""
         return self.numbers.setdefault((port, index), len(self.numbers))
 
-    def place(self, place: Place) -> int:
-        """The number of a place in a tensor, a new one where it is new."""
+    def place(self, place: Index) -> int:
+        """The number of an index of a tensor, a new one where it is new."""
         return self.places.setdefault(place, self.numbers.setdefault(place, len(self.numbers)))
 
 
@@ -180,7 +180,7 @@ class _Anchor:
             else:
                 self._tie_module(number, module, outward, index)
 
-    def _tie(self, number: int, place: Place) -> None:
+    def _tie(self, number: int, place: Index) -> None:
         name, axis, index = place
         if self.shapes[name][axis] == 1:
             return  # it is spread over all channels, such as a gate's one map, and belongs to none of them
