@@ -59,13 +59,17 @@ from .objectives import (
     Natural as Natural,
 )
 from .pruners import (
+    BCSP as BCSP,
+    MAD as MAD,
     METHODS as METHODS,
+    BCSPOptions as BCSPOptions,
     Course as Course,
     FlyingBird as FlyingBird,
     FlyingBirdOptions as FlyingBirdOptions,
     Harp as Harp,
     HarpOptions as HarpOptions,
     Hydra as Hydra,
+    MADOptions as MADOptions,
     Magnitude as Magnitude,
     MagnitudeOptions as MagnitudeOptions,
     Masked as Masked,

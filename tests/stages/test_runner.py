@@ -38,6 +38,9 @@ def channels(**settings):
 
 FLYING = {"prune": {"method": "flyingbird", "options": {"every": "2it", "grow": "gradient"}}}
 
+# These have no form for channels.
+OF_WEIGHTS = ("bcs-p", "flyingbird", "mad")
+
 # One of each kind; the others differ from these in one part that its own tests cover, too.
 QUICK = (
     {"prune": {"method": "harp"}},
@@ -51,8 +54,10 @@ QUICK = (
 )
 CONFIGURATIONS = [
     *({"prune": {"method": method}} for method in METHODS),
-    *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method != "flyingbird"),
+    *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method not in OF_WEIGHTS),
     FLYING,
+    {"prune": {"method": "mad", "options": {"order": "size", "mask_steps": 3}, "of": "macs"}},
+    {"prune": {"method": "bcs-p", "options": {"form": "published", "start": "uniform", "decay": 0.05}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "gradual", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "iterative", "share": 0.5}, **CHANNELS}},
     *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),

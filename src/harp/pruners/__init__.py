@@ -1,9 +1,11 @@
 """The pruning methods, each one file, all working by pull and push."""
 
 from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, options_of
+from harp.pruners.bcs_p import BCSP, BCSPOptions
 from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
+from harp.pruners.mad import MAD, MADOptions
 from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
 from harp.pruners.method import Course, Moment, Options, Role, Scoring
@@ -13,13 +15,17 @@ from harp.pruners.scores import ScoresOnly, ScoresOptions
 from harp.pruners.straight_through import TopShare
 
 __all__ = [
+    "BCSP",
+    "MAD",
     "METHODS",
+    "BCSPOptions",
     "Course",
     "FlyingBird",
     "FlyingBirdOptions",
     "Harp",
     "HarpOptions",
     "Hydra",
+    "MADOptions",
     "Magnitude",
     "MagnitudeOptions",
     "Masked",

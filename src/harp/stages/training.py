@@ -16,7 +16,7 @@ from harp.pipeline.workspace import FOLDERS, Workspace
 from harp.pruners import Moment, Pruner, Scoring, SearchWarning
 from harp.runs import save_tree
 from harp.stages.unused import unused_by_objective
-from harp.training import OPTIMIZERS, SCHEDULES, Stage, clear, fit, losses, steps_per_epoch
+from harp.training import OPTIMIZERS, SCHEDULES, Stage, attacked, clear, fit, losses, steps_per_epoch
 from harp.training.stage import Validate
 
 # Not a setting: an image's attack noise is its own, so another size would change nothing but the speed.
@@ -40,7 +40,7 @@ def train(
     stage = _stage(work, name, settings, model, pruner, objective, steps_per_epoch(data, objective), until)
     start = stage.resume()
     if not start:
-        pruner.prepare(Scoring(model, lambda: losses(model, objective, data, work.recipe.seed, name)))
+        pruner.prepare(_scoring(work, name, model, objective, data))
     _fit(work, name, settings, stage, data, start)
     selected = stage.select()
     model, notes = finish(model, pruner)
@@ -60,6 +60,15 @@ def train(
     clear(stage.folder)
     for note in notes:
         work.display.say(f"note: {note}")
+
+
+def _scoring(work: Workspace, name: str, model: nn.Module, objective: Objective, data: Batches) -> Scoring:
+    seed = work.recipe.seed
+    return Scoring(
+        model,
+        lambda: losses(model, objective, data, seed, name),
+        lambda: attacked(model, work.training_attack, work.threat, data, seed, name),
+    )
 
 
 def _stage(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.ambient import pinned, usable
+from harp.attacks import Attack
 from harp.data import Batch, Batches, batches_of
 from harp.errors import HarpError
 from harp.models import opened, placed
@@ -17,6 +18,7 @@ from harp.objectives import LEVEL, Ascent, Closure, Objective
 from harp.pruners import Moment, Pruner, SearchWarning
 from harp.pruners.gradients import check_gradients
 from harp.randomness import generator, seed_of
+from harp.threats import Threat
 from harp.training.batch import BatchCheck, enough_for_norms
 from harp.training.optimisers import check_sites, set_lr
 from harp.training.precision import FLOAT32, Precision
@@ -106,6 +108,15 @@ def losses(model: nn.Module, objective: Objective, data: Batches, seed: int, sta
     with evaluating(model), opened(model):
         for step, (x, y) in zip(range(data.steps_per_epoch), map(_usable, data.after(0)), strict=False):
             yield next(iter(objective(model, x, y, generator(seed, stage, "scoring", step, device=x.device))))
+
+
+def attacked(
+    model: nn.Module, attack: Attack, threat: Threat, data: Batches, seed: int, stage: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over the images as `attack` leaves them, and their labels, by batch; `model` is in eval mode."""
+    with evaluating(model), opened(model):
+        for step, (x, y) in zip(range(data.steps_per_epoch), map(_usable, data.after(0)), strict=False):
+            yield attack(model, x, y, threat, generator(seed, stage, "scoring", step, device=x.device)), y
 
 
 def _usable(batch: Batch) -> Batch:
