@@ -1,7 +1,7 @@
 """MAD: pruning by what adversarial images make of weights that are masked (Lee, Kim & Ro, CVPR 2022)."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,11 +13,13 @@ from torch.nn.functional import cross_entropy, softplus
 from harp.ambient import pinned
 from harp.config.values import Count, Positive
 from harp.errors import HarpError
+from harp.models import opened
 from harp.pruners.base import METHODS, like
 from harp.pruners.method import Course, Moment, Options, Scoring
 from harp.pruners.moving import MovingMasks
 from harp.runs import Tree
 from harp.sparsity import Budget, Site, Sites, Units, largest
+from harp.wrappers import unwrapped
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # softplus of these is 1 and 1e-4: masks lie between.
@@ -72,24 +74,26 @@ class MAD(MovingMasks):
 
     @pinned()
     def prepare(self, scoring: Scoring) -> None:
-        layers = {site.name: _layers(site, scoring.model) for site in self.sites}
+        model = unwrapped(scoring.model)
+        layers = {site.name: _layers(site, model) for site in self.sites}
         total = {site.name: torch.zeros_like(site.param) for site in self.sites}
         batches = 0
         for x, y in scoring.batches():
-            masks = self.soft_masks(scoring.model, x, y)
-            for name, saliency in self._saliency(scoring.model, layers, masks, x, y).items():
-                total[name] += saliency
+            with opened(model):
+                masks = self.soft_masks(model, x, y)
+                for name, saliency in self._saliency(model, layers, masks, x, y).items():
+                    total[name] += saliency
             batches += 1
         if not batches:
             raise HarpError("mad was given no images to rank weights by: harp.Scoring(..., batches=...) gives them")
         self.saliency = {name: saliency / batches for name, saliency in total.items()}
 
-    def soft_masks(self, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The m in [1e-4, 1] of each weight, by site, that lower the cross-entropy of images `x`, labels `y`."""
+    def soft_masks(self, model: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
+        """The m in [1e-4, 1] of the weights, one tensor a site, that lower the cross-entropy of `x` with labels `y`."""
         logits = [torch.full_like(site.param, WHOLE).requires_grad_() for site in self.sites]
         adam = torch.optim.Adam(logits, lr=self.options.mask_lr)
         for _ in range(self.options.mask_steps):
-            loss = cross_entropy(functional_call(model, self._masked(map(softplus, logits)), (x,)), y)
+            loss = cross_entropy(functional_call(model, self._masked(model, map(softplus, logits)), (x,)), y)
             for logit, grad in zip(logits, torch.autograd.grad(loss, logits), strict=True):
                 logit.grad = grad
             adam.step()
@@ -97,33 +101,30 @@ class MAD(MovingMasks):
                 for logit in logits:
                     logit.clamp_(LEAST, WHOLE)
         # softplus itself rounds to just below 1, which would rank weights that no step has moved.
-        whole = [logit.detach() >= torch.full_like(logit, WHOLE) for logit in logits]
-        return {
-            site.name: softplus(logit.detach()).masked_fill(at_one, 1.0)
-            for site, logit, at_one in zip(self.sites, logits, whole, strict=True)
-        }
+        found = [logit.detach() for logit in logits]
+        return [softplus(logit).masked_fill(logit >= torch.full_like(logit, WHOLE), 1.0) for logit in found]
 
-    def _masked(self, masks: Iterator[Tensor]) -> dict[str, Tensor]:
-        return {site.name: site.param.detach() * mask for site, mask in zip(self.sites, masks, strict=True)}
+    def _masked(self, model: nn.Module, masks: Iterable[Tensor]) -> dict[str, Tensor]:
+        names = {param: name for name, param in model.named_parameters()}
+        return {names[site.param]: site.param.detach() * mask for site, mask in zip(self.sites, masks, strict=True)}
 
     def _saliency(
         self,
         model: nn.Module,
         layers: Mapping[str, list[nn.Module]],
-        masks: Mapping[str, Tensor],
+        masks: list[Tensor],
         x: Tensor,
         y: Tensor,
     ) -> dict[str, Tensor]:
-        weights = {name: weight.requires_grad_() for name, weight in self._masked(iter(masks.values())).items()}
+        weights = {name: weight.requires_grad_() for name, weight in self._masked(model, masks).items()}
         with _noted(layers) as calls:
             loss = cross_entropy(functional_call(model, weights, (x,)), y, reduction="sum")
-        outputs = [output for found in calls.values() for _, _, output in found]
-        slopes = iter(torch.autograd.grad(loss, outputs))
+        slopes = iter(torch.autograd.grad(loss, [output for found in calls.values() for _, _, output in found]))
         saliency = {}
-        for site in self.sites:
+        for site, mask in zip(self.sites, masks, strict=True):
             if not calls[site.name]:
                 raise HarpError(f"mad: {site.name} took part in no call of its layer, so it has no inputs; exclude it")
-            change = site.param.detach() - weights[site.name].detach()
+            change = site.param.detach() * (1 - mask)
             parts = [damage(layer, change, inputs, next(slopes)) for layer, inputs, _ in calls[site.name]]
             saliency[site.name] = torch.stack(parts).sum(0)
         return saliency
@@ -166,7 +167,8 @@ def damage(layer: nn.Module, change: Tensor, inputs: Tensor, slopes: Tensor) -> 
     places = moved.numel() // (len(moved) * moved.shape[axis])
     slopes = slopes.square().mean([other for other in range(moved.ndim) if other != axis])
     curvature = places**2 * slopes.view(-1, *[1] * (change.ndim - 1))
-    return curvature * change.detach() * pulled / (2 * len(moved) * places**2)
+    saliency: Tensor = curvature * change.detach() * pulled / (2 * len(moved) * places**2)
+    return saliency
 
 
 Calls = dict[str, list[tuple[nn.Module, Tensor, Tensor]]]
