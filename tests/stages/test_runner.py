@@ -29,6 +29,8 @@ def everywhere(**settings):
 SHORT = {"epochs": 2, "checkpoint_every": "3it"}
 AWP = {"awp": 0.01, "awp_warmup": 1}
 
+AWP_TRADES = everywhere(objective="trades", batch_norm="mixed", **SHORT, **AWP)
+
 CHANNELS = {"granularity": "channels", "keep": 0.5}
 
 
@@ -57,6 +59,9 @@ CONFIGURATIONS = [
     *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method not in OF_WEIGHTS),
     FLYING,
     {"prune": {"method": "mad", "options": {"order": "size", "mask_steps": 3}, "of": "macs"}},
+    {**AWP_TRADES, "prune": {**AWP_TRADES["prune"], "method": "s2ap", "options": {"warmup": 1, "gamma": 0.5}}},
+    {"prune": {"method": "s2ap", "options": {"base": "hydra", "warmup": 0, "radius": 0.05}, **CHANNELS}},
+    {"prune": {"method": "s2ap", "options": {"base": "rst", "warmup": 1}, "objective": "free-at"}},
     {"prune": {"method": "bcs-p", "options": {"form": "published", "start": "uniform", "decay": 0.05}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "gradual", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "iterative", "share": 0.5}, **CHANNELS}},

@@ -11,6 +11,8 @@ from harp.pruners.masked import Masked
 from harp.pruners.method import Course, Moment, Options, Role, Scoring
 from harp.pruners.moving import MovingMasks
 from harp.pruners.reparam import Reparam
+from harp.pruners.rst import RST
+from harp.pruners.s2ap import S2AP, S2APOptions
 from harp.pruners.scores import ScoresOnly, ScoresOptions
 from harp.pruners.straight_through import TopShare
 
@@ -18,6 +20,8 @@ __all__ = [
     "BCSP",
     "MAD",
     "METHODS",
+    "RST",
+    "S2AP",
     "BCSPOptions",
     "Course",
     "FlyingBird",
@@ -37,6 +41,7 @@ __all__ = [
     "RatesOnly",
     "Reparam",
     "Role",
+    "S2APOptions",
     "ScoresOnly",
     "ScoresOptions",
     "Scoring",

@@ -38,7 +38,7 @@ class BCSP(MovingMasks):
     A weight is a random sign that stays times a strength, and there while that is above 0. Each step strengths shrink
     by `decay`, follow the optimiser and get noise; those at 0 or below are cut, and as many pruned ones as are missing
     begin at 1e-12: each in a layer drawn in proportion to its size, anywhere there. Strengths begin as |N(0, 2 /
-    fan_in)| (section 3; 200 epochs, the rate a tenth at a half and at three quarters). The stage's weight decay is
+    fan_in)| (200 epochs, the rate a tenth at a half and at three quarters). The stage's weight decay is
     not for them.
 
     Departures (METHODS 2.3): layers first share the budget by `start`, the paper's list of densities for each of its

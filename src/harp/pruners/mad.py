@@ -45,7 +45,7 @@ class MAD(MovingMasks):
     Adam to lower the cross-entropy of the adversarial images; then the loss's second-order term of dw = w - m w, with
     the curvature of a layer as a product A x G of the layer's inputs and of its outputs' gradients, gives each weight
     its saliency. These are averaged over the batches. All layers are cut by one ranking, the lowest, most negative
-    ones first (section 3; retrained for 60 epochs at .1). No step of the stage trains.
+    ones first (retrained for 60 epochs at .1). No step of the stage trains.
 
     Departures (METHODS 2.4): the last layer stands in the ranking with the others, where the paper cuts each of its
     rows apart; biases are neither masked nor pruned; a soft mask at its upper end is exactly 1, so that a weight

@@ -22,7 +22,8 @@ def steps_needed(recipe: Recipe, steps_per_epoch: int) -> int:
 
 def begins_untrained(recipe: Recipe) -> bool:
     """Whether the method trains from scratch, so that there is no dense network to begin from."""
-    return METHODS[recipe.prune.method].begins == "untrained"
+    settings = recipe.prune
+    return METHODS[settings.method].begins_with(options_of(settings.method, settings.options)) == "untrained"
 
 
 def _course(recipe: Recipe, steps_per_epoch: int) -> Course:

@@ -23,6 +23,7 @@ from harp.training.batch import BatchCheck, enough_for_norms
 from harp.training.optimisers import check_sites, set_lr
 from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
+from harp.training.trial import trial
 
 
 @pinned()
@@ -74,7 +75,7 @@ def fit(
                     set_lr(optimiser, schedule(step, until, per_epoch))
                     model.zero_grad(set_to_none=True)
                     optimiser.zero_grad(set_to_none=True)
-                    with pruner.around(evaluate), ascent(model, evaluate, step, pruner.kept):
+                    with pruner.around(trial(model, evaluate)), ascent(model, evaluate, step, pruner.kept):
                         loss = evaluate()
                         _check_loss(loss, stage, step)
                         torch.autograd.backward(loss + pruner.penalty())
