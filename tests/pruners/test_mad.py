@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, unfold
+from torch.nn.functional import unfold
 
 from harp.attacks import PGD
 from harp.data import Loader
@@ -144,17 +144,6 @@ def test_a_pass_leaves_the_network_as_it_was_and_cuts_all_layers_by_one_ranking(
     fresh = MAD(find_sites(model), Budget(0.3))
     fresh.load_state_dict(ends[0])
     assert all(torch.equal(mask, ends[0]["chosen"][name]) for name, mask in fresh.settle().items())
-
-
-def test_images_are_those_of_the_attack_whatever_the_objective():
-    model = network()
-    seen = list(scoring(model).batches())
-    assert len(seen) == len(DATA)
-    for (x, y), (adv, labels) in zip(DATA, seen, strict=True):
-        assert torch.equal(y, labels)
-        assert 0 < float((adv - x).abs().max()) <= 0.1 + 1e-6
-        model.eval()
-        assert cross_entropy(model(adv), y) > cross_entropy(model(x), y)
 
 
 def test_it_takes_no_step():

@@ -14,6 +14,7 @@ from harp.ambient import pinned
 from harp.config.values import Count, Positive
 from harp.errors import HarpError
 from harp.models import opened
+from harp.modes import evaluating
 from harp.pruners.base import METHODS, like
 from harp.pruners.method import Course, Moment, Options, Scoring
 from harp.pruners.moving import MovingMasks
@@ -79,7 +80,7 @@ class MAD(MovingMasks):
         total = {site.name: torch.zeros_like(site.param) for site in self.sites}
         batches = 0
         for x, y in scoring.batches():
-            with opened(model):
+            with evaluating(model), opened(model):
                 masks = self.soft_masks(model, x, y)
                 for name, saliency in self._saliency(model, layers, masks, x, y).items():
                     total[name] += saliency
