@@ -281,3 +281,33 @@ def test_a_copy_alone_is_refused_when_it_is_used(copied, act):
     third.load_state_dict(second.state_dict())
     third.push(Moment(0))
     assert model.weight.tolist() == [[0, 0, 3, -4]]
+
+
+def test_slopes_are_those_of_the_latents_and_nobody_keeps_them():
+    """2 w + v times 5: the slopes are 10 and 5."""
+    model = linear([[0.0, 0.0]])
+    pruner = Doubled(find_sites(model))
+    pruner.push(Moment(0))
+    slopes = pruner.slopes((5 * model.weight).sum(), [pruner.w, pruner.v])
+    assert [slope.tolist() for slope in slopes] == [[[10, 10]], [[5, 5]]]
+    assert pruner.slopes(torch.ones((), requires_grad=True) * 3, [pruner.w])[0].tolist() == [[0, 0]]
+    assert model.weight.grad is pruner.w.grad is None
+
+
+def test_what_is_tried_is_pulled_where_it_stands_and_leaves_the_weights_as_they_were():
+    model = linear([[0.0, 0.0]])
+    pruner = Doubled(find_sites(model))
+    pruner.push(Moment(0))
+    assert model.weight.tolist() == [[7, 7]]
+    with torch.no_grad():
+        pruner.w.fill_(1.0)
+    with pruner.trying():
+        assert model.weight.tolist() == [[3, 3]]
+        model.weight.square().sum().backward()
+        pruner.pull()
+    assert model.weight.tolist() == [[7, 7]]
+    assert pruner.w.grad.tolist() == [[12, 12]]
+    with pytest.raises(HarpError, match="pull"):
+        pruner.pull()
+    pruner.push(Moment(1))
+    assert model.weight.tolist() == [[3, 3]]

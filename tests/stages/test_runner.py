@@ -34,6 +34,8 @@ def everywhere(**settings):
 SHORT = {"epochs": 2, "checkpoint_every": "3it"}
 AWP = {"awp": 0.01, "awp_warmup": 1}
 
+AWP_TRADES = everywhere(objective="trades", batch_norm="mixed", **SHORT, **AWP)
+
 CHANNELS = {"granularity": "channels", "keep": 0.5}
 
 
@@ -42,6 +44,9 @@ def channels(**settings):
 
 
 FLYING = {"prune": {"method": "flyingbird", "options": {"every": "2it", "grow": "gradient"}}}
+
+# These have no form for channels.
+OF_WEIGHTS = ("bcs-p", "flyingbird", "mad")
 
 # One of each kind; the others differ from these in one part that its own tests cover, too.
 QUICK = (
@@ -56,8 +61,13 @@ QUICK = (
 )
 CONFIGURATIONS = [
     *({"prune": {"method": method}} for method in METHODS),
-    *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method != "flyingbird"),
+    *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method not in OF_WEIGHTS),
     FLYING,
+    {"prune": {"method": "mad", "options": {"order": "size", "mask_steps": 3}, "of": "macs"}},
+    {**AWP_TRADES, "prune": {**AWP_TRADES["prune"], "method": "s2ap", "options": {"warmup": 1, "gamma": 0.5}}},
+    {"prune": {"method": "s2ap", "options": {"base": "hydra", "warmup": 0, "radius": 0.05}, **CHANNELS}},
+    {"prune": {"method": "s2ap", "options": {"base": "rst", "warmup": 1}, "objective": "free-at"}},
+    {"prune": {"method": "bcs-p", "options": {"form": "published", "start": "uniform", "decay": 0.05}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "gradual", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "iterative", "share": 0.5}, **CHANNELS}},
     *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),

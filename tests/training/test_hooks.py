@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from harp.attacks import PGD
 from harp.data import Loader
@@ -12,7 +13,7 @@ from harp.objectives import PGDAT, FreeAT
 from harp.pruners import Moment, Pruner, Scoring
 from harp.sparsity import find_sites
 from harp.threats import Threat
-from harp.training import Tracker, fit, losses, sgd
+from harp.training import Tracker, attacked, fit, losses, sgd
 
 DATA = [(torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(n)), torch.arange(8) % 3) for n in range(3)]
 OBJECTIVE = PGDAT(PGD(steps=1), Threat(eps=0.1))
@@ -108,6 +109,23 @@ def test_scoring_sees_every_batch_and_leaves_all_as_it_was(objective):
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert objective.state_dict().keys() == type(objective).state_dict(objective).keys()
+
+
+def test_scoring_gives_the_images_of_the_attack_whatever_the_objective():
+    model, threat = network().train(), Threat(eps=0.1)
+    data = Loader(DATA, "cpu")
+    scoring = Scoring(model, lambda: iter(()), lambda: attacked(model, PGD(steps=3), threat, data, 0, "prune"))
+    seen = 0
+    for (x, y), (adv, labels) in zip(DATA, scoring.batches(), strict=True):
+        assert not model.training
+        assert torch.equal(y, labels)
+        assert 0 < float((adv - x).abs().max()) <= 0.1 + 1e-6
+        assert cross_entropy(model(adv), y) > cross_entropy(model(x), y)
+        seen += 1
+    assert seen == len(DATA)
+    assert model.training
+    again = attacked(model, PGD(steps=3), threat, data, 0, "prune")
+    assert torch.equal(adv, list(again)[-1][0])
 
 
 def test_a_moment_without_an_optimiser_is_no_moment_of_training():

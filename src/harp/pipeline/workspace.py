@@ -138,8 +138,12 @@ class Workspace:
 
     @property
     def training_attack(self) -> PGD:
-        """The attack of training and validation, where a stage has none of its own."""
+        """The attack of validation, and of training where a stage has none of its own."""
         return PGD(**self.recipe.attack.model_dump())
+
+    def attack(self, settings: TrainingSettings) -> PGD:
+        """What the stage of `settings` trains against."""
+        return PGD(**{**self.recipe.attack.model_dump(), **settings.attack.model_dump(exclude_none=True)})
 
     def objective(self, settings: TrainingSettings, batches: data.Batches) -> Objective:
         """What the stage of `settings` minimises over `batches`."""
@@ -147,8 +151,7 @@ class Workspace:
         guard = Step.parse(settings.guard_every).steps(batches.steps_per_epoch)
         options = {"batch_norm": settings.batch_norm, "beta": settings.beta, "replays": settings.replays}
         chosen = {name: value for name, value in options.items() if value is not None}
-        attack = {**self.recipe.attack.model_dump(), **settings.attack.model_dump(exclude_none=True)}
-        common = {"attack": PGD(**attack), "threat": self.threat, "guard_every": guard}
+        common = {"attack": self.attack(settings), "threat": self.threat, "guard_every": guard}
         return factory(**accepted(factory, {**common, **chosen}))
 
     @cached_property

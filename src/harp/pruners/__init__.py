@@ -1,25 +1,35 @@
 """The pruning methods, each one file, all working by pull and push."""
 
 from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, options_of
+from harp.pruners.bcs_p import BCSP, BCSPOptions
 from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
+from harp.pruners.mad import MAD, MADOptions
 from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
 from harp.pruners.method import Course, Moment, Options, Role, Scoring
 from harp.pruners.moving import MovingMasks
 from harp.pruners.reparam import Reparam
+from harp.pruners.rst import RST
+from harp.pruners.s2ap import S2AP, S2APOptions
 from harp.pruners.scores import ScoresOnly, ScoresOptions
 from harp.pruners.straight_through import TopShare
 
 __all__ = [
+    "BCSP",
+    "MAD",
     "METHODS",
+    "RST",
+    "S2AP",
+    "BCSPOptions",
     "Course",
     "FlyingBird",
     "FlyingBirdOptions",
     "Harp",
     "HarpOptions",
     "Hydra",
+    "MADOptions",
     "Magnitude",
     "MagnitudeOptions",
     "Masked",
@@ -31,6 +41,7 @@ __all__ = [
     "RatesOnly",
     "Reparam",
     "Role",
+    "S2APOptions",
     "ScoresOnly",
     "ScoresOptions",
     "Scoring",

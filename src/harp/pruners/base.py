@@ -31,8 +31,7 @@ class Method(Protocol):
     @property
     def takes(self) -> type[Options]: ...
 
-    @property
-    def begins(self) -> Literal["dense", "untrained"]: ...
+    def begins_with(self, options: Any) -> Literal["dense", "untrained"]: ...
 
     def steps(self, options: Any, course: Course) -> int: ...
 
@@ -81,6 +80,11 @@ class Pruner:
         return False
 
     @classmethod
+    def begins_with(cls, options: Options) -> Literal["dense", "untrained"]:
+        """The weights that the method starts from under these `options`: `begins`, for most."""
+        return cls.begins
+
+    @classmethod
     def steps(cls, options: Options, course: Course) -> int:
         """How many of the stage's steps the method has a use for; 0 where it needs no training."""
         return course.steps or 0
@@ -109,9 +113,11 @@ class Pruner:
 
     @contextmanager
     def around(self, evaluate: Callable[[], Tensor]) -> Iterator[None]:
-        """Around one step's evaluation, backward pass and `pull`, which `evaluate` may be called for beforehand.
+        """Around one step's evaluation, backward pass and `pull`.
 
-        For methods that take the gradient elsewhere, such as at moved scores; afterwards all is as before.
+        For methods that take the gradient elsewhere, such as at moved scores; afterwards all is as before. `evaluate`
+        gives the batch's loss beforehand, with the same dropout, and leaves running statistics and random numbers
+        alone.
         """
         yield
 

@@ -101,7 +101,8 @@ class Harp(Scores):
     def notes(self) -> list[str]:
         density = float(self.learned.price().detach()) / self.learned.whole
         stood, settled = self.counts(), self.settled_counts()
-        return [*off_budget(self.units, self.budget, density, stood, settled), *self.collapsed()]
+        told = off_budget(self.units, self.budget, density, stood, settled)
+        return [*super().notes(), *told, *self.collapsed()]
 
     def collapsed(self) -> list[str]:
         return at_the_floor(self.units, self.budget, self.rates().detach().tolist())

@@ -80,9 +80,12 @@ class Role:
 class Scoring:
     """One pass over the stage's training images before its first step, for methods that score weights beforehand.
 
-    `losses()` gives, batch by batch, the stage's loss (its objective's, adversarial images included) of the model in
-    eval mode, as a function to call and differentiate.
+    Both go batch by batch, the model being in eval mode and giving plain logits meanwhile. `losses()` gives the stage's
+    loss (its objective's, adversarial images included) as a function to call and differentiate; `batches()` the
+    adversarial images of the attack that is trained against, whatever the objective, with their labels: x' float
+    [n, ...] and y int64 [n].
     """
 
     model: nn.Module
     losses: Callable[[], Iterator[Callable[[], Tensor]]]
+    batches: Callable[[], Iterator[tuple[Tensor, Tensor]]] = lambda: iter(())

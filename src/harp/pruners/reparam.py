@@ -1,7 +1,7 @@
 """Training latents from which the effective weights are computed, in a model whose own weights are only written."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -97,6 +97,34 @@ class Reparam(Pruner):
                 for site, weight in zip(self.sites, before, strict=True):
                     site.param.copy_(weight)
             self._known, self._graph, self._last = noted
+
+    def slopes(self, loss: Tensor, latents: Sequence[nn.Parameter]) -> list[Tensor]:
+        """The gradient of `loss`, which is of the network as it was pushed, by each of `latents`; nobody's `.grad`."""
+        given = torch.autograd.grad(loss, [site.param for site in self.sites], allow_unused=True)
+        pairs = [(w, g) for w, g in zip(self.weights(), given, strict=True) if g is not None and w.requires_grad]
+        zeros = [torch.zeros_like(latent) for latent in latents]
+        if not pairs:
+            return zeros
+        found = torch.autograd.grad([w for w, _ in pairs], latents, [g for _, g in pairs], allow_unused=True)
+        return [zero if slope is None else slope for zero, slope in zip(zeros, found, strict=True)]
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Within it the model is what the latents, moved meanwhile, stand for, and `pull` is for them there.
+
+        Afterwards the sites are bit for bit as before.
+        """
+        before, known = [site.param.detach().clone() for site in self.sites], self._known
+        weights = self.weights()
+        self.write(weights, "pushed")
+        self._graph = weights
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for site, weight in zip(self.sites, before, strict=True):
+                    site.param.copy_(weight)
+            self._known, self._graph = known, None
 
     def check_untouched(self, weights: Callable[[], list[Tensor]]) -> None:
         """Raises `HarpError` where writing would throw away what something else put into the sites.

@@ -2,22 +2,42 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from harp.ambient import pinned
 from harp.config.values import Text
 from harp.errors import HarpError
+from harp.pruners.attached import Attached
 from harp.pruners.base import METHODS, SearchWarning, like
-from harp.pruners.method import Course, Options, Role
+from harp.pruners.method import Course, Moment, Options, Role
 from harp.pruners.reparam import Reparam
 from harp.pruners.straight_through import Estimator, top_share
 from harp.runs import Tree
 from harp.sparsity import Budget, Counts, Masks, Sites, Units, allocation, allot, top_mask, units_of
+
+
+class Level:
+    """Where scores stand while a step's gradient is taken: where they are. S2AP's `Uphill` moves them."""
+
+    moves = False
+
+    def begin(self, step: int) -> None:
+        """Optimiser step `step`, from 0, is the next."""
+
+    @contextmanager
+    def around(self, pruner: "Scores", evaluate: Callable[[], Tensor]) -> Iterator[None]:
+        """Around a step's evaluation, backward pass and pull; see `Pruner.around`."""
+        yield
+
+    def notes(self) -> list[str]:
+        """What a reader of the results should know."""
+        return []
 
 
 class Scores(Reparam):
@@ -27,8 +47,9 @@ class Scores(Reparam):
     the 2-norm of the weights that read the channel. `what` is pruned: sites, whose weights are the units, or units.
     """
 
-    companions: Literal["all", "norms"] = "norms"
+    companions: Literal["all", "norms", "none"] = "norms"
     estimator: Estimator = "zero"
+    standing: Level = Level()
 
     @pinned()
     def __init__(self, what: Sites | Units, budget: Budget):
@@ -64,6 +85,23 @@ class Scores(Reparam):
             for (name, score), rate in zip(self.scores.items(), rates, strict=True)
         }
         return self.units.effective(self.dense, masks)
+
+    def push(self, moment: Moment) -> None:
+        self.standing.begin(moment.step)
+        super().push(moment)
+
+    @contextmanager
+    def around(self, evaluate: Callable[[], Tensor]) -> Iterator[None]:
+        with self.standing.around(self, evaluate):
+            yield
+
+    def attach(self, optimiser: Optimizer, start: int = 0) -> Attached:
+        if self.standing.moves:
+            raise HarpError("scores that are moved need each batch's loss twice, which only harp.fit gives; use that")
+        return super().attach(optimiser, start)
+
+    def notes(self) -> list[str]:
+        return self.standing.notes()
 
     @pinned()
     def settle(self) -> Masks:

@@ -7,6 +7,7 @@ from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, trace_macs
 from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.masks import Masks, top_mask
+from harp.sparsity.overall import largest
 from harp.sparsity.removal import remove, resize
 from harp.sparsity.sites import Site, Sites, checked, find_frozen, find_sites, find_weights
 from harp.sparsity.units import Units, Weights, units_of
@@ -36,6 +37,7 @@ __all__ = [
     "find_weights",
     "from_logits",
     "from_rates",
+    "largest",
     "rates_at",
     "remove",
     "resize",

@@ -23,7 +23,7 @@ def steps_needed(settings: PruneSettings, steps_per_epoch: int, seed: int) -> in
 
 def begins_untrained(settings: PruneSettings) -> bool:
     """Whether the method trains from scratch, so that there is no dense network to begin from."""
-    return METHODS[settings.method].begins == "untrained"
+    return METHODS[settings.method].begins_with(options_of(settings.method, settings.options)) == "untrained"
 
 
 def _course(settings: PruneSettings, steps_per_epoch: int, seed: int) -> Course:

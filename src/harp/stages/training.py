@@ -11,13 +11,13 @@ from harp.clock import Step
 from harp.config import Planned, TrainingSettings
 from harp.data import Batches
 from harp.evaluation import correct
-from harp.objectives import AWP, LEVEL
+from harp.objectives import AWP, LEVEL, Objective
 from harp.pipeline.outside import check_file
 from harp.pipeline.workspace import Workspace
 from harp.pruners import Moment, Pruner, Scoring, SearchWarning
 from harp.runs import save_tree
 from harp.stages.unused import unused_by_objective
-from harp.training import OPTIMIZERS, SCHEDULES, Tracker, clear, fit, losses, steps_per_epoch
+from harp.training import OPTIMIZERS, SCHEDULES, Tracker, attacked, clear, fit, losses, steps_per_epoch
 from harp.training.tracker import Validate
 
 # Not a setting: an image's attack noise is its own, so another size would change nothing but the speed.
@@ -54,7 +54,7 @@ def train(
     )
     start = tracker.resume()
     if not start:
-        pruner.prepare(Scoring(model, lambda: losses(model, objective, data, work.recipe.seed, stage.name)))
+        pruner.prepare(_scoring(work, stage.name, settings, model, objective, data))
     _fit(work, stage.name, settings, tracker, data, start)
     selected = tracker.select()
     model, notes = finish(model, pruner)
@@ -74,6 +74,17 @@ def train(
     clear(folder)
     for note in notes:
         work.display.say(f"note: {note}")
+
+
+def _scoring(
+    work: Workspace, name: str, settings: TrainingSettings, model: nn.Module, objective: Objective, data: Batches
+) -> Scoring:
+    seed, attack = work.recipe.seed, work.attack(settings)
+    return Scoring(
+        model,
+        lambda: losses(model, objective, data, seed, name),
+        lambda: attacked(model, attack, work.threat, data, seed, name),
+    )
 
 
 def _optimiser(settings: TrainingSettings, model: nn.Module, pruner: Pruner) -> Optimizer:

@@ -1,6 +1,6 @@
 """The one training loop, what surrounds it, and what it can resume from."""
 
-from harp.training.loop import fit, losses, steps_per_epoch
+from harp.training.loop import attacked, fit, losses, steps_per_epoch
 from harp.training.optimisers import OPTIMIZERS, adamw, sgd
 from harp.training.precision import Precision
 from harp.training.schedules import SCHEDULES, Schedule
@@ -13,6 +13,7 @@ __all__ = [
     "Schedule",
     "Tracker",
     "adamw",
+    "attacked",
     "clear",
     "fit",
     "losses",

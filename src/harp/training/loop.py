@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.ambient import pinned, usable
+from harp.attacks import Attack
 from harp.data import Batch, Batches, batches_of
 from harp.errors import HarpError
 from harp.models import opened, placed
@@ -19,10 +20,12 @@ from harp.objectives import LEVEL, Ascent, Closure, Objective
 from harp.pruners import Moment, Pruner, SearchWarning
 from harp.pruners.gradients import check_gradients
 from harp.randomness import generator, seed_of
+from harp.threats import Threat
 from harp.training.batch import BatchCheck, enough_for_norms
 from harp.training.optimisers import check_sites, set_lr
 from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
+from harp.training.trial import trial
 
 
 class FitOptions(TypedDict, total=False):
@@ -125,7 +128,8 @@ class _Loop:
             set_lr(self.optimiser, self.schedule(self.step, self.until, self.per_epoch))
             self.model.zero_grad(set_to_none=True)
             self.optimiser.zero_grad(set_to_none=True)
-            with self.pruner.around(evaluate), self.ascent(self.model, evaluate, self.step, self.pruner.kept):
+            moved = self.ascent(self.model, evaluate, self.step, self.pruner.kept)
+            with self.pruner.around(trial(self.model, evaluate)), moved:
                 loss = evaluate()
                 _check_loss(loss, self.stage, self.step)
                 torch.autograd.backward(loss + self.pruner.penalty())
@@ -153,6 +157,15 @@ def losses(model: nn.Module, objective: Objective, data: Batches, seed: int, sta
     with evaluating(model), opened(model):
         for step, (x, y) in zip(range(data.steps_per_epoch), map(_usable, data.after(0)), strict=False):
             yield next(iter(objective(model, x, y, generator(seed, stage, "scoring", step, device=x.device))))
+
+
+def attacked(
+    model: nn.Module, attack: Attack, threat: Threat, data: Batches, seed: int, stage: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over the images as `attack` leaves them, and their labels, by batch; `model` is in eval mode."""
+    with evaluating(model), opened(model):
+        for step, (x, y) in zip(range(data.steps_per_epoch), map(_usable, data.after(0)), strict=False):
+            yield attack(model, x, y, threat, generator(seed, stage, "scoring", step, device=x.device)), y
 
 
 def _usable(batch: Batch) -> Batch:
