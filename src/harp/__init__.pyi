@@ -60,6 +60,7 @@ from .objectives import (
 )
 from .pruners import (
     METHODS as METHODS,
+    RADMM as RADMM,
     Course as Course,
     FlyingBird as FlyingBird,
     FlyingBirdOptions as FlyingBirdOptions,
@@ -73,6 +74,7 @@ from .pruners import (
     MovingMasks as MovingMasks,
     Options as Options,
     Pruner as Pruner,
+    RADMMOptions as RADMMOptions,
     RatesOnly as RatesOnly,
     Reparam as Reparam,
     Role as Role,

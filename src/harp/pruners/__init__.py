@@ -8,12 +8,14 @@ from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
 from harp.pruners.method import Course, Moment, Options, Role, Scoring
 from harp.pruners.moving import MovingMasks
+from harp.pruners.radmm import RADMM, RADMMOptions
 from harp.pruners.reparam import Reparam
 from harp.pruners.scores import ScoresOnly, ScoresOptions
 from harp.pruners.straight_through import TopShare
 
 __all__ = [
     "METHODS",
+    "RADMM",
     "Course",
     "FlyingBird",
     "FlyingBirdOptions",
@@ -28,6 +30,7 @@ __all__ = [
     "MovingMasks",
     "Options",
     "Pruner",
+    "RADMMOptions",
     "RatesOnly",
     "Reparam",
     "Role",
