@@ -59,9 +59,11 @@ from .objectives import (
     Natural as Natural,
 )
 from .pruners import (
+    DNR as DNR,
     METHODS as METHODS,
     RADMM as RADMM,
     Course as Course,
+    DNROptions as DNROptions,
     FlyingBird as FlyingBird,
     FlyingBirdOptions as FlyingBirdOptions,
     Harp as Harp,

@@ -30,6 +30,7 @@ SHORT = {"epochs": 2, "checkpoint_every": "3it"}
 AWP = {"awp": 0.01, "awp_warmup": 1}
 
 CHANNELS = {"granularity": "channels", "keep": 0.5}
+WEIGHTS_ONLY = ("dnr", "flyingbird")
 
 
 def channels(**settings):
@@ -51,8 +52,9 @@ QUICK = (
 )
 CONFIGURATIONS = [
     *({"prune": {"method": method}} for method in METHODS),
-    *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method != "flyingbird"),
+    *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method not in WEIGHTS_ONLY),
     FLYING,
+    {"prune": {"method": "dnr", "options": {"every": "2it"}, "of": "macs", "optimizer": "adamw", "lr": 0.003}},
     {"prune": {"method": "magnitude", "options": {"schedule": "gradual", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "iterative", "share": 0.5}, **CHANNELS}},
     *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),

@@ -1,6 +1,7 @@
 """The pruning methods, each one file, all working by pull and push."""
 
 from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, options_of
+from harp.pruners.dnr import DNR, DNROptions
 from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
@@ -14,9 +15,11 @@ from harp.pruners.scores import ScoresOnly, ScoresOptions
 from harp.pruners.straight_through import TopShare
 
 __all__ = [
+    "DNR",
     "METHODS",
     "RADMM",
     "Course",
+    "DNROptions",
     "FlyingBird",
     "FlyingBirdOptions",
     "Harp",
