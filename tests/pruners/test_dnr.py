@@ -63,6 +63,14 @@ def test_what_was_dropped_may_come_back_at_zero_where_its_momentum_is_largest():
     assert model[0].weight.tolist()[0] == pytest.approx([0.9, 0, 0, 0])
 
 
+def test_what_has_no_momentum_does_not_grow_while_others_can():
+    row = [1.0, 0.5, 0, 0, 0, 0, 0, 0]
+    model, pruner, optimiser = rewired(row, row, active=(2, 2), keep=0.25)
+    pruner.push(Moment(0, optimiser))
+    step(model, pruner, optimiser, 1, [9.0] + [0.0] * 7, [0.1] * 8)
+    assert list(pruner.chosen.counts.values()) == [1, 3]
+
+
 def test_a_growing_layer_that_is_nearly_dense_drops_no_more_than_its_sparsity():
     """1 of 10 is pruned: a tenth of 9 instead of a half, rounded up, where momentum is above the mean; else 5."""
     row = [1.0 + i for i in range(10)]

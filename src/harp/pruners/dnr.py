@@ -50,8 +50,8 @@ class DNR(MovingMasks):
 
     Masks begin at random, every layer at the same density. Each time every layer drops ceil(share * kept) of its
     smallest weights; layers share what was dropped in proportion to the mean |momentum| of the weights they had, and
-    in each the pruned weights of largest |momentum| grow, from 0. Momentum is the optimiser's and goes on for pruned
-    weights, too, so it knows what they would do; it is kept when they grow.
+    in each the pruned weights of largest |momentum| grow, from 0, and none that has no momentum while others have.
+    Momentum is the optimiser's and goes on for pruned weights, too; it is kept when they grow.
 
     No training code was released: this is sparse momentum (Dettmers & Zettlemoyer, 2019) with the penalty rho / 2
     |W - Z + U|^2 as METHODS 2.7 has it, which also sets the numbers. Under masks W never has more weights than the
@@ -127,7 +127,8 @@ class DNR(MovingMasks):
         speeds = self._speeds(moment)
         parts = self._parts(speeds)
         stay = self._staying(parts, self.share(moment.step))
-        counts = self._counts(parts, stay)
+        able = {name: int(((speed > 0) & ~stay[name]).sum()) for name, speed in speeds.items()}
+        counts = self._counts(parts, stay, able)
         chosen = {}
         for site in self.sites:
             mask = stay[site.name]
@@ -163,14 +164,15 @@ class DNR(MovingMasks):
             stay[site.name] = top_mask(site.param.abs().masked_fill(~mask, -1), kept - gone)
         return stay
 
-    def _counts(self, parts: Mapping[str, float], stay: Mapping[str, Tensor]) -> Counts:
-        """How many weights each layer has once others have grown."""
+    def _counts(self, parts: Mapping[str, float], stay: Mapping[str, Tensor], able: Mapping[str, int]) -> Counts:
+        """How many weights each layer has once others have grown, as far as so many are `able` to."""
         left = [int(stay[name].sum()) for name in self.units.names]
         removed = sum(self.chosen.counts.values()) - sum(left)
         cost, sizes = self.units.cost(self.budget.of), self.units.sizes
         target = self.budget.count(cost(sizes))
         least = [max(n, floor) for n, floor in zip(left, self.budget.floors(sizes, cost), strict=True)]
-        most = [max(n + int(FREE * (size - n)), low) for n, size, low in zip(left, sizes, least, strict=True)]
+        room = [min(int(FREE * (size - n)), able[name]) for name, n, size in zip(stay, left, sizes, strict=True)]
+        most = [max(n + more, low) for n, more, low in zip(left, room, least, strict=True)]
         if cost(most) < target:
             most = list(sizes)
         room = [high - n for high, n in zip(most, left, strict=True)]
