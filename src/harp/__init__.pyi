@@ -76,6 +76,8 @@ from .pruners import (
     MovingMasks as MovingMasks,
     Options as Options,
     Pruner as Pruner,
+    PwoA as PwoA,
+    PwoAOptions as PwoAOptions,
     RADMMOptions as RADMMOptions,
     RatesOnly as RatesOnly,
     Reparam as Reparam,

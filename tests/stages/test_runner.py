@@ -55,6 +55,7 @@ CONFIGURATIONS = [
     *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method not in WEIGHTS_ONLY),
     FLYING,
     {"prune": {"method": "dnr", "options": {"every": "2it"}, "of": "macs", "optimizer": "adamw", "lr": 0.003}},
+    {"prune": {"method": "pwoa", "options": {"form": "published", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "gradual", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "iterative", "share": 0.5}, **CHANNELS}},
     *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),

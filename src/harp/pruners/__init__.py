@@ -9,6 +9,7 @@ from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
 from harp.pruners.method import Course, Moment, Options, Role, Scoring
 from harp.pruners.moving import MovingMasks
+from harp.pruners.pwoa import PwoA, PwoAOptions
 from harp.pruners.radmm import RADMM, RADMMOptions
 from harp.pruners.reparam import Reparam
 from harp.pruners.scores import ScoresOnly, ScoresOptions
@@ -33,6 +34,8 @@ __all__ = [
     "MovingMasks",
     "Options",
     "Pruner",
+    "PwoA",
+    "PwoAOptions",
     "RADMMOptions",
     "RatesOnly",
     "Reparam",

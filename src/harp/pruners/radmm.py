@@ -23,7 +23,7 @@ class RADMMOptions(Options):
     """What `r-admm` can be told."""
 
     form: Literal["published", "repaired"] = "repaired"
-    """published: U stays in the graph and keeps its size when rho grows, two faults of the released code"""
+    """published: the pull grows with every update, and U keeps its size when rho grows: faults of the released code"""
     rho: Positive = 0.001
     """how strongly weights are pulled at first"""
     growth: Growth = 1.3
@@ -114,11 +114,15 @@ class RADMM(Pruner):
     def push(self, moment: Moment) -> None:
         self.check_places()
         if not self.z:
-            self.z = self._named(self.project(self._weights())[1])
+            self.aim_at_weights()
             self.u = {site.name: torch.zeros_like(site.param) for site in self.sites}
         elif moment.step > self._step:
             self.renew(moment.step)
         self._step = moment.step
+
+    def aim_at_weights(self) -> None:
+        """Z is what the budget leaves of the weights."""
+        self.z = self._named(self.project(self._weights())[1])
 
     def renew(self, step: int) -> None:
         """What changes of Z, U and rho after step `step`."""
