@@ -54,6 +54,7 @@ from .objectives import (
     OBJECTIVES as OBJECTIVES,
     PGDAT as PGDAT,
     TRADES as TRADES,
+    Distillation as Distillation,
     FastAT as FastAT,
     FreeAT as FreeAT,
     Natural as Natural,

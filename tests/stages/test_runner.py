@@ -13,7 +13,7 @@ import transformers
 from safetensors.numpy import load_file
 
 from harp.errors import HarpError
-from harp.objectives import OBJECTIVES, FastAT
+from harp.objectives import OBJECTIVES, FastAT, has_teacher
 from harp.pipeline.workspace import FOLDERS, default_folder
 from harp.pruners import METHODS, SearchWarning
 from harp.runs import Metrics, Run, read_json
@@ -37,6 +37,10 @@ def channels(**settings):
     return {**everywhere(**settings), "prune": {**settings, **CHANNELS}}
 
 
+# Every objective can train the first network but one that learns from it.
+UNTAUGHT = [name for name in OBJECTIVES if not has_teacher(OBJECTIVES[name])]
+TAUGHT = {"objective": "pwoa", **SHORT}
+
 FLYING = {"prune": {"method": "flyingbird", "options": {"every": "2it", "grow": "gradient"}}}
 
 # One of each kind; the others differ from these in one part that its own tests cover, too.
@@ -58,8 +62,10 @@ CONFIGURATIONS = [
     {"prune": {"method": "pwoa", "options": {"form": "published", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "gradual", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "iterative", "share": 0.5}, **CHANNELS}},
-    *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),
-    *(channels(objective=name, **SHORT) for name in OBJECTIVES),
+    *(everywhere(objective=name, **SHORT, **awp) for name in UNTAUGHT for awp in ({}, AWP)),
+    *(channels(objective=name, **SHORT) for name in UNTAUGHT),
+    {name: {"objective": "pwoa", "attacked": 0.5, **SHORT, **AWP} for name in ("prune", "finetune")},
+    {"prune": {"method": "pwoa", "hsic_x": 0, "hsic_y": 0, **TAUGHT, **CHANNELS}, "finetune": TAUGHT},
     channels(**SHORT, **AWP),
     *({"prune": {"options": {"mode": "exact", "estimator": name}}} for name in ("sum", "pruned", "marginal", "zero")),
     {"prune": {"options": {"mode": "exact", "estimator": "marginal", "start": "erk"}, **CHANNELS}},
@@ -290,6 +296,11 @@ def test_settings_an_objective_has_no_use_for_are_named(tmp_path):
         ({"objective": "trades", "beta": 1}, {"beta": 2}),
         ({"objective": "mart", "beta": 1}, {"beta": 2}),
         ({"objective": "free-at", "replays": 2}, {"replays": 3}),
+        ({"objective": "pwoa", "beta": 1}, {"beta": 2}),
+        ({"objective": "pwoa", "temperature": 1}, {"temperature": 2}),
+        ({"objective": "pwoa", "hsic_x": 1}, {"hsic_x": 2}),
+        ({"objective": "pwoa", "hsic_y": 1}, {"hsic_y": 2}),
+        ({"objective": "pwoa", "attacked": 1}, {"attacked": 0.5}),
         ({"objective": "natural", "awp": 0.1}, {"awp": 0.2}),
         ({"objective": "natural", "awp": 0.1}, {"awp_warmup": 1}),
     ],

@@ -10,19 +10,18 @@ from torch import Tensor, nn
 
 from harp import data, models
 from harp.attacks import PGD
-from harp.clock import Step
 from harp.config import Recipe, TrainingSettings, different, identity, lasting, make_recipe, write_recipe
 from harp.errors import HarpError
-from harp.objectives import OBJECTIVES, Objective
+from harp.objectives import Objective
 from harp.pipeline.devices import find_device
 from harp.pipeline.display import Display
 from harp.pipeline.edits import Sources, own_names
 from harp.pipeline.images import Split, padding, split_images
 from harp.pipeline.kept import settings_in
 from harp.pipeline.limits import check_width
-from harp.pipeline.names import check_names
+from harp.pipeline.names import check_names, without_teacher
+from harp.pipeline.objectives import make_objective
 from harp.randomness import seed_of
-from harp.registry import accepted
 from harp.report import PAGES
 from harp.report.record import DataSet
 from harp.runs import Run, checked, environment, load_tensors, read_json, remove, write_atomic, write_json
@@ -125,12 +124,17 @@ class Workspace:
 
     def objective(self, settings: TrainingSettings, batches: data.Batches) -> Objective:
         """What the stage of `settings` minimises over `batches`."""
-        factory = OBJECTIVES[settings.objective]
-        guard = Step.parse(settings.guard_every).steps(batches.steps_per_epoch)
-        options = {"batch_norm": settings.batch_norm, "beta": settings.beta, "replays": settings.replays}
-        chosen = {name: value for name, value in options.items() if value is not None}
-        common = {"attack": self.training_attack, "threat": self.threat, "guard_every": guard}
-        return factory(**accepted(factory, {**common, **chosen}))
+        attack, threat = self.training_attack, self.threat
+        return make_objective(settings, attack, threat, batches.steps_per_epoch, lambda: self.teacher(settings))
+
+    def teacher(self, settings: TrainingSettings) -> nn.Module:
+        """The network whose answers the stage of `settings` learns; raises `HarpError` where there is none."""
+        path = settings.teacher or self.recipe.prune.source
+        if path is None:
+            path = self.run.at(FOLDERS["pretrain"]) / "model.safetensors"
+            if self.run.done(FOLDERS["pretrain"]) is None:
+                raise HarpError(without_teacher(settings))
+        return self.loaded(path)
 
     @cached_property
     def split(self) -> Split:
