@@ -9,6 +9,7 @@ import warnings
 
 import numpy
 import pytest
+import torch
 import transformers
 from safetensors.numpy import load_file
 
@@ -306,13 +307,31 @@ def test_settings_an_objective_has_no_use_for_are_named(tmp_path):
     ],
     ids=json.dumps,
 )
-def test_settings_of_objectives_are_used(tmp_path, used, other):
+def test_settings_of_objectives_are_used(finished, tmp_path, used, other):
     short = {"epochs": 2, "selection": "last"}
+    if used["objective"] == "pwoa":
+        short["teacher"] = str(finished / "1-pretrain" / "model.safetensors")
     for name, settings in (("used", {**short, **used}), ("other", {**short, **used, **other})):
         run_stages(workspace(tmp_path / name, pretrain=settings, data={"train": 80}), ["pretrain"])
         assert notes(tmp_path / name, "1-pretrain") == []
     weights = [(tmp_path / name / "1-pretrain" / "model.safetensors").read_bytes() for name in ("used", "other")]
     assert weights[0] != weights[1]
+
+
+def test_who_learns_from_a_teacher_has_one_or_is_refused_before_the_run_begins(finished, tmp_path):
+    scratch = {"prune": {"method": "flyingbird"}, "finetune": {"objective": "pwoa"}}
+    for sections in ({"pretrain": {"objective": "pwoa"}}, scratch):
+        with pytest.raises(HarpError, match="no dense network comes before this stage; name its weights"):
+            workspace(tmp_path, **sections)
+    source = str(finished / "2-prune" / "model.safetensors")
+    with pytest.raises(HarpError, match="no dense network comes before"):
+        run_stages(workspace(tmp_path, finetune={"objective": "pwoa", "source": source}), ["finetune"])
+    work = workspace(finished)
+    weights = work.teacher(work.recipe.finetune).state_dict()
+    assert all(
+        torch.equal(value, weights[name])
+        for name, value in work.loaded(work.run.at("1-pretrain") / "model.safetensors").state_dict().items()
+    )
 
 
 def test_an_epoch_is_a_pass_over_the_images_however_often_a_batch_is_used(finished, tmp_path):
