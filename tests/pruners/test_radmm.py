@@ -1,4 +1,5 @@
 import copy
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
@@ -143,6 +144,25 @@ def test_a_stage_that_is_resumed_goes_on_alike():
     again.push(Moment(2))
     assert str(again.state_dict()) == str(whole.state_dict())
     assert torch.equal(again.penalty(), whole.penalty())
+
+
+@pytest.mark.parametrize("form", ["repaired", "published"])
+def test_so_it_does_in_somebody_elses_loop(form):
+    ends = []
+    for attached in (False, True):
+        model, pruner = admm(form=form, growth=1.3)
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        with pruner.attach(optimiser) if attached else nullcontext():
+            for step in range(1, 6):
+                optimiser.zero_grad()
+                loss = (model(torch.linspace(-1, step, 4)) - step).square().sum()
+                (loss if attached else loss + pruner.penalty()).backward()
+                optimiser.step()
+                if not attached:
+                    pruner.push(Moment(step, optimiser))
+        ends.append((pruner.updates, model.weight.tolist()))
+    assert ends[0][0] == ends[1][0] == 5
+    assert ends[0][1] == [pytest.approx(ends[1][1][0])]
 
 
 def test_the_budget_is_exact_by_any_allocation_and_no_layer_is_cut_through():
