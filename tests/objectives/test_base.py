@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from harp.attacks import PGD
-from harp.objectives import MART, OBJECTIVES, PGDAT, TRADES, FastAT, FreeAT, Natural, Objective
+from harp.objectives import MART, OBJECTIVES, PGDAT, TRADES, Distillation, FastAT, FreeAT, Natural, Objective
 from harp.randomness import generator
 from harp.threats import Threat
-from tests.attacks.linear import images, labels
+from tests.attacks.linear import images, labels, linear
 
 ATTACK = PGD(steps=3)
 INF, TWO = Threat(math.inf, 0.1), Threat(2, 0.15)
@@ -24,6 +24,7 @@ ROWS = {
     "trades": (lambda threat: TRADES(ATTACK, threat), 1, 2),
     "mart": (lambda threat: MART(ATTACK, threat), 1, 2),
     "free-at": (lambda threat: FreeAT(threat, replays=3), 3, 1),
+    "pwoa": (lambda threat: Distillation(ATTACK, threat, linear(), attacked=1.0), 1, 1),
     "fast-at": (lambda threat: FastAT(threat, guard_every=1), 1, 1),
 }
 

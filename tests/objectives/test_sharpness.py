@@ -183,7 +183,7 @@ def trained(objective, ascent, make=Pruner, until=5):
     x = torch.rand(32, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     data = Resident(Images(x, torch.arange(32) % 2), 8, seed=0, device="cpu")
     factory = OBJECTIVES[objective]
-    options = {"attack": PGD(steps=2), "threat": Threat(math.inf, 0.1)}
+    options = {"attack": PGD(steps=2), "threat": Threat(math.inf, 0.1), "teacher": network()}
     pruner = make(find_sites(model))
     fit(
         model,

@@ -9,12 +9,13 @@ import warnings
 
 import numpy
 import pytest
+import torch
 import transformers
 from safetensors.numpy import load_file
 
 from harp.config import plan
 from harp.errors import HarpError
-from harp.objectives import OBJECTIVES, FastAT
+from harp.objectives import OBJECTIVES, FastAT, has_teacher
 from harp.pipeline.workspace import default_folder
 from harp.pruners import METHODS, SearchWarning
 from harp.runs import Metrics, Run, read_json
@@ -43,10 +44,14 @@ def channels(**settings):
     return {**everywhere(**settings), "prune": {**settings, **CHANNELS}}
 
 
+# Every objective can train the first network but one that learns from it.
+UNTAUGHT = [name for name in OBJECTIVES if not has_teacher(OBJECTIVES[name])]
+TAUGHT = {"objective": "pwoa", **SHORT}
+
 FLYING = {"prune": {"method": "flyingbird", "options": {"every": "2it", "grow": "gradient"}}}
 
 # These have no form for channels.
-OF_WEIGHTS = ("bcs-p", "flyingbird", "mad")
+OF_WEIGHTS = ("bcs-p", "dnr", "flyingbird", "mad")
 
 # One of each kind; the others differ from these in one part that its own tests cover, too.
 QUICK = (
@@ -68,10 +73,14 @@ CONFIGURATIONS = [
     {"prune": {"method": "s2ap", "options": {"base": "hydra", "warmup": 0, "radius": 0.05}, **CHANNELS}},
     {"prune": {"method": "s2ap", "options": {"base": "rst", "warmup": 1}, "objective": "free-at"}},
     {"prune": {"method": "bcs-p", "options": {"form": "published", "start": "uniform", "decay": 0.05}}},
+    {"prune": {"method": "dnr", "options": {"every": "2it"}, "of": "macs", "optimizer": "adamw", "lr": 0.003}},
+    {"prune": {"method": "pwoa", "options": {"form": "published", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "gradual", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "iterative", "share": 0.5}, **CHANNELS}},
-    *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),
-    *(channels(objective=name, **SHORT) for name in OBJECTIVES),
+    *(everywhere(objective=name, **SHORT, **awp) for name in UNTAUGHT for awp in ({}, AWP)),
+    *(channels(objective=name, **SHORT) for name in UNTAUGHT),
+    {name: {"objective": "pwoa", "attacked": 0.5, **SHORT, **AWP} for name in ("prune", "finetune")},
+    {"prune": {"method": "pwoa", "hsic_x": 0, "hsic_y": 0, **TAUGHT, **CHANNELS}, "finetune": TAUGHT},
     channels(**SHORT, **AWP),
     *({"prune": {"options": {"mode": "exact", "estimator": name}}} for name in ("sum", "pruned", "marginal", "zero")),
     {"prune": {"options": {"mode": "exact", "estimator": "marginal", "start": "erk"}, **CHANNELS}},
@@ -141,8 +150,11 @@ def test_every_choice_trains_resumes_bit_identically_and_exports(tmp_path, monke
     exported = load_file(whole / "export" / "model.safetensors")
     manifest = read_json(whole / "export" / "manifest.json")
     allocation = read_json(whole / "2-prune" / "allocation.json")
-    kept = {name: int(numpy.count_nonzero(exported[name])) for name in manifest["sites"]}
-    assert kept == {name: site["kept"] for name, site in manifest["sites"].items()}
+    counted = {name: int(numpy.count_nonzero(exported[name])) for name in manifest["sites"]}
+    kept = {name: site["kept"] for name, site in manifest["sites"].items()}
+    # What grows begins at zero, and stays there where no gradient comes; it counts as kept all the same.
+    grows = sections.get("prune", {}).get("method") == "dnr"
+    assert all(counted[name] <= kept[name] for name in kept) if grows else counted == kept
     assert allocation["budget"] == round(allocation["keep"] * allocation["total"])
     if allocation["of"] == "parameters" and allocation["granularity"] == "weights":
         assert sum(kept.values()) == allocation["price"] == allocation["budget"]
@@ -298,18 +310,41 @@ def test_settings_an_objective_has_no_use_for_are_named(tmp_path):
         ({"objective": "trades", "beta": 1}, {"beta": 2}),
         ({"objective": "mart", "beta": 1}, {"beta": 2}),
         ({"objective": "free-at", "replays": 2}, {"replays": 3}),
+        ({"objective": "pwoa", "beta": 1}, {"beta": 2}),
+        ({"objective": "pwoa", "temperature": 1}, {"temperature": 2}),
+        ({"objective": "pwoa", "hsic_x": 1}, {"hsic_x": 2}),
+        ({"objective": "pwoa", "hsic_y": 1}, {"hsic_y": 2}),
+        ({"objective": "pwoa", "attacked": 1}, {"attacked": 0.5}),
         ({"objective": "natural", "awp": 0.1}, {"awp": 0.2}),
         ({"objective": "natural", "awp": 0.1}, {"awp_warmup": 1}),
     ],
     ids=json.dumps,
 )
-def test_settings_of_objectives_are_used(tmp_path, used, other):
+def test_settings_of_objectives_are_used(finished, tmp_path, used, other):
     short = {"epochs": 2, "selection": "last"}
+    if used["objective"] == "pwoa":
+        short["teacher"] = str(finished / "1-pretrain" / "model.safetensors")
     for name, settings in (("used", {**short, **used}), ("other", {**short, **used, **other})):
         run_stages(workspace(tmp_path / name, pretrain=settings, data={"train": 80}), ["pretrain"])
         assert notes(tmp_path / name, "1-pretrain") == []
     weights = [(tmp_path / name / "1-pretrain" / "model.safetensors").read_bytes() for name in ("used", "other")]
     assert weights[0] != weights[1]
+
+
+def test_who_learns_from_a_teacher_has_one_or_is_refused_before_the_run_begins(finished, tmp_path):
+    scratch = {"prune": {"method": "flyingbird"}, "finetune": {"objective": "pwoa"}}
+    for sections in ({"pretrain": {"objective": "pwoa"}}, scratch):
+        with pytest.raises(HarpError, match="no dense network comes before this stage; name its weights"):
+            workspace(tmp_path, **sections)
+    source = str(finished / "2-prune" / "model.safetensors")
+    with pytest.raises(HarpError, match="no dense network comes before"):
+        run_stages(workspace(tmp_path, finetune={"objective": "pwoa", "source": source}), ["finetune"])
+    work = workspace(finished)
+    weights = work.teacher(work.recipe.finetune).state_dict()
+    assert all(
+        torch.equal(value, weights[name])
+        for name, value in work.loaded(work.run.at("1-pretrain") / "model.safetensors").state_dict().items()
+    )
 
 
 def test_an_epoch_is_a_pass_over_the_images_however_often_a_batch_is_used(finished, tmp_path):

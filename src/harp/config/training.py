@@ -50,7 +50,17 @@ class TrainingSettings(Settings):
     attack: StageAttackSettings = StageAttackSettings()
     """the attack trained against in this stage, where it is another than the run's; validation keeps the run's"""
     beta: NonNegative | None = None
-    """weight of the divergence from the clean answers in trades and mart; none: 6 and 5, their papers' values"""
+    """weight of the divergence from clean answers in trades and mart, from the teacher's in pwoa; none: 6, 5 and 10"""
+    teacher: FilePath | None = None
+    """weights of the network whose answers pwoa learns, a safetensors file; none: the dense network of the run"""
+    temperature: Positive | None = None
+    """what pwoa divides the logits of both by; none: 30"""
+    hsic_x: NonNegative | None = None
+    """weight in pwoa of what layers tell of the images; none: 2e-5, which its paper has in fine-tuning only"""
+    hsic_y: NonNegative | None = None
+    """weight in pwoa of what layers tell of the labels; none: 1e-4, likewise"""
+    attacked: Part | None = None
+    """share of the batches that pwoa attacks; none: 0"""
     replays: Count | None = None
     """optimiser steps a batch is used for in free-at; none: 4"""
     guard_every: Span = "1ep"

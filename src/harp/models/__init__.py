@@ -1,7 +1,7 @@
 """Networks sized for small images, everyone else's networks, and what makes them speak plain logits."""
 
 from harp.models import resnet, small, vgg, wide_resnet  # noqa: F401 (importing registers them)
-from harp.models.adapt import Function, Logits, Normalised, opened
+from harp.models.adapt import Function, Logits, Normalised, logits_of, opened
 from harp.models.base import MODELS, Factory
 from harp.models.check import check_logits, classes_of, placed
 from harp.models.own import own_file
@@ -19,6 +19,7 @@ __all__ = [
     "check_logits",
     "classes_of",
     "load_weights",
+    "logits_of",
     "opened",
     "own_file",
     "placed",

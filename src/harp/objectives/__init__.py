@@ -1,7 +1,8 @@
 """What training minimises: generators of closures, one closure per optimiser step; and where the weights stand then."""
 
 from harp.objectives.adversarial import PGDAT, Natural
-from harp.objectives.base import OBJECTIVES, Closure, Objective
+from harp.objectives.base import OBJECTIVES, Closure, Objective, has_teacher
+from harp.objectives.distillation import Distillation
 from harp.objectives.fast import FastAT
 from harp.objectives.free import FreeAT
 from harp.objectives.regularised import MART, TRADES
@@ -16,8 +17,10 @@ __all__ = [
     "TRADES",
     "Ascent",
     "Closure",
+    "Distillation",
     "FastAT",
     "FreeAT",
     "Natural",
     "Objective",
+    "has_teacher",
 ]

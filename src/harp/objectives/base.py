@@ -1,5 +1,6 @@
 """What every objective is: a generator of closures, one closure per optimiser step."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -53,6 +54,11 @@ def observe(model: nn.Module, x: Tensor, batch_norm: BatchNorm) -> None:
     """In "mixed" statistics one train-mode forward of `x` that no gradient and no loss sees; else nothing."""
     if batch_norm == "mixed":
         model(x)
+
+
+def has_teacher(factory: Callable[..., Objective]) -> bool:
+    """Whether an objective learns from another network, which it takes as its `teacher`."""
+    return "teacher" in inspect.signature(factory).parameters
 
 
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective", "objectives")

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from harp import data, models
 from harp.attacks import PGD
-from harp.clock import Step
 from harp.config import (
     EVALUATION,
     EXPORT,
@@ -24,16 +23,16 @@ from harp.config import (
     write_recipe,
 )
 from harp.errors import HarpError
-from harp.objectives import OBJECTIVES, Objective
+from harp.objectives import Objective
 from harp.pipeline.devices import find_device
 from harp.pipeline.display import Display
 from harp.pipeline.edits import Sources, own_names
 from harp.pipeline.images import Split, padding, split_images
 from harp.pipeline.kept import check_kept
 from harp.pipeline.limits import check_width
-from harp.pipeline.names import check_names
+from harp.pipeline.names import check_names, without_teacher
+from harp.pipeline.objectives import make_objective
 from harp.randomness import seed_of
-from harp.registry import accepted
 from harp.report import PAGES
 from harp.runs import Run, checked, environment, load_tensors, read_json, remove, write_atomic, write_json
 from harp.sparsity import Budget, Sites, Units, find_sites, find_units, resize
@@ -147,12 +146,18 @@ class Workspace:
 
     def objective(self, settings: TrainingSettings, batches: data.Batches) -> Objective:
         """What the stage of `settings` minimises over `batches`."""
-        factory = OBJECTIVES[settings.objective]
-        guard = Step.parse(settings.guard_every).steps(batches.steps_per_epoch)
-        options = {"batch_norm": settings.batch_norm, "beta": settings.beta, "replays": settings.replays}
-        chosen = {name: value for name, value in options.items() if value is not None}
-        common = {"attack": self.attack(settings), "threat": self.threat, "guard_every": guard}
-        return factory(**accepted(factory, {**common, **chosen}))
+        attack, threat = self.attack(settings), self.threat
+        return make_objective(settings, attack, threat, batches.steps_per_epoch, lambda: self.teacher(settings))
+
+    def teacher(self, settings: TrainingSettings) -> nn.Module:
+        """The network whose answers the stage of `settings` learns; raises `HarpError` where there is none."""
+        path = settings.teacher or self.recipe.prune.source
+        if path is not None:
+            return self.loaded(path)
+        dense = [stage.folder for stage in self.stages if stage.kind == "pretrain" and self.run.done(stage.folder)]
+        if not dense:
+            raise HarpError(without_teacher(settings))
+        return self.loaded(self.run.at(dense[-1]) / "model.safetensors")
 
     @cached_property
     def split(self) -> Split:

@@ -1,7 +1,8 @@
 """The pruning methods, each one file, all working by pull and push."""
 
-from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, options_of
+from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, begins_untrained, options_of
 from harp.pruners.bcs_p import BCSP, BCSPOptions
+from harp.pruners.dnr import DNR, DNROptions
 from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
@@ -10,6 +11,8 @@ from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
 from harp.pruners.method import Course, Moment, Options, Role, Scoring
 from harp.pruners.moving import MovingMasks
+from harp.pruners.pwoa import PwoA, PwoAOptions
+from harp.pruners.radmm import RADMM, RADMMOptions
 from harp.pruners.reparam import Reparam
 from harp.pruners.rst import RST
 from harp.pruners.s2ap import S2AP, S2APOptions
@@ -18,12 +21,15 @@ from harp.pruners.straight_through import TopShare
 
 __all__ = [
     "BCSP",
+    "DNR",
     "MAD",
     "METHODS",
+    "RADMM",
     "RST",
     "S2AP",
     "BCSPOptions",
     "Course",
+    "DNROptions",
     "FlyingBird",
     "FlyingBirdOptions",
     "Harp",
@@ -38,6 +44,9 @@ __all__ = [
     "MovingMasks",
     "Options",
     "Pruner",
+    "PwoA",
+    "PwoAOptions",
+    "RADMMOptions",
     "RatesOnly",
     "Reparam",
     "Role",
@@ -47,5 +56,6 @@ __all__ = [
     "Scoring",
     "SearchWarning",
     "TopShare",
+    "begins_untrained",
     "options_of",
 ]

@@ -46,6 +46,11 @@ def options_of(method: str, values: Mapping[str, Any]) -> Options:
     return make_settings(METHODS[method].takes, values, "prune.options")
 
 
+def begins_untrained(method: str, values: Mapping[str, Any]) -> bool:
+    """Whether `method` under these options trains from scratch, so that there is no dense network to begin from."""
+    return METHODS[method].begins_with(options_of(method, values)) == "untrained"
+
+
 class SearchWarning(UserWarning):
     """Why what a search for masks ended with may be worse than it could be."""
 

@@ -21,10 +21,5 @@ def steps_needed(settings: PruneSettings, steps_per_epoch: int, seed: int) -> in
     return METHODS[settings.method].steps(options, _course(settings, steps_per_epoch, seed))
 
 
-def begins_untrained(settings: PruneSettings) -> bool:
-    """Whether the method trains from scratch, so that there is no dense network to begin from."""
-    return METHODS[settings.method].begins_with(options_of(settings.method, settings.options)) == "untrained"
-
-
 def _course(settings: PruneSettings, steps_per_epoch: int, seed: int) -> Course:
     return Course(steps_per_epoch, settings.epochs * steps_per_epoch, seed)

@@ -6,9 +6,9 @@ from harp.config import Planned, pruning
 from harp.errors import HarpError
 from harp.networks.named import untrained
 from harp.pipeline.workspace import Workspace
-from harp.pruners import Pruner
+from harp.pruners import Pruner, begins_untrained
 from harp.stages.files import weights_before
-from harp.stages.methods import begins_untrained, make_method, steps_needed
+from harp.stages.methods import make_method, steps_needed
 from harp.stages.settle import settle
 from harp.stages.training import train
 from harp.stages.unused import unused_by_method
@@ -33,7 +33,8 @@ def prune(work: Workspace, stage: Planned) -> None:
 
 def _dense(work: Workspace, stage: Planned) -> nn.Module:
     """The network that the stage prunes: trained before it, or trained elsewhere, or for some methods not at all."""
-    if begins_untrained(pruning(work.recipe, stage)):
+    settings = pruning(work.recipe, stage)
+    if begins_untrained(settings.method, settings.options):
         return work.model()
     path = weights_before(work, stage)
     if path is not None:

@@ -11,12 +11,12 @@ from harp.networks.assess import check
 from harp.pipeline.limits import check_sizes
 from harp.pipeline.outside import check_network
 from harp.pipeline.workspace import Workspace
+from harp.pruners import begins_untrained
 from harp.report import REPORT
 from harp.stages.evaluate import asked_afterwards, evaluate
 from harp.stages.export import export
 from harp.stages.files import model_files
 from harp.stages.finetune import finetune
-from harp.stages.methods import begins_untrained
 from harp.stages.pretrain import pretrain
 from harp.stages.prune import check_budget, prune
 from harp.stages.report import report
@@ -95,7 +95,8 @@ def _needed(work: Workspace) -> Sequence[Planned]:
     first = 0
     for place, stage in enumerate(work.stages):
         settings = settings_of(work.recipe, stage)
-        if settings.source or (isinstance(settings, PruneSettings) and begins_untrained(settings)):
+        scratch = isinstance(settings, PruneSettings) and begins_untrained(settings.method, settings.options)
+        if settings.source or scratch:
             first = place
     return work.stages[first:]
 

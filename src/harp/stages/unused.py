@@ -7,7 +7,10 @@ from harp.objectives import OBJECTIVES
 from harp.pruners import options_of
 from harp.registry import accepted
 
-OBJECTIVE_OPTIONS = {"batch_norm", "beta", "replays", "guard_every"}
+OBJECTIVE_OPTIONS = {
+    *("batch_norm", "beta", "replays", "guard_every"),
+    *("teacher", "temperature", "hsic_x", "hsic_y", "attacked"),
+}
 
 
 def unused_by_method(settings: PruneSettings) -> Iterator[str]:
