@@ -80,6 +80,8 @@ from .pruners import (
     ScoresOptions as ScoresOptions,
     Scoring as Scoring,
     SearchWarning as SearchWarning,
+    TwinRep as TwinRep,
+    TwinRepOptions as TwinRepOptions,
 )
 from .sparsity import (
     ALLOCATIONS as ALLOCATIONS,

@@ -53,6 +53,8 @@ CONFIGURATIONS = [
     *({"prune": {"method": method}} for method in METHODS),
     *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method != "flyingbird"),
     FLYING,
+    {"prune": {"method": "twinrep", "options": {"after": "6it", "start": "scaled"}}},
+    {"prune": {"method": "twinrep", "options": {"after": "6it"}, **CHANNELS}},
     {"prune": {"method": "magnitude", "options": {"schedule": "gradual", "allocation": "global"}}},
     {"prune": {"method": "magnitude", "options": {"schedule": "iterative", "share": 0.5}, **CHANNELS}},
     *(everywhere(objective=name, **SHORT, **awp) for name in OBJECTIVES for awp in ({}, AWP)),

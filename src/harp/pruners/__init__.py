@@ -11,6 +11,7 @@ from harp.pruners.moving import MovingMasks
 from harp.pruners.reparam import Reparam
 from harp.pruners.scores import ScoresOnly, ScoresOptions
 from harp.pruners.straight_through import TopShare
+from harp.pruners.twinrep import TwinRep, TwinRepOptions
 
 __all__ = [
     "METHODS",
@@ -36,5 +37,7 @@ __all__ = [
     "Scoring",
     "SearchWarning",
     "TopShare",
+    "TwinRep",
+    "TwinRepOptions",
     "options_of",
 ]

@@ -1,6 +1,6 @@
 """What can be pruned, how much of it may stay, and which entries those are."""
 
-from harp.sparsity.allocations import ALLOCATIONS, allocation, allot, from_logits, from_rates, rates_at
+from harp.sparsity.allocations import ALLOCATIONS, above_threshold, allocation, allot, from_logits, from_rates, rates_at
 from harp.sparsity.budgets import Budget, Counts, apportion
 from harp.sparsity.channel_units import ChannelUnits, find_units
 from harp.sparsity.channels import find_channels
@@ -25,6 +25,7 @@ __all__ = [
     "Slice",
     "Units",
     "Weights",
+    "above_threshold",
     "allocation",
     "allot",
     "apportion",
