@@ -120,10 +120,10 @@ def test_channels_go_by_the_root_mean_square_of_what_reads_them():
     pruner = TwinRep(units, Budget(0.5), options=TwinRepOptions(after="1it"), course=Course(1))
     with torch.no_grad():
         for name, size in {"2.weight": 1.0, "4.weight": 2.0}.items():
-            pruner.u[name].fill_(size)
+            pruner.u[name].copy_(size + torch.arange(pruner.u[name].shape[1]) / 100)
             pruner.v[name].fill_(-1)
     pruner.push(Moment(1))
-    # 2 a + a b + 3 b weights of at most 92: one of 4 channels, and all of the 25 that the rest pays for.
+    # 2 a + a b + 3 b weights of at most 92: the floor of the 4 channels, and what the rest buys of the 25.
     assert {name: int(mask.sum()) for name, mask in pruner.chosen.items()} == {"0.weight": 1, "2.weight": 22}
 
 
