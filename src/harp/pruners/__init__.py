@@ -2,8 +2,10 @@
 
 from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, options_of
 from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
+from harp.pruners.flyingbird_plus import FlyingBirdPlus, FlyingBirdPlusOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
+from harp.pruners.l1_filters import L1Filters
 from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
 from harp.pruners.method import Course, Moment, Options, Role, Scoring
@@ -18,9 +20,12 @@ __all__ = [
     "Course",
     "FlyingBird",
     "FlyingBirdOptions",
+    "FlyingBirdPlus",
+    "FlyingBirdPlusOptions",
     "Harp",
     "HarpOptions",
     "Hydra",
+    "L1Filters",
     "Magnitude",
     "MagnitudeOptions",
     "Masked",

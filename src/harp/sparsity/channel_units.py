@@ -89,6 +89,21 @@ class ChannelUnits(Units):
             sizes[group.name] = squares.sqrt()
         return sizes
 
+    def filter_sums(self) -> dict[str, Tensor]:
+        """The sum of the absolute weights that make each channel, by pool, as the weights are now."""
+        params = {site.name: site.param.detach() for site in self.priced}
+        sums = {}
+        for group in self.groups:
+            read = {(part.name, part.axis) for part in group.consumers}
+            makers = [part for part in group.members if part.name in params and (part.name, part.axis) not in read]
+            total = params[group.name].new_zeros(group.size)
+            for part in makers:
+                filters = params[part.name].transpose(0, part.axis).flatten(1).abs().sum(1)
+                owner = part.owner.to(filters.device)
+                total.index_add_(0, owner[owner >= 0], filters[owner >= 0])
+            sums[group.name] = total
+        return sums
+
     def first_scores(self) -> dict[str, Tensor]:
         return {name: scaled(size, len(size)) for name, size in self.magnitudes().items()}
 

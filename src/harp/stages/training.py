@@ -8,7 +8,7 @@ from torch import nn
 
 from harp.clock import Step
 from harp.config import TrainingSettings
-from harp.data import Batches
+from harp.data import Batches, subset
 from harp.evaluation import correct
 from harp.objectives import AWP, LEVEL, Objective
 from harp.pipeline.outside import check_file
@@ -85,7 +85,7 @@ def _stage(
         until=settings.epochs * per_epoch if until is None else until,
         every=Step.parse(settings.validate_every).steps(per_epoch),
         checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
-        validate=_validator(work, name) if settings.selection == "best" else None,
+        validate=_validator(work, name, pruner) if settings.selection == "best" else None,
     )
 
 
@@ -115,15 +115,21 @@ def _fit(work: Workspace, name: str, settings: TrainingSettings, stage: Stage, d
         )
 
 
-def _validator(work: Workspace, stage: str) -> Validate:
+def _validator(work: Workspace, stage: str, pruner: Pruner) -> Validate:
     held = work.split.validation
     assert held is not None
-    images = work.in_order(held, VALIDATION_BATCH)
+    parts = {"": work.in_order(held, VALIDATION_BATCH)}
+    if pruner.hears_training:
+        train = work.split.train
+        chosen = subset(train.labels, min(len(held), len(train)), work.recipe.seed)
+        parts["train_"] = work.in_order(train.take(chosen), VALIDATION_BATCH)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        named = (work.recipe.seed, "validation", stage)
-        clean = correct(model, images.once(), None, work.threat, *named)
-        robust = correct(model, images.once(), work.training_attack, work.threat, *named)
-        return {"clean": float(clean.float().mean()), "robust": float(robust.float().mean())}
+        named, measures = (work.recipe.seed, "validation", stage), {}
+        for part, images in parts.items():
+            for what, attack in (("clean", None), ("robust", work.training_attack)):
+                right = correct(model, images.once(), attack, work.threat, *named)
+                measures[f"{part}{what}"] = float(right.float().mean())
+        return measures
 
     return validate
