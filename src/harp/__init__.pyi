@@ -88,6 +88,7 @@ from .pruners import (
 )
 from .sparsity import (
     ALLOCATIONS as ALLOCATIONS,
+    Blocks as Blocks,
     Budget as Budget,
     ChannelUnits as ChannelUnits,
     Masks as Masks,

@@ -170,7 +170,7 @@ def test_every_rule_for_sharing_out_spends_the_same(capsys, tmp_path, start):
         ((*DIGITS, "--keeep", "0.1"), "no argument '--keeep'; did you mean '--keep'?"),
         ((*DIGITS, "--keep", "2"), "prune.keep: input should be less than or equal to 1, got '2'"),
         ((*DIGITS, "--keep", "1e-6"), "smallest reachable keep is 3.139e-05 (5 parameters)"),
-        ((*DIGITS, "--granularity", "chanels"), "'weights' or 'channels', got 'chanels'"),
+        ((*DIGITS, "--granularity", "chanels"), "'filters' or 'channels', got 'chanels'"),
         ((*DIGITS, "--allocation", "erkk"), "did you mean 'erk'"),
         ((*DIGITS, "--include", "conv9"), "include: 'conv9' matches no weight"),
         ((*DIGITS, "--classes", "ten"), "--classes: invalid int value: 'ten'"),

@@ -3,7 +3,7 @@
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -89,4 +89,5 @@ Threads = Annotated[int, Number, Field(ge=1, le=4096)]
 Text = Annotated[str, AfterValidator(plain)]
 Place = Annotated[Path, AfterValidator(_plain_path)]
 Word = Annotated[str, AfterValidator(_word)]
+Granularity = Literal["weights", "vectors", "kernels", "filters", "channels"]
 Span = Annotated[str, AfterValidator(lambda text: str(Step.parse(text)))]

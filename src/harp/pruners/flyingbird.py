@@ -63,7 +63,7 @@ class FlyingBird(MovingMasks):
     ):
         super().__init__(what, budget)
         if self.units.kind != "weights":
-            raise HarpError("FlyingBird drops and grows single weights; prune channels by another method")
+            raise HarpError(f"FlyingBird drops and grows single weights; prune {self.units.kind} by another method")
         if course is None or not course.steps:
             raise HarpError("FlyingBird goes by the stage's steps: it needs course=harp.Course(steps_per_epoch, steps)")
         self.options, self.course = options or FlyingBirdOptions(), course

@@ -46,8 +46,8 @@ def _evaluated(record: Record) -> Iterator[str]:
 
 def _exported(record: Record) -> Iterator[str]:
     manifest, kept, other = record.manifest, record.allocation.kept, "the allocation"
-    if record.allocation.granularity == "channels":
-        # The allocation counts channels; an evaluation counts weights, but none that the recipe excludes.
+    if record.allocation.granularity != "weights":
+        # The allocation counts larger units; an evaluation counts weights, but none that the recipe excludes.
         model = record.evaluation.models["finetuned"]
         same = manifest.total == model.total
         kept, other = model.kept if same else manifest.kept, "the evaluated model"

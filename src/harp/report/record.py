@@ -8,6 +8,7 @@ import numpy
 from numpy.typing import NDArray
 from pydantic import Field
 
+from harp.config.values import Granularity
 from harp.threats import Threat
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -93,11 +94,11 @@ class SiteShare:
 class Allocation:
     """The settled budget: `price` spent of the `budget` allowed, both in what `of` names, of which there are `total`.
 
-    `sites` are pools of units ("weights" or "channels", as `granularity` says) in the model's order.
+    `sites` are pools of units ("weights", "channels", as `granularity` says) in the model's order.
     """
 
     method: str
-    granularity: Literal["weights", "channels"]
+    granularity: Granularity
     of: Literal["parameters", "macs"]
     keep: Share
     budget: Count

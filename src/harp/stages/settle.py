@@ -27,7 +27,7 @@ def settle(work: Workspace, model: nn.Module, units: Units, pruner: Pruner) -> t
     kept = masks.counts
     price = round(cost([kept[name] for name in units.names]))
     before = record.get("density", price / cost(units.sizes))
-    save_tree(folder / "masks.safetensors", dict(masks))
+    save_tree(folder / "masks.safetensors", dict(masks if units.kind == "channels" else units.by_site(masks)))
     save_tree(folder / "learned.safetensors", pruner.state_dict())
     even = allot(units, budget, allocation("uniform", units))
     rates = record.get("rates", {})
