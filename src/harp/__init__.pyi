@@ -60,6 +60,8 @@ from .objectives import (
 )
 from .pruners import (
     METHODS as METHODS,
+    AnpVs as AnpVs,
+    AnpVsOptions as AnpVsOptions,
     Course as Course,
     FlyingBird as FlyingBird,
     FlyingBirdOptions as FlyingBirdOptions,

@@ -53,10 +53,11 @@ QUICK = (
     {"precision": {"bf16": "both", "channels_last": True}},
 )
 CONFIGURATIONS = [
-    *({"prune": {"method": method}} for method in METHODS if method != "l1-filters"),
+    *({"prune": {"method": method}} for method in METHODS if method not in ("l1-filters", "anp-vs")),
     *({"prune": {"method": method, **CHANNELS}} for method in METHODS if "flyingbird" not in method),
     FLYING,
     GROWING,
+    {"prune": {"method": "anp-vs", "objective": "trades", "optimizer": "adamw", "lr": 0.001, **CHANNELS}},
     {"prune": {"method": "twinrep", "options": {"after": "6it", "start": "scaled"}}},
     {"prune": {"method": "twinrep", "options": {"after": "6it"}, **CHANNELS}},
     *({"prune": {"method": "hydra", "granularity": kind}} for kind in ("vectors", "kernels", "filters")),

@@ -1,5 +1,6 @@
 """The pruning methods, each one file, all working by pull and push."""
 
+from harp.pruners.anp_vs import AnpVs, AnpVsOptions
 from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, options_of
 from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
 from harp.pruners.flyingbird_plus import FlyingBirdPlus, FlyingBirdPlusOptions
@@ -17,6 +18,8 @@ from harp.pruners.twinrep import TwinRep, TwinRepOptions
 
 __all__ = [
     "METHODS",
+    "AnpVs",
+    "AnpVsOptions",
     "Course",
     "FlyingBird",
     "FlyingBirdOptions",

@@ -20,6 +20,11 @@ class Place:
     def __init__(self, module: nn.Module, own: str):
         self._module, self.own = weakref.ref(module), own
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The module of the network, None where that is gone."""
+        return self._module()
+
     def holds(self, param: nn.Parameter) -> bool:
         """Whether the network still has this very parameter here: not an equal one, nor one computed from it."""
         module = self._module()
