@@ -124,6 +124,8 @@ def test_the_most_open_channels_stay_whole_and_the_gates_are_gone():
     assert torch.equal(model(X), plain(X))
     assert torch.equal(model(X), looked)
     assert not model[4]._forward_pre_hooks
+    pruner.push(Moment(1))
+    assert not model[4]._forward_pre_hooks
 
 
 def test_the_density_is_that_of_gates_that_are_open():

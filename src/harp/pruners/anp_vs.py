@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
 
 from harp.config.values import NonNegative, Positive
 from harp.errors import HarpError
@@ -17,7 +18,7 @@ from harp.pruners.gates import SHUT, Gates
 from harp.pruners.method import Course, Moment, Options, Role
 from harp.pruners.moving import MovingMasks
 from harp.runs import Tree
-from harp.sparsity import Budget, ChannelUnits, Masks, Site, Sites, Slice, Units, above_threshold, allot, top_mask
+from harp.sparsity import Budget, ChannelUnits, Masks, Site, Sites, Units, above_threshold, allot, top_mask
 
 
 class AnpVsOptions(Options):
@@ -70,24 +71,25 @@ class AnpVs(MovingMasks):
             group.name: _gates(group.size, 2.0 if shapes[group.name.partition("#")[0]] > 2 else -1.0, self.sites)
             for group in self.units.groups
         }
-        self._step, self._batch, self._looking, self._compared = 0, 1, False, False
+        self._step, self._batch, self._compared = 0, 1, False
+        self._looking = self._settled = False
         self._draws: dict[tuple[str, int], Tensor] = {}
         self._seen: dict[str, Tensor] = {}
-        self._handles = [self._gated(site.name, _reader(site), self.units) for site in self.sites]
+        slices = [(group.name, part) for group in self.units.groups for part in group.consumers]
+        self._parts = {
+            site.name: [(pool, part) for pool, part in slices if part.name == site.name] for site in self.sites
+        }
+        for site in self.sites:
+            _reader(site)
+        self._handles: list[RemovableHandle] = []
 
-    def _gated(self, name: str, module: nn.Module, units: ChannelUnits) -> Any:
-        parts = [(group.name, part) for group in units.groups for part in group.consumers if part.name == name]
-        return module.register_forward_pre_hook(partial(self._gate, name, parts))
-
-    def _gate(
-        self, name: str, parts: list[tuple[str, Slice]], module: nn.Module, inputs: tuple[Tensor, ...]
-    ) -> Tensor | None:
+    def _gate(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
         """The layer's input under its gates; None leaves it as it is."""
         if self._looking:
             return None
         x = inputs[0]
         axis = 1 if isinstance(module, _ConvNd) else x.ndim - 1
-        for pool, part in parts:
+        for pool, part in self._parts[name]:
             gate = self._drawn(pool, len(x)) if module.training else self._means(pool)[None]
             # Index -1 reads the column that is appended: what belongs to no unit passes.
             gate = torch.cat([gate, gate.new_ones(len(gate), 1)], 1)[:, part.owner.to(gate.device)]
@@ -112,10 +114,12 @@ class AnpVs(MovingMasks):
         other = self._seen.pop(name, None)
         if other is not None and other.shape == x.shape:
             self._compared = True
-            return _Joined.apply(x, self.options.vs / len(self.sites) * (x - other).abs().mean())
+            distance = (x - other).abs().mean() / len(self.sites)
+            joined: Tensor = _Joined.apply(x, self.options.vs * distance)  # type: ignore[no-untyped-call]
+            return joined
         if x.requires_grad:
             self._seen[name] = x
-            x.register_hook(lambda _: self._forget(name))
+            x.register_hook(lambda _: self._forget(name))  # type: ignore[no-untyped-call]
         return x
 
     def _forget(self, name: str) -> None:
@@ -133,6 +137,13 @@ class AnpVs(MovingMasks):
     def push(self, moment: Moment) -> None:
         self._step, self._draws, self._seen = moment.step, {}, {}
         super().push(moment)
+        if not self._handles and not self._settled:
+            self._handles = [self._hung(site) for site in self.sites]
+
+    def _hung(self, site: Site) -> RemovableHandle:
+        module = _reader(site)
+        assert module is not None  # or the push had refused the site
+        return module.register_forward_pre_hook(partial(self._gate, site.name))
 
     def final(self) -> dict[str, Tensor]:
         means = {pool: gates.mean().detach() for pool, gates in self.gates.items()}
@@ -144,6 +155,7 @@ class AnpVs(MovingMasks):
         if not self._looking:
             for handle in self._handles:
                 handle.remove()
+            self._handles, self._settled = [], True
         return masks
 
     @contextmanager
@@ -192,7 +204,7 @@ class _Joined(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         return grad, torch.ones_like(ctx.saved_tensors[0])
 
@@ -203,8 +215,9 @@ def _gates(size: int, raw: float, sites: Sites) -> Gates:
     return Gates(*(nn.Parameter(torch.full((size,), value, dtype=like.dtype).to(like)) for value in (raw, 0.5413)))
 
 
-def _reader(site: Site) -> nn.Module:
+def _reader(site: Site) -> nn.Module | None:
+    """The layer that holds the weight, None where the network is gone; raises `HarpError` for another kind of layer."""
     module = site.place.module if site.place else None
-    if not isinstance(module, nn.Linear | _ConvNd):
+    if module is not None and not isinstance(module, nn.Linear | _ConvNd):
         raise HarpError(f"anp-vs has gates before convolutions and linear layers, and {site.name} is in neither")
     return module
