@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from harp.config.values import Granularity
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Whole = Annotated[int, Field(gt=0, lt=1 << 63)]
@@ -79,11 +81,11 @@ class SiteShare:
 class Allocation:
     """The settled budget: `price` spent of the `budget` allowed, both in what `of` names, of which there are `total`.
 
-    `sites` are pools of units ("weights" or "channels", as `granularity` says) in the model's order.
+    `sites` are pools of units ("weights", "channels", as `granularity` says) in the model's order.
     """
 
     method: str
-    granularity: Literal["weights", "channels"]
+    granularity: Granularity
     of: Literal["parameters", "macs"]
     keep: Share
     budget: Count

@@ -89,6 +89,14 @@ def test_the_weights_of_the_digits_network_by_hand(capsys):
     assert "3.weight 64x32x3x3 184 1.00 % 1,179,648 11,776" in lines
 
 
+def test_of_kernels_all_weights_stay_or_none(capsys):
+    lines = said(capsys, *DIGITS, "--granularity", "kernels", "--keep", "0.1")
+    kept = {name: row(lines, name)[-3] for name in ("0.weight", "3.weight", "7.weight", "12.weight", "14.weight")}
+    assert all(kept[name] % 9 == 0 for name in ("0.weight", "3.weight", "7.weight"))
+    assert row(lines, "weights") == [159_264, sum(kept.values())] == [159_264, 15_926]
+    assert row(lines, "3.weight")[-2:] == [18432 * 64, kept["3.weight"] * 64]
+
+
 def test_channels_cost_what_the_smaller_network_costs(capsys):
     lines = said(capsys, *DIGITS, "--width", "0.25", "--granularity", "channels")
     pools = {name: row(lines, name) for name in ("0.weight", "3.weight", "7.weight", "12.weight")}
@@ -170,7 +178,7 @@ def test_every_rule_for_sharing_out_spends_the_same(capsys, tmp_path, start):
         ((*DIGITS, "--keeep", "0.1"), "no argument '--keeep'; did you mean '--keep'?"),
         ((*DIGITS, "--keep", "2"), "prune.keep: input should be less than or equal to 1, got '2'"),
         ((*DIGITS, "--keep", "1e-6"), "smallest reachable keep is 3.139e-05 (5 parameters)"),
-        ((*DIGITS, "--granularity", "chanels"), "'weights' or 'channels', got 'chanels'"),
+        ((*DIGITS, "--granularity", "chanels"), "'filters' or 'channels', got 'chanels'"),
         ((*DIGITS, "--allocation", "erkk"), "did you mean 'erk'"),
         ((*DIGITS, "--include", "conv9"), "include: 'conv9' matches no weight"),
         ((*DIGITS, "--classes", "ten"), "--classes: invalid int value: 'ten'"),

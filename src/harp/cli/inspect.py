@@ -1,7 +1,7 @@
 """`harp inspect`: its flags, which are settings of the recipe under their own names."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,10 +50,10 @@ def inspect_model(arguments: Sequence[str]) -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=usual, metavar="int", help=f"{meaning} (default: {usual})")
     own, given = parser.read(arguments, _Flags)
-    kind: Literal["weights", "channels"] = given.get("granularity", "weights")
+    kind = "channels" if given.get("granularity") == "channels" else "weights"
     model = {name: given[name] for name in MODEL if name in given}
     prune = {name: given[name] for name in ("keep", *PRUNE) if name in given}
-    recipe = make_recipe({"model": {"name": own.model, **model}, "prune": {"keep": KEEP.get(kind, 1), **prune}})
+    recipe = make_recipe({"model": {"name": own.model, **model}, "prune": {"keep": KEEP[kind], **prune}})
     # Imported late, as for all commands: torch takes a second.
     from harp.cli.plan import make_plan
     from harp.cli.tables import print_plan

@@ -107,8 +107,10 @@ def few(names: Sequence[str], between: str) -> str:
 def _left(model: nn.Module, example: Tensor, units: Units, kept: Counts, before: Macs) -> tuple[Counts, Macs]:
     """Weights and MACs by name after pruning; channels are really removed from a copy, and the copy is counted."""
     if not isinstance(units, ChannelUnits):
-        used: Macs = {site.name: before.get(site.name, 0) * kept[site.name] // site.size for site in units.sites}
-        return kept, {**before, **used}
+        whole = zip(units.names, units.weight_counts(), units.sizes, strict=True)
+        left = {name: kept[name] * weights // size for name, weights, size in whole}
+        used: Macs = {site.name: before.get(site.name, 0) * left[site.name] // site.size for site in units.sites}
+        return left, {**before, **used}
     masks = {group.name: torch.arange(group.size) < kept[group.name] for group in units.groups}
     small = remove(model, units.groups, masks)
     sizes = {name: param.numel() for name, param in small.named_parameters(remove_duplicate=False)}

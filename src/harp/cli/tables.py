@@ -33,7 +33,8 @@ def _weights(plan: Plan) -> Table:
     table = count_table("weight", "shape", "kept", "share", "MACs", "after", numbers=5)
     for site in plan.sites:
         shape = "x".join(map(str, site.param.shape))
-        table.add_row(site.name, shape, *_kept(plan, site.name, site.size), *_counts(plan.macs([site.name])))
+        left = plan.left[site.name]
+        table.add_row(site.name, shape, f"{left:,}", share_of(left, site.size), *_counts(plan.macs([site.name])))
     return table
 
 

@@ -106,18 +106,19 @@ class PruneSettings(TrainingSettings):
     """pruning method (`harp list`)"""
     options: dict[Word, Plain] = {}
     """the method's own settings by name (`harp list methods NAME` tells them), as in --prune.options.gamma 0.02"""
-    granularity: Literal["weights", "channels"] = "weights"
-    """what is kept or removed as one: single weights, or whole channels, which then really go"""
+    granularity: Granularity = "weights"
+    """what is kept or removed as one: single weights; rows of kernels, kernels or filters, which are masked; or whole
+    channels, which then really go"""
     keep: Share = 0.01
     """share that stays: of the prunable weights (model.include, model.exclude), or of what `of` names"""
     of: Literal["parameters", "macs"] | None = None
-    """what `keep` is a share of; none: parameters for weights and multiply-accumulates for channels, as published"""
+    """what `keep` is a share of; none: multiply-accumulates for channels, as published, and parameters for all else"""
     floor: Part = 0.1
     """no layer keeps less than this share of `keep`; the paper's alpha"""
 
     @property
     def measure(self) -> Literal["parameters", "macs"]:
-        return self.of or ("parameters" if self.granularity == "weights" else "macs")
+        return self.of or ("macs" if self.granularity == "channels" else "parameters")
 
 
 class FinetuneSettings(TrainingSettings):

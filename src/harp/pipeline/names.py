@@ -48,5 +48,6 @@ def _check_teacher(recipe: Recipe, stage: Planned) -> None:
 def _scratch(recipe: Recipe, stage: Planned) -> bool:
     """Whether the stage's method trains from scratch, so that no dense network is trained before it."""
     settings = settings_of(recipe, stage)
-    known = isinstance(settings, PruneSettings) and not is_gone(settings.method)
-    return known and begins_untrained(settings.method, settings.options)
+    if not isinstance(settings, PruneSettings) or is_gone(settings.method):
+        return False
+    return begins_untrained(settings.method, settings.options)

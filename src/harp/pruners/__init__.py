@@ -1,11 +1,14 @@
 """The pruning methods, each one file, all working by pull and push."""
 
+from harp.pruners.anp_vs import AnpVs, AnpVsOptions
 from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, begins_untrained, options_of
 from harp.pruners.bcs_p import BCSP, BCSPOptions
 from harp.pruners.dnr import DNR, DNROptions
 from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
+from harp.pruners.flyingbird_plus import FlyingBirdPlus, FlyingBirdPlusOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
+from harp.pruners.l1_filters import L1Filters
 from harp.pruners.mad import MAD, MADOptions
 from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
@@ -18,6 +21,7 @@ from harp.pruners.rst import RST
 from harp.pruners.s2ap import S2AP, S2APOptions
 from harp.pruners.scores import ScoresOnly, ScoresOptions
 from harp.pruners.straight_through import TopShare
+from harp.pruners.twinrep import TwinRep, TwinRepOptions
 
 __all__ = [
     "BCSP",
@@ -27,14 +31,19 @@ __all__ = [
     "RADMM",
     "RST",
     "S2AP",
+    "AnpVs",
+    "AnpVsOptions",
     "BCSPOptions",
     "Course",
     "DNROptions",
     "FlyingBird",
     "FlyingBirdOptions",
+    "FlyingBirdPlus",
+    "FlyingBirdPlusOptions",
     "Harp",
     "HarpOptions",
     "Hydra",
+    "L1Filters",
     "MADOptions",
     "Magnitude",
     "MagnitudeOptions",
@@ -56,6 +65,8 @@ __all__ = [
     "Scoring",
     "SearchWarning",
     "TopShare",
+    "TwinRep",
+    "TwinRepOptions",
     "begins_untrained",
     "options_of",
 ]

@@ -71,6 +71,9 @@ class Pruner:
     companions: Literal["all", "norms", "none"] = "all"
     """Which parameters outside the sites train beside `trainables`: all, those of normalisation layers, or none."""
 
+    hears_training: ClassVar[bool] = False
+    """Whether `hear` is also told "train_clean" and "train_robust", measured on as many images of training."""
+
     def __init__(self, sites: Sites = ()):
         self.sites = checked(sites)
 
@@ -102,7 +105,10 @@ class Pruner:
         """A look at the training images before the first step of a stage; not again when it is resumed."""
 
     def hear(self, measures: Mapping[str, float]) -> None:
-        """What was just measured on held-out images: accuracies "clean" and "robust"; before the next step."""
+        """What was just measured on held-out images: accuracies "clean" and "robust", before the next step.
+
+        Nothing is measured where a stage selects its last state.
+        """
 
     @property
     def done(self) -> bool:

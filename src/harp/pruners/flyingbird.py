@@ -63,9 +63,9 @@ class FlyingBird(MovingMasks):
     ):
         super().__init__(what, budget)
         if self.units.kind != "weights":
-            raise HarpError("flyingbird drops and grows single weights; prune channels by another method")
+            raise HarpError(f"FlyingBird drops and grows single weights; prune {self.units.kind} by another method")
         if course is None or not course.steps:
-            raise HarpError("flyingbird goes by the stage's steps: it needs course=harp.Course(steps_per_epoch, steps)")
+            raise HarpError("FlyingBird goes by the stage's steps: it needs course=harp.Course(steps_per_epoch, steps)")
         self.options, self.course = options or FlyingBirdOptions(), course
         self.every = Step.parse(self.options.every).steps(course.steps_per_epoch)
         self._step = 0
@@ -81,6 +81,11 @@ class FlyingBird(MovingMasks):
     def moves_after(self, step: int) -> bool:
         """Whether weights are dropped and grown after optimiser step `step`; after the last one nothing could learn."""
         return 0 < step < (self.course.steps or 0) and step % self.every == 0
+
+    def moved(self, step: int, kept: int, size: int) -> tuple[int, int]:
+        """How many weights of a layer that keeps `kept` of `size` are dropped after `step`, and how many grow."""
+        gone = min(math.ceil(self.share(step) * kept), kept - 1, size - kept)
+        return gone, gone
 
     def clear_pruned(self, site: Site) -> None:
         # Under `attach` each backward pass comes by here before `pull` does, so what is cleared is summed up.
@@ -101,20 +106,19 @@ class FlyingBird(MovingMasks):
         for site in self.sites:
             mask, size = self.chosen[site.name], site.param.detach().abs()
             kept = int(mask.sum())
-            gone = min(math.ceil(self.share(moment.step) * kept), kept - 1, mask.numel() - kept)
+            gone, grown = self.moved(moment.step, kept, mask.numel())
             stay = top_mask(size.masked_fill(~mask, -1), kept - gone)
             wish = self._slopes.get(site.name)
             if wish is None:
                 wish = self._drawn(site.name, moment.step, size)
-            grown = top_mask(wish.abs().masked_fill(mask, -1), gone)
-            chosen[site.name] = stay | grown
+            chosen[site.name] = stay | top_mask(wish.abs().masked_fill(mask, -1), grown)
             moment.forget(site.param, ~stay)
         self.move(chosen)
 
     def _sizes(self) -> list[tuple[str, Tensor]]:
         return list(self.units.magnitudes().items())
 
-    def _drawn(self, name: str, step: int, like: Tensor) -> Tensor:
+    def _drawn(self, name: str, step: int | str, like: Tensor) -> Tensor:
         """Uniform numbers in the shape of `like`, on the CPU so that every device has the same."""
         noise = self.course.noise("flyingbird", name, step)
         return torch.rand(like.shape, generator=noise, dtype=torch.float64).to(like.device)

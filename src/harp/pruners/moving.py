@@ -25,12 +25,12 @@ class MovingMasks(Masked):
         self.chosen = Masks(
             {name: torch.ones_like(score, dtype=torch.bool) for name, score in self.units.magnitudes().items()}
         )
-        super().__init__(self.units.sites, self._by_site(self.chosen))
+        super().__init__(self.units.sites, self.units.by_site(self.chosen))
 
     def move(self, chosen: Mapping[str, Tensor]) -> None:
         """The masks are `chosen`, bool by pool, from the next write on."""
         self.chosen = Masks(chosen)
-        self.masks = self._by_site(self.chosen)
+        self.masks = self.units.by_site(self.chosen)
 
     def final(self) -> Mapping[str, Tensor]:
         """The masks, bool by pool, that the method would end with now; they meet the budget."""
@@ -64,8 +64,3 @@ class MovingMasks(Masked):
     def load_state_dict(self, state: Tree) -> None:
         chosen = like(self.chosen, state["chosen"])
         self.move({name: chosen[name].to(mask.device) for name, mask in self.chosen.items()})
-
-    def _by_site(self, chosen: Mapping[str, Tensor]) -> Masks:
-        whole = {site.name: torch.ones_like(site.param, dtype=torch.float32) for site in self.units.sites}
-        left = self.units.effective(whole, chosen)
-        return Masks({site.name: weight != 0 for site, weight in zip(self.units.sites, left, strict=True)})

@@ -214,8 +214,8 @@ class Exact(Rates):
 def make_rates(
     units: Units, budget: Budget, mode: Mode, start: str, start_keep: float | None, gamma: float, course: Course
 ) -> Rates:
-    """The rates of either mode; no `start_keep` is 0.1 for weights and 1 for channels, or `keep` where that is more."""
-    usual = 0.1 if units.kind == "weights" else 1.0
+    """The rates of either mode; no `start_keep` is 1 for channels and 0.1 for others, or `keep` where that is more."""
+    usual = 1.0 if units.kind == "channels" else 0.1
     first = max(usual, budget.keep) if start_keep is None else start_keep
     if mode == "penalty":
         return Penalty(units, budget, start, first, gamma=gamma, steps_per_epoch=course.steps_per_epoch)

@@ -47,8 +47,8 @@ def _evaluated(record: RunRecord) -> Iterator[str]:
 
 def _exported(record: RunRecord) -> Iterator[str]:
     manifest, kept, other = record.manifest, record.allocation.kept, "the allocation"
-    if record.allocation.granularity == "channels":
-        # The allocation counts channels; an evaluation counts weights, but none that the recipe excludes.
+    if record.allocation.granularity != "weights":
+        # The allocation counts larger units; an evaluation counts weights, but none that the recipe excludes.
         model = record.final
         same = manifest.total == model.total
         kept, other = model.kept if same else manifest.kept, "the evaluated model"

@@ -1,6 +1,7 @@
 """What can be pruned, how much of it may stay, and which entries those are."""
 
-from harp.sparsity.allocations import ALLOCATIONS, allocation, allot, from_logits, from_rates, rates_at
+from harp.sparsity.allocations import ALLOCATIONS, above_threshold, allocation, allot, from_logits, from_rates, rates_at
+from harp.sparsity.blocks import Blocks
 from harp.sparsity.budgets import Budget, Counts, apportion
 from harp.sparsity.channel_units import ChannelUnits, find_units
 from harp.sparsity.channels import find_channels
@@ -14,6 +15,7 @@ from harp.sparsity.units import Units, Weights, units_of
 
 __all__ = [
     "ALLOCATIONS",
+    "Blocks",
     "Budget",
     "ChannelUnits",
     "Channels",
@@ -26,6 +28,7 @@ __all__ = [
     "Slice",
     "Units",
     "Weights",
+    "above_threshold",
     "allocation",
     "allot",
     "apportion",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy
 import yaml
+from torch import Tensor
 
 from harp.errors import HarpError, choices
 from harp.registry import Registry
@@ -62,11 +63,16 @@ def lamp(units: Units) -> Family:
 @ALLOCATIONS.register("global")
 def all_alike(units: Units) -> Family:
     """What one threshold on the magnitudes of all units leaves of each pool (Han et al., NeurIPS 2015)."""
-    sizes = [numpy.sort(size.double().flatten().cpu().numpy()) for size in units.magnitudes().values()]
+    return above_threshold(units.magnitudes())
+
+
+def above_threshold(sizes: Mapping[str, Tensor]) -> Family:
+    """The share of each of `sizes`, by pool, that is no smaller than one threshold, which is the argument."""
+    ordered = [numpy.sort(size.detach().double().flatten().cpu().numpy()) for size in sizes.values()]
 
     def family(at: float) -> Vector:
         threshold = math.exp(-at)
-        return numpy.array([1 - numpy.searchsorted(s, threshold) / len(s) for s in sizes])
+        return numpy.array([1 - numpy.searchsorted(s, threshold) / len(s) for s in ordered])
 
     return family
 

@@ -1,13 +1,14 @@
 """Channels as units: one pool for each group of channels that can only go together."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy
 from torch import Tensor, nn
 
 from harp.ambient import precise
+from harp.config.values import Granularity
 from harp.errors import HarpError
+from harp.sparsity.blocks import Blocks
 from harp.sparsity.channels import find_channels
 from harp.sparsity.costs import Cost, Vector, trace_macs
 from harp.sparsity.groups import Channels, Slice
@@ -89,6 +90,21 @@ class ChannelUnits(Units):
             sizes[group.name] = squares.sqrt()
         return sizes
 
+    def filter_sums(self) -> dict[str, Tensor]:
+        """The sum of the absolute weights that make each channel, by pool, as the weights are now."""
+        params = {site.name: site.param.detach() for site in self.priced}
+        sums = {}
+        for group in self.groups:
+            read = {(part.name, part.axis) for part in group.consumers}
+            makers = [part for part in group.members if part.name in params and (part.name, part.axis) not in read]
+            total = params[group.name].new_zeros(group.size)
+            for part in makers:
+                filters = params[part.name].transpose(0, part.axis).flatten(1).abs().sum(1)
+                owner = part.owner.to(filters.device)
+                total.index_add_(0, owner[owner >= 0], filters[owner >= 0])
+            sums[group.name] = total
+        return sums
+
     def first_scores(self) -> dict[str, Tensor]:
         return {name: scaled(size, len(size)) for name, size in self.magnitudes().items()}
 
@@ -114,20 +130,20 @@ class ChannelUnits(Units):
 
 
 @precise()
-def find_units(
-    model: nn.Module, example: Tensor, kind: Literal["weights", "channels"] = "weights", sites: Sites | None = None
-) -> Units:
-    """The units of either granularity, with their prices in parameters and in multiply-accumulates.
+def find_units(model: nn.Module, example: Tensor, kind: Granularity = "weights", sites: Sites | None = None) -> Units:
+    """The units of any granularity, with their prices in parameters and in multiply-accumulates.
 
     `example` float [1, c, h, w] is traced; `sites` (None: `find_sites(model)`) are the weights that budgets count.
     Channels that a weight outside `sites` makes or reads stay, and so do those of frozen weights, which are in `sites`
-    only by name. Raises `HarpError` where no channel can go.
+    only by name. Raises `HarpError` where no channel can go, and for blocks where no site has a kernel.
     """
     model = unwrapped(model)
     sites = sites or find_sites(model)
     macs = trace_macs(model, example)
     if kind == "weights":
         return Weights(sites, macs)
+    if kind != "channels":
+        return Blocks(sites, kind, macs)
     return ChannelUnits(model, _within(find_channels(model, example), model, sites), sites, macs)
 
 

@@ -3,14 +3,15 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy
 import torch
 from torch import Tensor
 
+from harp.config.values import Granularity
 from harp.errors import HarpError
 from harp.sparsity.costs import Cost
+from harp.sparsity.masks import Masks
 from harp.sparsity.sites import Sites, checked
 
 
@@ -20,7 +21,7 @@ class Units(ABC):
     `sites` are the parameters that masks change, `names` and `sizes` the pools'.
     """
 
-    kind: Literal["weights", "channels"]
+    kind: Granularity
 
     def __init__(self, sites: Sites, names: Sequence[str], sizes: Sequence[int]):
         self.sites = sites
@@ -32,7 +33,7 @@ class Units(ABC):
 
     @abstractmethod
     def magnitudes(self) -> dict[str, Tensor]:
-        """How large the units are, by pool, as the weights are now: |weight|, or the 2-norm of what reads a channel."""
+        """How large the units are now, by pool: |weight|, or the 2-norm of a block or of what reads a channel."""
 
     @abstractmethod
     def first_scores(self) -> dict[str, Tensor]:
@@ -49,6 +50,12 @@ class Units(ABC):
     @abstractmethod
     def effective(self, dense: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> list[Tensor]:
         """The weights that are left under masks (bool or float, by pool), one tensor a site; differentiable."""
+
+    def by_site(self, masks: Mapping[str, Tensor]) -> Masks:
+        """Masks of the sites' own shapes: which weights are left under masks over units (bool, by pool)."""
+        whole = {site.name: torch.ones_like(site.param, dtype=torch.float32) for site in self.sites}
+        left = self.effective(whole, masks)
+        return Masks({site.name: weight != 0 for site, weight in zip(self.sites, left, strict=True)})
 
     def named(self, counts: Sequence[int]) -> dict[str, int]:
         return dict(zip(self.names, counts, strict=True))

@@ -30,7 +30,7 @@ def settle(
         warnings.simplefilter("ignore", SearchWarning)  # the notes say it
         masks = pruner.settle()
     folder = work.run.at(stage.folder)
-    save_tree(folder / "masks.safetensors", dict(masks))
+    save_tree(folder / "masks.safetensors", dict(masks if units.kind == "channels" else units.by_site(masks)))
     save_tree(folder / "learned.safetensors", pruner.state_dict())
     shared = _shared_out(units, pruning(work.recipe, stage), work.budget(pruning(work.recipe, stage)), masks, record)
     write_json(folder / "allocation.json", asdict(shared))

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from harp.clock import Step
 from harp.config import Planned, TrainingSettings
-from harp.data import Batches
+from harp.data import Batches, subset
 from harp.evaluation import correct
 from harp.objectives import AWP, LEVEL, Objective
 from harp.pipeline.outside import check_file
@@ -39,7 +39,7 @@ def train(
     data = work.batches(stage.name, settings.batch_size)
     objective = work.objective(settings, data)
     per_epoch = steps_per_epoch(data, objective)
-    folder, validate = work.run.at(stage.folder), _validator(work, stage.name)
+    folder, validate = work.run.at(stage.folder), _validator(work, stage.name, pruner)
     tracker = Tracker(
         folder,
         model,
@@ -125,16 +125,22 @@ def _fit(work: Workspace, name: str, settings: TrainingSettings, tracker: Tracke
         )
 
 
-def _validator(work: Workspace, stage: str) -> Validate | None:
+def _validator(work: Workspace, stage: str, pruner: Pruner) -> Validate | None:
     held = work.split.validation
     if held is None:
         return None
-    images = work.in_order(held, VALIDATION_BATCH)
+    parts = {"": work.in_order(held, VALIDATION_BATCH)}
+    if pruner.hears_training:
+        train = work.split.train
+        chosen = subset(train.labels, min(len(held), len(train)), work.recipe.seed)
+        parts["train_"] = work.in_order(train.take(chosen), VALIDATION_BATCH)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        named = (work.recipe.seed, "validation", stage)
-        clean = correct(model, images.once(), None, work.threat, *named)
-        robust = correct(model, images.once(), work.training_attack, work.threat, *named)
-        return {"clean": float(clean.float().mean()), "robust": float(robust.float().mean())}
+        named, measures = (work.recipe.seed, "validation", stage), {}
+        for part, images in parts.items():
+            for what, attack in (("clean", None), ("robust", work.training_attack)):
+                right = correct(model, images.once(), attack, work.threat, *named)
+                measures[f"{part}{what}"] = float(right.float().mean())
+        return measures
 
     return validate
