@@ -31,7 +31,7 @@ class Distillation(Objective):
     weight themselves but the one called last, which gives the logits; each counts as often as it is called.
 
     `teacher` is copied as it is, and the copy answers in eval mode; it is no part of the state but for its digest.
-    Raises `HarpError` where the state is one under another teacher, and where no layer is seen (`torch.compile`).
+    Raises `HarpError` where the state is one under another teacher, and where no layer is seen.
     """
 
     attack: Attack
@@ -73,7 +73,7 @@ class Distillation(Objective):
     def _told(self, outputs: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
         if not outputs:
             raise HarpError(
-                "pwoa saw no layer's output; set precision.compile to false, or hsic_x and hsic_y to 0, which need none"
+                "pwoa saw no layer's output, for no module that was called holds a weight; set hsic_x and hsic_y to 0"
             )
         images, labels = normalised(gaussian(x)), normalised(linear(y))
         hidden = [normalised(gaussian(z)) for z in outputs[:-1] or outputs]
