@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/precision.py --out docs/results/precision.json
         [--recipe cifar10-small --weights runs/NAME/1-pretrain/model.safetensors] [--rounds 11 3]
 
-Speed: all variants take turns in one process, one optimiser step of PGD-AT each, so that a busy machine slows all;
+Speed: all variants take turns in one process, one optimizer step of PGD-AT each, so that a busy machine slows all;
 the ratio of each to float32 is the median over rounds with a 95 % bootstrap interval. Fidelity, on a trained network:
 the loss and accuracy that a variant's attack leaves when float32 judges it, and the cosine between the weight gradient
 of its step and that of float32, on the same adversarial images and on its own. "other noise" is float32 itself with
@@ -45,13 +45,13 @@ BATCHES, BATCH = 4, 112  # the images fidelity is measured on: as many as fit in
 
 
 class Trainer:
-    """One network in one precision; calling it takes an optimiser step and tells its seconds."""
+    """One network in one precision; calling it takes an optimizer step and tells its seconds."""
 
     def __init__(self, name: str, batch: int, precision: Precision, attack: PGD):
         torch.manual_seed(0)
         self.model = build(name, classes=10, channels=3, size=32)
         self.pruner = Pruner(find_sites(self.model))
-        self.optimiser = sgd(self.model, self.pruner, lr=0.01)
+        self.optimizer = sgd(self.model, self.pruner, lr=0.01)
         self.data, self.precision = Fixed(batch, 32), precision
         self.objective = PGDAT(attack, Threat(eps=8 / 255))
 
@@ -61,7 +61,7 @@ class Trainer:
             self.model,
             self.data,
             objective=self.objective,
-            optimiser=self.optimiser,
+            optimizer=self.optimizer,
             pruner=self.pruner,
             until=1,
             precision=self.precision,
@@ -93,9 +93,9 @@ def trained(work: Workspace, weights: Path | None, epochs: int) -> nn.Module:
         return work.loaded(weights)
     settings, model = work.recipe.pretrain, work.model()
     data, pruner = work.batches("pretrain", settings.batch_size), Pruner(find_sites(model))
-    optimiser = sgd(model, pruner, lr=settings.lr)
+    optimizer = sgd(model, pruner, lr=settings.lr)
     until = epochs * data.steps_per_epoch
-    fit(model, data, objective=work.objective(settings, data), optimiser=optimiser, pruner=pruner, until=until)
+    fit(model, data, objective=work.objective(settings, data), optimizer=optimizer, pruner=pruner, until=until)
     return model
 
 

@@ -42,12 +42,12 @@ class Fixed:
 
 
 def stepper(model_name: str, batch: int, harp: bool) -> Callable[[int], float]:
-    """A function that takes optimiser step number n and tells its seconds."""
+    """A function that takes optimizer step number n and tells its seconds."""
     torch.manual_seed(0)
     model = build(model_name, classes=10, channels=3, size=32)
     sites = find_sites(model)
     pruner = Harp(sites, Budget(0.01), course=Course(100)) if harp else Pruner(sites)
-    optimiser, data = sgd(model, pruner, lr=0.01), Fixed(batch, 32)
+    optimizer, data = sgd(model, pruner, lr=0.01), Fixed(batch, 32)
     objective = PGDAT(PGD(steps=10), Threat(eps=8 / 255))
 
     def step(n: int) -> float:
@@ -56,7 +56,7 @@ def stepper(model_name: str, batch: int, harp: bool) -> Callable[[int], float]:
             model,
             data,
             objective=objective,
-            optimiser=optimiser,
+            optimizer=optimizer,
             pruner=pruner,
             until=n + 1,
             start=n,

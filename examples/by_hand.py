@@ -24,15 +24,15 @@ attack, threat, noise = harp.PGD(steps=3), harp.Threat(eps=0.1), torch.Generator
 
 
 def run(pruner: harp.Pruner, epochs: int, lr: float) -> None:
-    optimiser = harp.sgd(model, pruner, lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * len(train))
-    with pruner.attach(optimiser):  # the only line that knows of pruning
+    optimizer = harp.sgd(model, pruner, lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(train))
+    with pruner.attach(optimizer):  # the only line that knows of pruning
         for _ in range(epochs):
             for x, y in train:
                 adv = attack(model, x, y, threat, noise)
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 cross_entropy(model(adv), y).backward()
-                optimiser.step()
+                optimizer.step()
                 schedule.step()
 
 

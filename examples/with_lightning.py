@@ -1,4 +1,4 @@
-"""HARP inside Lightning: a LightningModule whose optimiser is harp's, digits, 5 % of the weights.
+"""HARP inside Lightning: a LightningModule whose optimizer is harp's, digits, 5 % of the weights.
 
 pip install harp-pruning lightning
 python examples/with_lightning.py
@@ -23,11 +23,11 @@ class AdversarialTraining(lightning.LightningModule):
         self.noise = torch.Generator().manual_seed(0)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimiser = harp.sgd(self.network, self.pruner, lr=self.lr)
-        self.pruner.attach(optimiser)  # the only line that knows of pruning
+        optimizer = harp.sgd(self.network, self.pruner, lr=self.lr)
+        self.pruner.attach(optimizer)  # the only line that knows of pruning
         steps = self.trainer.estimated_stepping_batches
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, int(steps))
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         x, y = batch

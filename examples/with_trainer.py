@@ -47,8 +47,8 @@ class AdversarialTrainer(Trainer):
 
 
 def run(model: nn.Module, pictures: Pictures, pruner: harp.Pruner, epochs: int, lr: float) -> None:
-    optimiser = harp.sgd(model, pruner, lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * (len(pictures) // BATCH))
+    optimizer = harp.sgd(model, pruner, lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * (len(pictures) // BATCH))
     settings = TrainingArguments(
         output_dir="runs/with_trainer",
         num_train_epochs=epochs,
@@ -61,8 +61,8 @@ def run(model: nn.Module, pictures: Pictures, pruner: harp.Pruner, epochs: int, 
         disable_tqdm=True,
         use_cpu=True,
     )
-    with pruner.attach(optimiser):  # Trainer itself knows nothing of pruning
-        AdversarialTrainer(model, settings, train_dataset=pictures, optimizers=(optimiser, schedule)).train()
+    with pruner.attach(optimizer):  # Trainer itself knows nothing of pruning
+        AdversarialTrainer(model, settings, train_dataset=pictures, optimizers=(optimizer, schedule)).train()
 
 
 def main() -> None:

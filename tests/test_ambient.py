@@ -132,8 +132,8 @@ def search(model: nn.Module) -> harp.Harp:
 def fitted() -> Any:
     model = fresh()
     pruner, data = search(model), harp.Loader([(X, Y), (X.flip(0), Y.flip(0))], "cpu")
-    objective, optimiser = harp.PGDAT(harp.PGD(steps=2), THREAT), harp.sgd(model, pruner, lr=0.1)
-    harp.fit(model, data, objective=objective, ascent=harp.AWP(), optimiser=optimiser, pruner=pruner, until=3)
+    objective, optimizer = harp.PGDAT(harp.PGD(steps=2), THREAT), harp.sgd(model, pruner, lr=0.1)
+    harp.fit(model, data, objective=objective, ascent=harp.AWP(), optimizer=optimizer, pruner=pruner, until=3)
     learned = {name: score.detach().clone() for name, score in pruner.scores.items()}
     return learned, dict(pruner.settle()), model.state_dict()
 
@@ -142,12 +142,12 @@ def attached() -> Any:
     """The pruner is made and attached inside; the loop is somebody else's, and what it is set to is his."""
     model = fresh()
     pruner = search(model)
-    optimiser = harp.sgd(model, pruner, lr=0.1)
-    pruner.attach(optimiser)
+    optimizer = harp.sgd(model, pruner, lr=0.1)
+    pruner.attach(optimizer)
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         cross_entropy(model(X), Y).backward()
     with torch.autocast("cpu", enabled=False):
-        optimiser.step()
+        optimizer.step()
     return dict(pruner.settle()), model.state_dict()
 
 
@@ -397,7 +397,7 @@ def test_training_inside_a_region_leaves_it_no_old_weights():
         model(X)
         data, pruner = harp.Loader([(X, Y)], "cpu"), harp.Pruner()
         harp.fit(
-            model, data, objective=harp.Natural(), optimiser=harp.sgd(model, pruner, lr=1.0), pruner=pruner, until=1
+            model, data, objective=harp.Natural(), optimizer=harp.sgd(model, pruner, lr=1.0), pruner=pruner, until=1
         )
         found = model.eval()(X)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -409,8 +409,8 @@ def test_autocast_in_a_loop_of_ones_own_goes_on():
     """The forward pass is bfloat16 around an attack that is float32, and the step is outside, as README says."""
     model = copy.deepcopy(NET).train()
     pruner = search(model)
-    optimiser = harp.sgd(model, pruner, lr=0.1)
-    pruner.attach(optimiser)
+    optimizer = harp.sgd(model, pruner, lr=0.1)
+    pruner.attach(optimizer)
     plainly = harp.PGD(steps=2)(model, X, Y, THREAT, noise())
     with torch.autocast("cpu", torch.bfloat16):
         adv = harp.PGD(steps=2)(model, X, Y, THREAT, noise())
@@ -420,7 +420,7 @@ def test_autocast_in_a_loop_of_ones_own_goes_on():
     assert logits.dtype == torch.bfloat16
     before = pruner.scores["5.weight"].detach().clone()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     assert not torch.equal(pruner.scores["5.weight"], before)
 
 
@@ -438,13 +438,13 @@ def test_a_network_with_autocast_inside_is_measured_as_it_is():
 
 def calls(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
     pruner = harp.Pruner()
-    optimiser = torch.optim.SGD(nn.Linear(1, 1).parameters())
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters())
     return {
         "attack": lambda: harp.PGD(steps=1)(model, x, Y, THREAT, noise()),
         "evaluate": lambda: harp.evaluate(model, [(x, Y)], {"pgd": harp.PGD(steps=1)}, THREAT),
         "examine": lambda: harp.examine(model, x, Y, THREAT),
         "fit": lambda: harp.fit(
-            model, harp.Loader([(x, Y)], "cpu"), objective=harp.Natural(), optimiser=optimiser, pruner=pruner, until=1
+            model, harp.Loader([(x, Y)], "cpu"), objective=harp.Natural(), optimizer=optimizer, pruner=pruner, until=1
         ),
         "find_units": lambda: harp.find_units(model, x),
         "pack": lambda: harp.pack(model, x, "nowhere/net.safetensors"),

@@ -43,7 +43,7 @@ class Summing(Trainer):
 @pytest.mark.parametrize("pruned", PRUNED)
 def test_the_trainers_default_norm_of_1_is_that_of_what_is_left(pruned, tmp_path):
     model, pruner = network()
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     settings = TrainingArguments(
         output_dir=str(tmp_path),
         max_steps=1,
@@ -54,9 +54,9 @@ def test_the_trainers_default_norm_of_1_is_that_of_what_is_left(pruned, tmp_path
         disable_tqdm=True,
         use_cpu=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0)
-    with pruner.attach(optimiser):
-        Summing(model, settings, train_dataset=One(pruned), optimizers=(optimiser, schedule)).train()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    with pruner.attach(optimizer):
+        Summing(model, settings, train_dataset=One(pruned), optimizers=(optimizer, schedule)).train()
     torch.testing.assert_close(model.weight, torch.tensor(MOVED))
 
 
@@ -66,9 +66,9 @@ class Training(lightning.LightningModule):
         self.network, self.pruner = network, pruner
 
     def configure_optimizers(self):
-        optimiser = torch.optim.SGD(self.network.parameters(), lr=1.0)
-        self.pruner.attach(optimiser)
-        return optimiser
+        optimizer = torch.optim.SGD(self.network.parameters(), lr=1.0)
+        self.pruner.attach(optimizer)
+        return optimizer
 
     def training_step(self, batch):
         return self.network(batch["x"]).sum()

@@ -168,20 +168,20 @@ def check_settled(model, pruner):
 
 def fit(model):
     pruner = search(model)
-    optimiser, data = harp.sgd(model, pruner, lr=0.05), harp.Loader(DATA, "cpu")
-    harp.fit(model, data, objective=harp.Natural(), optimiser=optimiser, pruner=pruner, until=2)
+    optimizer, data = harp.sgd(model, pruner, lr=0.05), harp.Loader(DATA, "cpu")
+    harp.fit(model, data, objective=harp.Natural(), optimizer=optimizer, pruner=pruner, until=2)
     return check_settled(model, pruner)
 
 
 def attach(model):
     pruner = search(model)
-    optimiser = harp.sgd(model, pruner, lr=0.05)
-    with pruner.attach(optimiser):
+    optimizer = harp.sgd(model, pruner, lr=0.05)
+    with pruner.attach(optimizer):
         for x, y in DATA:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             out = model.train()(x)
             nn.functional.cross_entropy(out[0] if isinstance(out, tuple) else out, y).backward()
-            optimiser.step()
+            optimizer.step()
     return check_settled(model, pruner)
 
 

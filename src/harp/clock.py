@@ -1,4 +1,4 @@
-"""One type for "how often": a number of epochs or of optimiser steps."""
+"""One type for "how often": a number of epochs or of optimizer steps."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A span of training, written "20ep" (epochs) or "500it" (optimiser steps)."""
+    """A span of training, written "20ep" (epochs) or "500it" (optimizer steps)."""
 
     count: int
     unit: str
@@ -23,7 +23,7 @@ class Step:
         return cls(int(found[1]), found[2])
 
     def steps(self, per_epoch: int) -> int:
-        """The span in optimiser steps, where an epoch has `per_epoch` of them."""
+        """The span in optimizer steps, where an epoch has `per_epoch` of them."""
         return self.count * per_epoch if self.unit == "ep" else self.count
 
     def __str__(self) -> str:

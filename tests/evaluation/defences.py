@@ -98,8 +98,8 @@ def trained(model: nn.Module, objective: Objective, epochs: int, pruner: harp.Pr
     """`model` trained on the digits under `pruner`, in eval mode."""
     data = harp.Resident(load("digits").train, 64, seed, device="cpu")
     until = epochs * data.steps_per_epoch
-    optimiser = harp.sgd(model, pruner, lr=0.1)
-    harp.fit(model, data, objective=objective, optimiser=optimiser, pruner=pruner, until=until, seed=seed)
+    optimizer = harp.sgd(model, pruner, lr=0.1)
+    harp.fit(model, data, objective=objective, optimizer=optimizer, pruner=pruner, until=until, seed=seed)
     return model.eval()
 
 

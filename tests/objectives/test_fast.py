@@ -114,7 +114,7 @@ def test_the_guard_is_found_at_work_in_training_and_changes_nothing():
     for every in (2, 1000):
         model, objective = Valley(), FastAT(THREAT, guard_every=every)
         data, pruner = Resident(Images(x, y), 32, seed=0, device="cpu"), Pruner()
-        fit(model, data, objective=objective, optimiser=sgd(model, pruner, lr=0.1), pruner=pruner, until=6)
+        fit(model, data, objective=objective, optimizer=sgd(model, pruner, lr=0.1), pruner=pruner, until=6)
         states.append(model.scale.item())
         notes.append(objective.notes())
     assert states[0] == states[1] != 1.0

@@ -17,7 +17,7 @@ DOWN = {math.inf: -W.sign(), 2: -W / W.norm()}
 
 
 def run(objective, model, x, y):
-    """The losses of all replays of a batch, without any optimiser."""
+    """The losses of all replays of a batch, without any optimizer."""
     found = []
     for evaluate in objective(model, x, y, generator(0)):
         model.zero_grad()

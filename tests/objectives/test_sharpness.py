@@ -190,7 +190,7 @@ def trained(objective, ascent, make=Pruner, until=5):
         data,
         objective=factory(**accepted(factory, options)),
         ascent=ascent,
-        optimiser=sgd(model, pruner, lr=0.1),
+        optimizer=sgd(model, pruner, lr=0.1),
         pruner=pruner,
         until=until,
     )

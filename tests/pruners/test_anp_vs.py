@@ -85,6 +85,8 @@ def test_the_distance_is_the_mean_over_features():
     clean, other = torch.tensor([[1.0, 0]], requires_grad=True), torch.tensor([[0.8, 0.3]], requires_grad=True)
     total = pruner._steadied("4.weight", clean).sum() * 0 + pruner._steadied("4.weight", other).sum() * 0
     total.backward()
+    assert clean.grad is not None
+    assert other.grad is not None
     assert clean.grad.tolist() == [[0.5, -0.5]]
     assert other.grad.tolist() == [[-0.5, 0.5]]
 

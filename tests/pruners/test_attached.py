@@ -35,14 +35,14 @@ def pruner_of(kind, model):
     return Harp(sites, Budget(0.1), options=HarpOptions(gamma=0.5), course=Course(2))
 
 
-def explicit(model, pruner, optimiser):
+def explicit(model, pruner, optimizer):
     pruner.push(Moment(0))
     for step, x in enumerate(X, 1):
         model.zero_grad()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(cross_entropy(model(x), Y) + pruner.penalty())
         pruner.pull()
-        optimiser.step()
+        optimizer.step()
         pruner.push(Moment(step))
 
 
@@ -67,18 +67,18 @@ def expected(kind):
 def attached(kind):
     model = network()
     pruner = pruner_of(kind, model)
-    optimiser = sgd(model, pruner, lr=0.1)
-    return model, pruner, optimiser, pruner.attach(optimiser)
+    optimizer = sgd(model, pruner, lr=0.1)
+    return model, pruner, optimizer, pruner.attach(optimizer)
 
 
 @pytest.mark.parametrize("kind", ["dense", "masked", "hydra", "harp"])
-@pytest.mark.parametrize("zeroed", ["model", "optimiser"])
+@pytest.mark.parametrize("zeroed", ["model", "optimizer"])
 def test_a_loop_that_only_steps_gives_the_explicit_loops_bits(kind, zeroed):
-    model, pruner, optimiser, handle = attached(kind)
+    model, pruner, optimizer, handle = attached(kind)
     for x in X:
-        {"model": model, "optimiser": optimiser}[zeroed].zero_grad()
+        {"model": model, "optimizer": optimizer}[zeroed].zero_grad()
         cross_entropy(model(x), Y).backward()
-        optimiser.step()
+        optimizer.step()
     assert handle.step == len(X)
     assert same(bits(model, pruner), expected(kind))
 
@@ -86,35 +86,35 @@ def test_a_loop_that_only_steps_gives_the_explicit_loops_bits(kind, zeroed):
 @pytest.mark.parametrize("kind", ["masked", "harp"])
 @pytest.mark.parametrize("named", [True, False])
 def test_so_does_a_loop_whose_backward_pass_is_in_the_closure(kind, named):
-    model, pruner, optimiser, _ = attached(kind)
+    model, pruner, optimizer, _ = attached(kind)
     for x in X:
 
         def closure(x=x):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = cross_entropy(model(x), Y)
             loss.backward()
             return loss
 
-        loss = optimiser.step(closure=closure) if named else optimiser.step(closure)
+        loss = optimizer.step(closure=closure) if named else optimizer.step(closure)
         assert torch.isfinite(loss)
     assert same(bits(model, pruner), expected(kind))
 
 
 def test_several_backward_passes_make_one_step_with_the_penalty_once():
-    model, pruner, optimiser, _ = attached("harp")
+    model, pruner, optimizer, _ = attached("harp")
     model.eval()  # no batch statistics, so two half batches are the whole one
-    twin, other, optimiser2, _ = attached("harp")
+    twin, other, optimizer2, _ = attached("harp")
     twin.eval()
     for half in (slice(0, 4), slice(4, 8)):
         (cross_entropy(model(X[0][half]), Y[half]) / 2).backward()
     cross_entropy(twin(X[0]), Y).backward()
-    optimiser.step(), optimiser2.step()
+    optimizer.step(), optimizer2.step()
     for mine, other_s in zip(bits(model, pruner).values(), bits(twin, other).values(), strict=True):
         torch.testing.assert_close(mine, other_s)
 
 
 def test_clipping_scales_what_is_pulled_and_not_the_penalty():
-    model, pruner, optimiser, _ = attached("harp")
+    model, pruner, optimizer, _ = attached("harp")
     model.eval()
     seen: dict[str, Tensor] = {}
     pull = pruner.pull
@@ -124,11 +124,11 @@ def test_clipping_scales_what_is_pulled_and_not_the_penalty():
         cross_entropy(model(X[0]), Y).backward()
         for param in model.parameters():
             param.grad.mul_(share)
-        state = copy.deepcopy(optimiser.state_dict())
-        for group in optimiser.param_groups:
+        state = copy.deepcopy(optimizer.state_dict())
+        for group in optimizer.param_groups:
             group["lr"] = 0.0
-        optimiser.step()
-        optimiser.load_state_dict(state)
+        optimizer.step()
+        optimizer.load_state_dict(state)
         return dict(seen)
 
     whole, half = step(1.0), step(0.5)
@@ -138,36 +138,36 @@ def test_clipping_scales_what_is_pulled_and_not_the_penalty():
 
 
 def test_going_on_at_a_step_is_never_having_stopped():
-    model, pruner, optimiser, handle = attached("harp")
+    model, pruner, optimizer, handle = attached("harp")
     for x in X:
         cross_entropy(model(x), Y).backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         handle.detach()
-        handle = pruner.attach(optimiser, start=handle.step)
+        handle = pruner.attach(optimizer, start=handle.step)
     assert same(bits(model, pruner), expected("harp"))
 
 
-def test_after_the_with_the_optimiser_is_its_own_again():
+def test_after_the_with_the_optimizer_is_its_own_again():
     model = network()
     pruner = pruner_of("masked", model)
-    optimiser = sgd(model, pruner, lr=0.1)
-    before = dict(vars(optimiser))
-    with pruner.attach(optimiser) as handle:
+    optimizer = sgd(model, pruner, lr=0.1)
+    before = dict(vars(optimizer))
+    with pruner.attach(optimizer) as handle:
         pass
     handle.detach()
-    assert vars(optimiser).keys() == before.keys()
-    assert not optimiser._optimizer_step_pre_hooks
-    assert not optimiser._optimizer_step_post_hooks
+    assert vars(optimizer).keys() == before.keys()
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
 
 
-def test_an_optimiser_without_the_scores_is_refused():
+def test_an_optimizer_without_the_scores_is_refused():
     model = network()
     with pytest.raises(HarpError, match=r"does not train the pruner's scores; harp.sgd"):
         pruner_of("harp", model).attach(torch.optim.SGD(model.parameters(), lr=0.1))
 
 
-def test_an_optimiser_that_trains_what_is_computed_is_refused():
+def test_an_optimizer_that_trains_what_is_computed_is_refused():
     model = network()
     pruner = pruner_of("hydra", model)
     params = [*model.parameters(), *pruner.trainables()["scores"].params]
@@ -177,40 +177,40 @@ def test_an_optimiser_that_trains_what_is_computed_is_refused():
 
 @pytest.mark.parametrize("unscaled", [True, False])
 def test_a_gradient_scaler_is_refused(unscaled):
-    model, _, optimiser, handle = attached("harp")
+    model, _, optimizer, handle = attached("harp")
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale(cross_entropy(model(X[0]), Y)).backward()
     if unscaled:
-        scaler.unscale_(optimiser)
+        scaler.unscale_(optimizer)
     with pytest.raises(HarpError, match="GradScaler"):
-        scaler.step(optimiser)
+        scaler.step(optimizer)
     assert handle.step == 0
 
 
 def test_a_step_inside_autocast_is_refused_and_one_after_it_is_not():
-    model, _, optimiser, handle = attached("harp")
+    model, _, optimizer, handle = attached("harp")
     with torch.autocast("cpu", torch.bfloat16):
         loss = cross_entropy(model(X[0]), Y)
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     assert handle.step == 1
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(HarpError, match="step inside autocast"):
-        optimiser.step()
+        optimizer.step()
 
 
-def test_an_optimiser_that_evaluates_twice_is_refused():
+def test_an_optimizer_that_evaluates_twice_is_refused():
     model = network()
     pruner = pruner_of("dense", model)
-    optimiser = torch.optim.LBFGS(model.parameters())
+    optimizer = torch.optim.LBFGS(model.parameters())
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = cross_entropy(model(X[0]), Y)
         loss.backward()
         return loss
 
-    with pruner.attach(optimiser), pytest.raises(HarpError, match="LBFGS evaluates its closure more than once"):
-        optimiser.step(closure)
+    with pruner.attach(optimizer), pytest.raises(HarpError, match="LBFGS evaluates its closure more than once"):
+        optimizer.step(closure)
 
 
 CLIPPED = [[0.4, 1.2, 0.0]]  # the weights below less the gradient at those that stay, (3, 4), clipped to length 1
@@ -232,10 +232,10 @@ def clip(model):
 @pytest.mark.parametrize("way", ["attached", "closure", "accumulated", "explicit"])
 def test_clipped_fine_tuning_moves_the_weights_that_are_left_as_if_there_were_no_others(pruned, way):
     model, pruner, ask = masked(pruned)
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = ask()
         loss.backward()
         assert clip(model) == pytest.approx(5)
@@ -246,17 +246,17 @@ def test_clipped_fine_tuning_moves_the_weights_that_are_left_as_if_there_were_no
         ask().backward()
         pruner.pull()
         assert clip(model) == pytest.approx(5)
-        optimiser.step()
+        optimizer.step()
         pruner.push(Moment(1))
     else:
-        pruner.attach(optimiser)
+        pruner.attach(optimizer)
         if way == "closure":
-            optimiser.step(closure)
+            optimizer.step(closure)
         else:
             for share in [0.5, 0.5] if way == "accumulated" else [1.0]:
                 (share * ask()).backward()
             assert clip(model) == pytest.approx(5)
-            optimiser.step()
+            optimizer.step()
     torch.testing.assert_close(model.weight, torch.tensor(CLIPPED))
 
 
@@ -272,28 +272,28 @@ def test_an_ascent_by_the_gradient_as_sam_makes_it_leaves_the_pruned_at_zero():
 def test_clipping_in_a_search_sees_the_pruned_too_and_no_score_yet():
     model = linear([[1.0, 2.0, 0.5]])
     pruner = Hydra(find_sites(model), Budget(2 / 3))
-    optimiser = sgd(model, pruner, lr=1.0)
-    pruner.attach(optimiser)
+    optimizer = sgd(model, pruner, lr=1.0)
+    pruner.attach(optimizer)
     model(torch.tensor([[3.0, 4.0, 12.0]])).sum().backward()
     assert model.weight.tolist() == [[1, 2, 0]]
     assert clip(model) == pytest.approx(13)
-    assert all(param.grad is None for group in optimiser.param_groups for param in group["params"])
+    assert all(param.grad is None for group in optimizer.param_groups for param in group["params"])
 
 
-@pytest.mark.parametrize("end", ["detach", "with", "optimiser"])
+@pytest.mark.parametrize("end", ["detach", "with", "optimizer"])
 def test_afterwards_the_model_is_a_plain_one(end):
     model, pruner, ask = masked(7.0)
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    # A schedule ties the optimiser into a cycle.
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    # A schedule ties the optimizer into a cycle.
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
     if end == "with":
-        with pruner.attach(optimiser):
+        with pruner.attach(optimizer):
             pass
     else:
-        handle = pruner.attach(optimiser)
+        handle = pruner.attach(optimizer)
         if end == "detach":
             handle.detach()
-        del optimiser, schedule, handle
+        del optimizer, schedule, handle
         gc.collect()
     ask().backward()
     assert model.weight.grad.tolist() == [[3, 4, 7]]
@@ -312,9 +312,9 @@ def test_copies_and_pickles_of_an_attached_model_know_nothing_of_harp():
 
 @pytest.mark.parametrize("kind", ["masked", "hydra", "harp"])
 def test_a_second_attachment_is_refused_until_the_first_ends(kind):
-    model, pruner, optimiser, handle = attached(kind)
+    model, pruner, optimizer, handle = attached(kind)
     other = sgd(model, pruner, lr=0.1)
-    for again in (optimiser, other):
+    for again in (optimizer, other):
         with pytest.raises(HarpError, match=r"^0\.weight has a \w+ attached to a SGD already; detach\(\) that first"):
             pruner.attach(again)
     rival = pruner_of("masked", copy.deepcopy(model))
@@ -345,30 +345,30 @@ def test_what_is_over_stands_in_nobodys_way():
         loop.step()
     schedule = torch.optim.lr_scheduler.ConstantLR(tuned)
     del tuned, schedule
-    # An optimiser that nobody holds any more needs no detach.
+    # An optimizer that nobody holds any more needs no detach.
     kept.attach(sgd(model, kept, lr=0.1))
 
 
-def test_two_pruners_of_different_sites_may_share_an_optimiser():
+def test_two_pruners_of_different_sites_may_share_an_optimizer():
     def pruners(model):
         sites = find_sites(model)
         return Hydra(sites[:1], Budget(0.3)), Masked(sites[1:], Masks({"3.weight": model[3].weight.abs() > 0.1}))
 
-    def optimiser_of(model, first, second):
+    def optimizer_of(model, first, second):
         return torch.optim.SGD([*first.trainables()["scores"].params, *second.trainables()["weights"].params], lr=0.1)
 
     model = network()
     first, second = pruners(model)
-    optimiser = optimiser_of(model, first, second)
-    before = dict(vars(optimiser))
-    handles = first.attach(optimiser), second.attach(optimiser)
+    optimizer = optimizer_of(model, first, second)
+    before = dict(vars(optimizer))
+    handles = first.attach(optimizer), second.attach(optimizer)
     twin = network()
     third, fourth = pruners(twin)
-    other = optimiser_of(twin, third, fourth)
+    other = optimizer_of(twin, third, fourth)
     third.push(Moment(0)), fourth.push(Moment(0))
     for step, x in enumerate(X, 1):
         cross_entropy(model(x), Y).backward()
-        optimiser.step()
+        optimizer.step()
         twin.zero_grad(), other.zero_grad()
         cross_entropy(twin(x), Y).backward()
         third.pull(), fourth.pull()
@@ -376,9 +376,9 @@ def test_two_pruners_of_different_sites_may_share_an_optimiser():
         third.push(Moment(step)), fourth.push(Moment(step))
     assert same(bits(model, first), bits(twin, third))
     handles[0].detach()
-    assert optimiser._step_supports_amp_scaling
+    assert optimizer._step_supports_amp_scaling
     handles[1].detach()
-    assert vars(optimiser).keys() == before.keys()
+    assert vars(optimizer).keys() == before.keys()
 
 
 KINDS = ["dense", "masked", "hydra", "harp", "exact"]
@@ -395,8 +395,8 @@ def of_kind(kind, model):
 def test_a_loss_that_is_no_number_is_refused_before_it_touches_a_weight(kind, factor):
     model = network()
     pruner = of_kind(kind, model)
-    optimiser = sgd(model, pruner, lr=0.1)
-    handle = pruner.attach(optimiser)
+    optimizer = sgd(model, pruner, lr=0.1)
+    handle = pruner.attach(optimizer)
     twin = network()
     second = of_kind(kind, twin)
     other = sgd(twin, second, lr=0.1)
@@ -405,11 +405,11 @@ def test_a_loss_that_is_no_number_is_refused_before_it_touches_a_weight(kind, fa
     model.eval()  # or the running statistics would move
     (cross_entropy(model(X[0]), Y) * factor).backward()
     with pytest.raises(HarpError, match=r"the gradient of 0\.weight is NaN or infinite at step 1, so the step was not"):
-        optimiser.step()
+        optimizer.step()
     assert same(bits(model, pruner), before)
     assert handle.step == 0
     # Who catches it may go on.
-    for net, o in ((model, optimiser), (twin, other)):
+    for net, o in ((model, optimizer), (twin, other)):
         net.train()
         for x in X[1:]:
             o.zero_grad()
@@ -419,28 +419,28 @@ def test_a_loss_that_is_no_number_is_refused_before_it_touches_a_weight(kind, fa
 
 
 def test_one_parameter_outside_the_sites_is_enough_and_named_by_its_role():
-    model, _, optimiser, _ = attached("hydra")
+    model, _, optimizer, _ = attached("hydra")
     cross_entropy(model(X[0]), Y).backward()
     model[1].bias.grad[3] = torch.nan
     with pytest.raises(HarpError, match="the gradient of norms is NaN or infinite at step 1"):
-        optimiser.step()
+        optimizer.step()
 
 
 def test_weights_that_came_in_while_attached_are_not_thrown_away():
-    model, _, optimiser, _ = attached("harp")
+    model, _, optimizer, _ = attached("harp")
     loaded = nn.Linear(4, 16)
     model[0].load_state_dict(loaded.state_dict())
     cross_entropy(model(X[0]), Y).backward()
     with pytest.raises(HarpError, match=r"^0\.weight is neither what this Harp copied"):
-        optimiser.step()
+        optimizer.step()
     assert torch.equal(model[0].weight, loaded.weight)
 
 
 def test_a_checkpoint_loaded_after_the_pruner_was_made_is_not_thrown_away():
     model, pretrained = nn.Linear(20, 10), nn.Linear(20, 10)
     search = Harp(find_sites(model), Budget(0.5), course=Course(1))
-    optimiser = sgd(model, search, lr=0.1)
+    optimizer = sgd(model, search, lr=0.1)
     model.load_state_dict(pretrained.state_dict())
     with pytest.raises(HarpError, match=r"^weight is neither what this Harp copied .* make the pruner after that"):
-        search.attach(optimiser)
+        search.attach(optimizer)
     assert torch.equal(model.weight, pretrained.weight)

@@ -12,7 +12,7 @@ ACTIVE = [True] * 4 + [False] * 4
 
 
 def bird(weights=WEIGHTS, course=None, **options):
-    """A pruner of one layer of eight weights, the first four of them there, and the optimiser with momentum."""
+    """A pruner of one layer of eight weights, the first four of them there, and the optimizer with momentum."""
     model = nn.Linear(8, 1, bias=False)
     settings = {"every": "2it", "drop": 0.5, "drop_end": 0.5, **options}
     pruner = FlyingBird(
@@ -21,49 +21,49 @@ def bird(weights=WEIGHTS, course=None, **options):
     pruner.move({"weight": torch.tensor([ACTIVE])})
     with torch.no_grad():
         model.weight.copy_(torch.tensor([weights]))
-    optimiser = torch.optim.SGD([model.weight], lr=0.0, momentum=0.9)
-    return model, pruner, optimiser
+    optimizer = torch.optim.SGD([model.weight], lr=0.0, momentum=0.9)
+    return model, pruner, optimizer
 
 
-def step(model, pruner, optimiser, number, grad=(1.0,) * 8):
+def step(model, pruner, optimizer, number, grad=(1.0,) * 8):
     model.weight.grad = torch.tensor([grad])
     pruner.pull()
-    optimiser.step()
-    pruner.push(Moment(number, optimiser))
+    optimizer.step()
+    pruner.push(Moment(number, optimizer))
 
 
 def test_the_smaller_half_goes_and_as_many_others_grow_at_zero():
     """METHODS 2.8's example, repaired: what was dropped does not come back at once."""
-    model, pruner, optimiser = bird()
-    pruner.push(Moment(0, optimiser))
-    step(model, pruner, optimiser, 1)
+    model, pruner, optimizer = bird()
+    pruner.push(Moment(0, optimizer))
+    step(model, pruner, optimizer, 1)
     assert pruner.chosen["weight"].tolist() == [ACTIVE]
-    step(model, pruner, optimiser, 2)
+    step(model, pruner, optimizer, 2)
     mask = pruner.chosen["weight"][0]
     assert mask[:4].tolist() == [True, False, True, False]
     assert mask[4:].sum() == 2
     assert model.weight.tolist()[0] == pytest.approx([0.9, 0, 0.4, 0, 0, 0, 0, 0])
-    momentum = optimiser.state[model.weight]["momentum_buffer"][0]
+    momentum = optimizer.state[model.weight]["momentum_buffer"][0]
     assert (momentum != 0).tolist() == [True, False, True, False, False, False, False, False]
 
 
 def test_the_largest_gradients_grow():
     """METHODS 9.12's example."""
-    model, pruner, optimiser = bird(grow="gradient")
-    pruner.push(Moment(0, optimiser))
-    step(model, pruner, optimiser, 1)
-    step(model, pruner, optimiser, 2, (9.0, 9.0, 9.0, 9.0, 0.2, -0.7, 0.1, 0.3))
+    model, pruner, optimizer = bird(grow="gradient")
+    pruner.push(Moment(0, optimizer))
+    step(model, pruner, optimizer, 1)
+    step(model, pruner, optimizer, 2, (9.0, 9.0, 9.0, 9.0, 0.2, -0.7, 0.1, 0.3))
     assert pruner.chosen["weight"].int().tolist() == [[1, 0, 1, 0, 0, 1, 0, 1]]
 
 
 def test_so_they_do_in_somebody_elses_loop_over_several_backward_passes():
-    model, pruner, optimiser = bird(grow="gradient")
+    model, pruner, optimizer = bird(grow="gradient")
     slopes = torch.tensor([[9.0, 9.0, 9.0, 9.0, 0.2, -0.7, 0.1, 0.3]])
-    with pruner.attach(optimiser):
+    with pruner.attach(optimizer):
         for _ in range(2):
             for _ in range(2):
                 (model.weight * slopes / 2).sum().backward()
-            optimiser.step()
+            optimizer.step()
     assert pruner.chosen["weight"].int().tolist() == [[1, 0, 1, 0, 0, 1, 0, 1]]
 
 
@@ -92,8 +92,8 @@ def test_what_a_layer_keeps_never_changes_and_layers_share_as_an_ideal_gas():
 def test_draws_repeat_and_a_resumed_stage_goes_on_alike():
     ends = []
     for stop in (None, 4):
-        model, pruner, optimiser = bird()
-        pruner.push(Moment(0, optimiser))
+        model, pruner, optimizer = bird()
+        pruner.push(Moment(0, optimizer))
         for number in range(1, 8):
             if number - 1 == stop:
                 state = pruner.state_dict()
@@ -101,8 +101,8 @@ def test_draws_repeat_and_a_resumed_stage_goes_on_alike():
                     find_sites(model), Budget(0.5), options=pruner.options, course=pruner.course
                 )
                 pruner.load_state_dict(state)
-                pruner.push(Moment(stop, optimiser))
-            step(model, pruner, optimiser, number)
+                pruner.push(Moment(stop, optimizer))
+            step(model, pruner, optimizer, number)
         ends.append(pruner.chosen["weight"].tolist())
     assert ends[0] == ends[1]
 

@@ -22,8 +22,8 @@ def net():
 
 
 def trained(model, pruner):
-    optimiser = sgd(model, pruner, lr=0.1)
-    fit(model, Loader(DATA, "cpu"), objective=Natural(), optimiser=optimiser, pruner=pruner, until=3)
+    optimizer = sgd(model, pruner, lr=0.1)
+    fit(model, Loader(DATA, "cpu"), objective=Natural(), optimizer=optimizer, pruner=pruner, until=3)
     return pruner
 
 

@@ -22,13 +22,13 @@ def backward(model):
 
 
 def test_finite_gradients_and_none_at_all_pass():
-    model, pruner, optimiser = network()
-    check_gradients(pruner, optimiser, 1)
+    model, pruner, optimizer = network()
+    check_gradients(pruner, optimizer, 1)
     backward(model)
-    check_gradients(pruner, optimiser, 1)
+    check_gradients(pruner, optimizer, 1)
     # Finite, though their squares are not.
     model["layer"].weight.grad.fill_(1e30)
-    check_gradients(pruner, optimiser, 1)
+    check_gradients(pruner, optimizer, 1)
 
 
 def set_dense(name):
@@ -44,8 +44,8 @@ def set_dense(name):
     ],
 )
 def test_the_first_that_is_not_is_named(spoil, name):
-    model, pruner, optimiser = network()
+    model, pruner, optimizer = network()
     backward(model)
     spoil(model)
     with pytest.raises(HarpError, match=f"^the gradient of {name} is NaN or infinite at step 7, so the step was not"):
-        check_gradients(pruner, optimiser, 7)
+        check_gradients(pruner, optimizer, 7)

@@ -93,8 +93,8 @@ def test_rates_learn_from_the_loss_and_from_the_penalty():
     size_part = slope * sizes / (0.01 * 820)
     effective = torch.stack([(layer.weight.grad * pruner.dense[f"{i}.weight"]).sum() for i, layer in enumerate(model)])
     torch.testing.assert_close(pruner.logits.grad, size_part + slope * effective)
-    optimiser = torch.optim.SGD([{"role": "rates", "params": [pruner.logits], "weight_decay": 0.5}], lr=0.1)
-    recorded = pruner.record(Moment(1, optimiser))["rate_gradients"]
+    optimizer = torch.optim.SGD([{"role": "rates", "params": [pruner.logits], "weight_decay": 0.5}], lr=0.1)
+    recorded = pruner.record(Moment(1, optimizer))["rate_gradients"]
     torch.testing.assert_close(torch.tensor(list(recorded["size"].values())), size_part.detach())
     torch.testing.assert_close(torch.tensor(list(recorded["robust"].values())), (slope * effective).detach())
     torch.testing.assert_close(torch.tensor(list(recorded["decay"].values())), 0.5 * pruner.logits.detach())

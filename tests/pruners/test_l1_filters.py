@@ -5,7 +5,7 @@ from torch import nn
 from harp.errors import HarpError
 from harp.models import build
 from harp.pruners import Course, L1Filters, Moment, Options
-from harp.sparsity import Budget, find_sites, find_units
+from harp.sparsity import Budget, ChannelUnits, find_sites, find_units
 
 
 def network():
@@ -13,9 +13,9 @@ def network():
     model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
     rows = [[2.0, 0, 0, 0], [1, 1, -1, -1], [0.5, 0, 0, 0], [0, -3, 0, 0]]
     with torch.no_grad():
-        model[0].weight.copy_(torch.tensor(rows)[:, :, None, None])
+        model.get_parameter("0.weight").copy_(torch.tensor(rows)[:, :, None, None])
         for channel, size in enumerate([9.0, 0.1, 8.0, 0.2]):
-            model[4].weight[:, 4 * channel : 4 * channel + 4] = size
+            model.get_parameter("4.weight")[:, 4 * channel : 4 * channel + 4] = size
     return model
 
 
@@ -44,6 +44,7 @@ def test_makers_of_tied_channels_are_summed():
         model.first.weight.copy_(torch.tensor([[1.0, -2], [2, 2]])[:, :, None, None])
         model.second.weight.copy_(torch.tensor([[5.0, 5], [0, -1]])[:, :, None, None])
     units = find_units(model, torch.ones(1, 2, 2, 2), "channels")
+    assert isinstance(units, ChannelUnits)
     assert {name: sums.tolist() for name, sums in units.filter_sums().items()} == {"first.weight": [13, 5]}
 
 

@@ -75,7 +75,7 @@ def test_what_grew_between_cuts_is_ordered_anew_and_what_is_gone_stays():
     pruner.push(Moment(0))
     assert left(model) == [[1, 1, 0, 0]]
     with torch.no_grad():
-        model[0].weight.copy_(torch.tensor([[0.1, 0.8, 5.0, 5.0]]))  # an optimiser's push at pruned weights
+        model[0].weight.copy_(torch.tensor([[0.1, 0.8, 5.0, 5.0]]))  # an optimizer's push at pruned weights
     pruner.push(Moment(1))
     assert left(model) == [[0, 1, 0, 0]]
 

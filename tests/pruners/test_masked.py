@@ -9,17 +9,17 @@ from tests.pruners.networks import linear
 KEPT = torch.tensor([[True, True, False]])
 
 
-def test_masked_weights_are_exactly_zero_whatever_the_optimiser_adds():
+def test_masked_weights_are_exactly_zero_whatever_the_optimizer_adds():
     model = linear([[-1.0, 2.0], [3.0, -4.0]])
     mask = torch.tensor([[False, True], [True, False]])
     pruner = Masked(find_sites(model), Masks({"weight": mask}))
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True)
     pruner.push(Moment(0))
     for step in range(1, 4):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(torch.ones(1, 2)).pow(2).sum().backward()
         pruner.pull()
-        optimiser.step()
+        optimizer.step()
         pruner.push(Moment(step))
         zeros = model.weight.detach()[~mask]
         assert zeros.eq(0).all()

@@ -5,7 +5,7 @@ from torch import nn
 from harp.pruners import Course, Moment
 
 
-def optimiser(lr=0.1):
+def optimizer(lr=0.1):
     weight = nn.Parameter(torch.ones(2, 2))
     made = torch.optim.SGD([{"role": "weights", "params": [weight], "weight_decay": 0.5}], lr=lr, momentum=0.9)
     weight.grad = torch.ones(2, 2)
@@ -14,7 +14,7 @@ def optimiser(lr=0.1):
 
 
 def test_a_moment_tells_the_learning_rate_of_then():
-    _, made = optimiser()
+    _, made = optimizer()
     moment = Moment(3, made)
     made.param_groups[0]["lr"] = 0.7
     assert moment.lr == 0.1
@@ -22,14 +22,14 @@ def test_a_moment_tells_the_learning_rate_of_then():
 
 
 def test_settings_go_by_role():
-    _, made = optimiser()
+    _, made = optimizer()
     assert Moment(0, made).setting("weights", "weight_decay") == 0.5
     assert Moment(0, made).setting("rates", "weight_decay") is None
     assert Moment(0).setting("weights", "weight_decay") is None
 
 
 def test_entries_lose_their_momentum_and_no_others():
-    weight, made = optimiser()
+    weight, made = optimizer()
     where = torch.tensor([[True, False], [False, False]])
     Moment(1, made).forget(weight, where)
     assert made.state[weight]["momentum_buffer"].tolist() == [[0, 1.5], [1.5, 1.5]]

@@ -151,15 +151,15 @@ def test_so_it_does_in_somebody_elses_loop(form):
     ends = []
     for attached in (False, True):
         model, pruner = admm(form=form, growth=1.3)
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        with pruner.attach(optimiser) if attached else nullcontext():
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        with pruner.attach(optimizer) if attached else nullcontext():
             for step in range(1, 6):
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss = (model(torch.linspace(-1, step, 4)) - step).square().sum()
                 (loss if attached else loss + pruner.penalty()).backward()
-                optimiser.step()
+                optimizer.step()
                 if not attached:
-                    pruner.push(Moment(step, optimiser))
+                    pruner.push(Moment(step, optimizer))
         ends.append((pruner.updates, model.weight.tolist()))
     assert ends[0][0] == ends[1][0] == 5
     assert ends[0][1] == [pytest.approx(ends[1][1][0])]
@@ -169,7 +169,7 @@ def test_the_budget_is_exact_by_any_allocation_and_no_layer_is_cut_through():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 3))
     with torch.no_grad():
-        model[1].weight.mul_(1e-3)
+        model.get_parameter("1.weight").mul_(1e-3)
     for allocation in ("uniform", "global", "lamp"):
         pruner = RADMM(
             find_sites(model), Budget(0.1), options=RADMMOptions(allocation=allocation), course=Course(1, 10)
@@ -185,7 +185,7 @@ def test_channels_are_projected_by_their_norms():
     model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
     with torch.no_grad():
         for channel, size in enumerate([0.1, 3.0, 0.2, 2.0]):
-            model[3].weight[:, 4 * channel : 4 * channel + 4] = size
+            model.get_parameter("3.weight")[:, 4 * channel : 4 * channel + 4] = size
     units = find_units(model, torch.ones(1, 1, 2, 2), "channels")
     pruner = RADMM(units, Budget(0.5, "macs"), course=Course(1, 10))
     pruner.push(Moment(0))

@@ -306,6 +306,7 @@ def test_what_is_tried_is_pulled_where_it_stands_and_leaves_the_weights_as_they_
         model.weight.square().sum().backward()
         pruner.pull()
     assert model.weight.tolist() == [[7, 7]]
+    assert pruner.w.grad is not None
     assert pruner.w.grad.tolist() == [[12, 12]]
     with pytest.raises(HarpError, match="pull"):
         pruner.pull()

@@ -61,9 +61,9 @@ def test_nothing_but_scores_trains():
     pruner = RST(find_sites(model), Budget(0.5))
     first = {name: score.detach().clone() for name, score in pruner.scores.items()}
     data = Loader([(torch.rand(8, 3, 4, 4), torch.arange(8) % 3)], "cpu")
-    optimiser = sgd(model, pruner, lr=0.1)
-    assert [group["role"] for group in optimiser.param_groups] == ["scores"]
-    fit(model, data, objective=Natural(), optimiser=optimiser, pruner=pruner, until=3)
+    optimizer = sgd(model, pruner, lr=0.1)
+    assert [group["role"] for group in optimizer.param_groups] == ["scores"]
+    fit(model, data, objective=Natural(), optimizer=optimizer, pruner=pruner, until=3)
     assert all(torch.equal(model.get_parameter(name), before[name]) for name in ("0.bias", "1.weight", "1.bias"))
     assert all((pruner.scores[name] != score).any() for name, score in first.items())
     masks = pruner.settle()

@@ -24,14 +24,14 @@ def network():
 
 
 def sharp(model, keep=0.5, **options):
-    options = options_of("s2ap", {"base": "hydra", "warmup": 0, **options})
-    return S2AP(find_sites(model), Budget(keep), options=options, course=COURSE)
+    made = options_of("s2ap", {"base": "hydra", "warmup": 0, **options})
+    return S2AP(find_sites(model), Budget(keep), options=made, course=COURSE)
 
 
 def train(model, pruner, until=4, ascent=LEVEL):
     objective = PGDAT(PGD(steps=1), Threat(eps=0.1))
-    data, optimiser = Loader(DATA, "cpu"), sgd(model, pruner, lr=0.5)
-    fit(model, data, objective=objective, optimiser=optimiser, pruner=pruner, until=until, ascent=ascent)
+    data, optimizer = Loader(DATA, "cpu"), sgd(model, pruner, lr=0.5)
+    fit(model, data, objective=objective, optimizer=optimizer, pruner=pruner, until=until, ascent=ascent)
     return {name: score.detach().clone() for name, score in pruner.scores.items()}
 
 
@@ -76,6 +76,7 @@ def test_the_gradient_is_that_at_the_moved_scores_written_out():
     plain(x).square().sum().backward()
     other.pull()
     for name, score in other.scores.items():
+        assert score.grad is not None
         step = 0.3 * score.detach().norm() * score.grad / score.grad.norm()
         torch.testing.assert_close(moved[name], score.detach() + step)
         with torch.no_grad():
@@ -86,7 +87,8 @@ def test_the_gradient_is_that_at_the_moved_scores_written_out():
     plain(x).square().sum().backward()
     other.pull()
     for name, score in other.scores.items():
-        assert torch.equal(score.grad, pruner.scores[name].grad)
+        assert score.grad is not None
+        assert score.grad.tolist() == pruner.scores[name].grad.tolist()
 
 
 @pytest.mark.parametrize("ascent", [LEVEL, AWP(0.01)], ids=["level", "awp"])
@@ -159,7 +161,7 @@ def test_what_is_made_is_the_bases_own_pruner_and_may_be_copied():
     assert copied.standing == pruner.standing
     assert copied.standing is not pruner.standing
     copied.push(Moment(3))
-    assert (copied.standing.step, pruner.standing.step) == (3, 0)
+    assert [getattr(one.standing, "step", None) for one in (copied, pruner)] == [3, 0]
     assert pickle.loads(pickle.dumps((model, pruner)))[1].standing == pruner.standing  # noqa: S301
     assert Hydra(find_sites(twin), Budget(0.5)).standing.moves is False
 
@@ -200,7 +202,7 @@ def test_what_it_cannot_do_is_refused():
     with pytest.raises(HarpError, match="those of rates-only do not"):
         sharp(model, base="rates-only")
     with pytest.raises(HarpError, match="needs course="):
-        S2AP(find_sites(model), Budget(0.5))
+        S2AP(find_sites(model), Budget(0.5), options=None, course=None)
     pruner = sharp(model)
     with pytest.raises(HarpError, match=r"only harp\.fit gives"):
         pruner.attach(sgd(model, pruner, lr=0.1))

@@ -55,13 +55,13 @@ def test_decay_of_equal_factors_is_that_of_an_l1_penalty():
     """At U = V = sqrt(W) a step shrinks W by (1 - lr decay)^2, and (U^2 + V^2) / 2 is W."""
     model, pruner = twin()
     set_to(pruner, [0.2**0.5] * 4, [0.2**0.5] * 4)
-    optimiser = sgd(model, pruner, lr=0.1, momentum=0.0, weight_decay=0.5)
+    optimizer = sgd(model, pruner, lr=0.1, momentum=0.0, weight_decay=0.5)
     assert (pruner.u["weight"] ** 2 + pruner.v["weight"] ** 2).div(2).tolist()[0] == pytest.approx([0.2] * 4)
-    pruner.push(Moment(0, optimiser))
+    pruner.push(Moment(0, optimizer))
     (model.weight.sum() * 0).backward()
     pruner.pull()
-    optimiser.step()
-    pruner.push(Moment(1, optimiser))
+    optimizer.step()
+    pruner.push(Moment(1, optimizer))
     assert model.weight[0].tolist() == pytest.approx([0.2 * 0.95**2] * 4)
 
 
@@ -71,6 +71,7 @@ def test_one_threshold_for_all_layers_and_at_least_one_weight_in_each():
     set_to(pruner, [1.0, 2, 3, 4, 5, 6], [1.0] * 6, "0.weight")
     set_to(pruner, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [1.0] * 6, "1.weight")
     pruner.push(Moment(1))
+    assert pruner.chosen is not None
     assert {name: int(mask.sum()) for name, mask in pruner.chosen.items()} == {"0.weight": 5, "1.weight": 1}
     assert pruner.settle().counts == {"0.weight": 5, "1.weight": 1}
 
@@ -124,6 +125,7 @@ def test_channels_go_by_the_root_mean_square_of_what_reads_them():
             pruner.v[name].fill_(-1)
     pruner.push(Moment(1))
     # 2 a + a b + 3 b weights of at most 92: the floor of the 4 channels, and what the rest buys of the 25.
+    assert pruner.chosen is not None
     assert {name: int(mask.sum()) for name, mask in pruner.chosen.items()} == {"0.weight": 1, "2.weight": 22}
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.pruners import Masked
-from harp.sparsity import Blocks, Budget, allocation, allot, find_sites, find_units, top_mask, trace_macs
+from harp.sparsity import Blocks, Budget, Masks, allocation, allot, find_sites, find_units, top_mask, trace_macs
 
 KINDS = ("vectors", "kernels", "filters")
 IMAGE = torch.zeros(1, 2, 4, 4)
@@ -71,7 +71,9 @@ def test_the_gradient_of_a_mask_is_the_sum_over_its_block(kind):
     masks = {name: torch.ones_like(size, requires_grad=True) for name, size in units.magnitudes().items()}
     sum(weight.square().sum() for weight in units.effective(dense, masks)).backward()
     for name, size in units.magnitudes().items():
-        assert torch.allclose(masks[name].grad, 2 * size.square(), atol=1e-6)
+        grad = masks[name].grad
+        assert grad is not None
+        assert torch.allclose(grad, 2 * size.square(), atol=1e-6)
 
 
 @given(kind=st.sampled_from(KINDS), keep=st.floats(0.12, 1), rule=st.sampled_from(["uniform", "erk", "lamp", "global"]))
@@ -93,7 +95,7 @@ def test_spread_masks_fit_the_network_and_ones_over_units_do_not():
     masks = Masked(units.sites, units.by_site(chosen)).settle()
     assert masks.counts == {"0.weight": 18, "2.weight": 2}
     with pytest.raises(HarpError, match="not those of this model"):
-        Masked(units.sites, chosen)
+        Masked(units.sites, Masks(chosen))
 
 
 def test_a_network_without_kernels_is_refused():

@@ -29,7 +29,7 @@ def norms():
 
 def train(model, data, objective=None, until=4):
     pruner, objective = harp.Pruner(), objective or harp.Natural()
-    harp.fit(model, data, objective=objective, optimiser=harp.sgd(model, pruner, lr=0.1), pruner=pruner, until=until)
+    harp.fit(model, data, objective=objective, optimizer=harp.sgd(model, pruner, lr=0.1), pruner=pruner, until=until)
     return model
 
 

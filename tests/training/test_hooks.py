@@ -54,7 +54,7 @@ class Told(Pruner):
 
 def train(model, pruner, until, on=()):
     data = Loader(DATA, "cpu")
-    fit(model, data, objective=OBJECTIVE, optimiser=sgd(model, pruner, lr=0.1), pruner=pruner, until=until, on=on)
+    fit(model, data, objective=OBJECTIVE, optimizer=sgd(model, pruner, lr=0.1), pruner=pruner, until=until, on=on)
 
 
 def test_around_a_step_come_its_evaluation_and_the_pull_and_then_the_push():
@@ -128,7 +128,7 @@ def test_scoring_gives_the_images_of_the_attack_whatever_the_objective():
     assert torch.equal(adv, list(again)[-1][0])
 
 
-def test_a_moment_without_an_optimiser_is_no_moment_of_training():
+def test_a_moment_without_an_optimizer_is_no_moment_of_training():
     pruner = Told(())
     pruner.push(Moment(0))
     assert pruner.told == [("push", 0, False)]

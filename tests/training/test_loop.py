@@ -33,12 +33,12 @@ def data():
 
 
 def train(model, pruner, until, start=0, on=(), objective=OBJECTIVE, **options):
-    optimiser = sgd(model, pruner, lr=0.05)
+    optimizer = sgd(model, pruner, lr=0.05)
     fit(
         model,
         data(),
         objective=objective,
-        optimiser=optimiser,
+        optimizer=optimizer,
         pruner=pruner,
         until=until,
         start=start,
@@ -115,13 +115,13 @@ def test_a_start_within_the_replays_of_a_batch_sees_what_was_left_of_it(start):
 def test_free_at_resumes_bit_identically_from_within_a_batch(start):
     def run(parts):
         model, pruner, objective, step = network(), Pruner(), FreeAT(Threat(eps=0.1), replays=4), 0
-        optimiser = sgd(model, pruner, lr=0.05)
+        optimizer = sgd(model, pruner, lr=0.05)
         for until in parts:
             if step:
                 state, objective = objective.state_dict(), FreeAT(Threat(eps=0.1), replays=4)
                 objective.load_state_dict(state)
             options = {"schedule": SCHEDULES["constant"], "start": step, "until": until}
-            fit(model, data(), objective=objective, optimiser=optimiser, pruner=pruner, **options)
+            fit(model, data(), objective=objective, optimizer=optimizer, pruner=pruner, **options)
             step = until
         return {**model.state_dict(), **objective.state_dict()}
 
@@ -163,7 +163,7 @@ def test_fine_tuning_trains_what_is_left_and_the_rest_stays_zero():
     assert not torch.equal(model[5].bias, before["5.bias"])
 
 
-def test_masks_are_computed_once_per_optimiser_step(monkeypatch):
+def test_masks_are_computed_once_per_optimizer_step(monkeypatch):
     calls = []
     weights = Harp.weights
 
@@ -188,18 +188,18 @@ def test_pixels_that_are_not_numbers_stop_training_before_they_touch_a_weight():
             return self.after(0)
 
     model, pruner = network(), Pruner()
-    optimiser = sgd(model, pruner, lr=0.1)
+    optimizer = sgd(model, pruner, lr=0.1)
     with pytest.raises(HarpError, match="step 1 holds NaN"):
-        fit(model, Broken(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=4)
+        fit(model, Broken(), objective=OBJECTIVE, optimizer=optimizer, pruner=pruner, until=4)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
 def test_a_diverging_loss_is_an_error_that_names_the_step():
     model, pruner = network(), Pruner()
     seen: list[Moment] = []
-    optimiser = sgd(model, pruner, lr=1e30)
+    optimizer = sgd(model, pruner, lr=1e30)
     with pytest.raises(HarpError, match=r"loss became .* at step"):
-        fit(model, data(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=40, on=[seen.append])
+        fit(model, data(), objective=OBJECTIVE, optimizer=optimizer, pruner=pruner, until=40, on=[seen.append])
     assert all(m.loss is not None and torch.isfinite(m.loss) for m in seen)
 
 
@@ -224,9 +224,9 @@ def test_a_gradient_that_is_no_number_stops_training_before_it_touches_a_weight(
 def test_a_pruner_of_another_network_is_refused():
     model = network()
     pruner = Harp(find_sites(network()), Budget(0.1), course=Course(4))
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(HarpError, match=r"^0\.weight of the Harp is no parameter of this Sequential"):
-        fit(model, data(), objective=OBJECTIVE, optimiser=optimiser, pruner=pruner, until=1)
+        fit(model, data(), objective=OBJECTIVE, optimizer=optimizer, pruner=pruner, until=1)
 
 
 def test_rates_that_collapsed_do_not_pass_in_silence():

@@ -34,22 +34,22 @@ def data(seed=0):
     return Resident(Images(images, torch.arange(16) % 3), 4, seed=0, device="cpu")
 
 
-def train(model, precision, until=4, start=0, optimiser=None):
+def train(model, precision, until=4, start=0, optimizer=None):
     pruner = Pruner(find_sites(model))
-    optimiser = optimiser or sgd(model, pruner, lr=0.5)
+    optimizer = optimizer or sgd(model, pruner, lr=0.5)
     objective = PGDAT(PGD(steps=2), Threat(eps=0.1))
     fit(
         model,
         data(),
         objective=objective,
-        optimiser=optimiser,
+        optimizer=optimizer,
         pruner=pruner,
         until=until,
         start=start,
         schedule=SCHEDULES["constant"],
         precision=precision,
     )
-    return optimiser
+    return optimizer
 
 
 @pytest.mark.parametrize("bf16", ["none", "attack", "step", "both"])
@@ -119,7 +119,7 @@ def test_compiled_training_is_repeated_by_one_that_stopped_half_way_and_leaves_a
     halves.load_state_dict(whole.state_dict())
     precision = Precision(compile=True)
     train(whole, precision, until=4)
-    train(halves, precision, until=4, start=2, optimiser=train(halves, precision, until=2))
+    train(halves, precision, until=4, start=2, optimizer=train(halves, precision, until=2))
     assert list(whole.state_dict()) == list(plain.state_dict())
     assert all(torch.equal(value, halves.state_dict()[name]) for name, value in whole.state_dict().items())
     assert type(whole) is nn.Sequential

@@ -91,7 +91,7 @@ class Published:
             share = (FIRST - least) / (1 - least)
             self.rates = {name: torch.tensor(math.log(share / (1 - share)), requires_grad=True) for name in SITES}
             leaves += [*self.scores.values(), *self.rates.values()]
-        self.optimiser = torch.optim.SGD(leaves, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
+        self.optimizer = torch.optim.SGD(leaves, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
 
     def quotas(self):
         least = ALPHA * KEEP
@@ -144,7 +144,7 @@ class Published:
 
     def step(self, index, x, y):
         epoch = index // EPOCH
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = LR * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / (STEPS // EPOCH)))
         with torch.no_grad():
             self.logits(x, train=True)  # for the log
@@ -152,9 +152,9 @@ class Published:
         loss = self.loss(x, y, adv)
         if self.stage == "prune":
             loss = loss + self.gamma * self.size_loss()
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         if self.stage == "prune" and (index + 1) % EPOCH == 0:
             self.frozen = self.frozen or round(self.size_loss().item(), 4) == 0
             if not self.frozen:
@@ -207,7 +207,7 @@ def test_fit_repeats_the_published_training(stage, name):
         model,
         data,
         objective=objective(name),
-        optimiser=harp.sgd(model, pruner, lr=LR, momentum=MOMENTUM, weight_decay=DECAY),
+        optimizer=harp.sgd(model, pruner, lr=LR, momentum=MOMENTUM, weight_decay=DECAY),
         pruner=pruner,
         until=STEPS,
         schedule=SCHEDULES["cosine-epochs"],

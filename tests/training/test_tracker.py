@@ -31,8 +31,8 @@ def stage(folder, accuracies=(), model=None, **options):
 
 
 def moment(step, loss=1.0):
-    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    return Moment(step, optimiser, torch.tensor(loss))
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    return Moment(step, optimizer, torch.tensor(loss))
 
 
 def test_metrics_hold_the_mean_loss_since_the_last_record(tmp_path):
@@ -65,17 +65,17 @@ def test_resuming_restores_everything_and_drops_later_records(tmp_path):
     first = stage(tmp_path, [0.5, 0.9], model, checkpoint=3)
     for step in range(1, 5):
         model(torch.ones(1, 2)).sum().backward()
-        first.optimiser.step()
+        first.optimizer.step()
         if step == 3:
             expected = model.weight.detach().clone()
-            momentum = first.optimiser.state[model.weight]["momentum_buffer"].clone()
+            momentum = first.optimizer.state[model.weight]["momentum_buffer"].clone()
             first(moment(step, 9.0))
         else:
             first(moment(step))
     second = stage(tmp_path, [0.9])
     assert second.resume() == 3
     assert torch.equal(second.model.weight, expected)
-    assert torch.equal(second.optimiser.state[second.model.weight]["momentum_buffer"], momentum)
+    assert torch.equal(second.optimizer.state[second.model.weight]["momentum_buffer"], momentum)
     assert [record["step"] for record in second.metrics] == [2]
     second(moment(4))
     assert [record["loss"] for record in second.metrics] == [1.0, 5.0]
@@ -108,7 +108,7 @@ def test_a_whole_file_that_is_no_checkpoint_of_the_stage_is_refused(tmp_path):
     first = stage(tmp_path)
     first(moment(2))
     state = load_tree(tmp_path / "checkpoint.safetensors")
-    for broken in ({"step": 3}, {**state, "model": None}, {**state, "optimiser": {"state": [], "param_groups": 1}}):
+    for broken in ({"step": 3}, {**state, "model": None}, {**state, "optimizer": {"state": [], "param_groups": 1}}):
         save_tree(tmp_path / "checkpoint.safetensors", broken)
         with pytest.raises(HarpError, match=r"checkpoint.safetensors is no checkpoint of this stage: .*whole copy"):
             stage(tmp_path).resume()
@@ -149,12 +149,12 @@ def test_a_resumed_momentum_lies_in_memory_as_its_weight_does(tmp_path):
 
     first = stage(tmp_path, model=channels_last())
     first.model(torch.rand(2, 3, 5, 5)).sum().backward()
-    first.optimiser.step()
+    first.optimizer.step()
     first(moment(1))
     first(moment(2))
     second = stage(tmp_path, model=channels_last())
     assert second.resume() == 2
     weight = second.model.weight
-    buffer = second.optimiser.state[weight]["momentum_buffer"]
+    buffer = second.optimizer.state[weight]["momentum_buffer"]
     assert buffer.stride() == weight.stride() != torch.empty(4, 3, 3, 3).stride()
-    assert torch.equal(buffer, first.optimiser.state[first.model.weight]["momentum_buffer"])
+    assert torch.equal(buffer, first.optimizer.state[first.model.weight]["momentum_buffer"])

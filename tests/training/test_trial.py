@@ -17,9 +17,9 @@ def test_a_look_leaves_no_trace_and_sees_what_the_step_will_see():
     assert torch.equal(torch.get_rng_state(), drawn)
     loss = model(x).square().sum()
     assert torch.equal(looked, loss)
-    assert not torch.equal(model[1].running_mean, before["1.running_mean"])
+    assert not torch.equal(model.get_buffer("1.running_mean"), before["1.running_mean"])
     # The step has moved the statistics in between, and the look can be differentiated all the same.
-    slope, again = (torch.autograd.grad(value, model[0].weight)[0] for value in (looked, loss))
+    slope, again = (torch.autograd.grad(value, model.get_parameter("0.weight"))[0] for value in (looked, loss))
     assert torch.equal(slope, again)
 
 

@@ -106,7 +106,7 @@ class PrecisionSettings(Settings):
     channels_last: bool = False
     """weights laid out NHWC in memory, in every stage of the run"""
     bf16: Literal["none", "attack", "step", "both"] = "none"
-    """autocast to bfloat16 in training: in the attack, in the optimiser's step, or both; measuring stays float32"""
+    """autocast to bfloat16 in training: in the attack, in the optimizer's step, or both; measuring stays float32"""
     compile: bool = False
     """torch.compile in training; needs a C++ compiler on a CPU"""
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from harp.config.values import (
     Count,
     FilePath,
+    Granularity,
     NonNegative,
     Part,
     Plain,
@@ -62,7 +63,7 @@ class TrainingSettings(Settings):
     attacked: Part | None = None
     """share of the batches that pwoa attacks; none: 0"""
     replays: Count | None = None
-    """optimiser steps a batch is used for in free-at; none: 4"""
+    """optimizer steps a batch is used for in free-at; none: 4"""
     guard_every: Span = "1ep"
     """how often fast-at checks that PGD finds no more than its one step does"""
     awp: NonNegative = 0.0

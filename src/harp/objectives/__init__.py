@@ -1,4 +1,4 @@
-"""What training minimises: generators of closures, one closure per optimiser step; and where the weights stand then."""
+"""What training minimises: generators of closures, one closure per optimizer step; and where the weights stand then."""
 
 from harp.objectives.adversarial import PGDAT, Natural
 from harp.objectives.base import OBJECTIVES, Closure, Objective, has_teacher

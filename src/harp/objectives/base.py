@@ -1,4 +1,4 @@
-"""What every objective is: a generator of closures, one closure per optimiser step."""
+"""What every objective is: a generator of closures, one closure per optimizer step."""
 
 import inspect
 from abc import abstractmethod
@@ -23,7 +23,7 @@ loss: a clean train-mode forward, there for the log, comes before the attack, wh
 
 
 class Objective:
-    """`objective(model, x, y, noise)` yields `replays` closures, one per optimiser step.
+    """`objective(model, x, y, noise)` yields `replays` closures, one per optimizer step.
 
     Each evaluates the batch's loss. The model is in train mode. `noise` is a generator on the device of `x`. Closures,
     not losses, so that a sharpness-aware step can evaluate a batch twice. What an objective remembers from batch to
@@ -31,7 +31,7 @@ class Objective:
     """
 
     replays: int = 1
-    """Optimiser steps per batch."""
+    """Optimizer steps per batch."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:

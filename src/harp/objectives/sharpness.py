@@ -15,7 +15,7 @@ Kept = Callable[[], Mapping[nn.Parameter, Tensor]]
 
 
 class Ascent:
-    """Moves nothing; around the evaluation, backward pass and pull of a step, never its optimiser's."""
+    """Moves nothing; around the evaluation, backward pass and pull of a step, never its optimizer's."""
 
     @contextmanager
     def __call__(self, model: nn.Module, evaluate: Closure, step: int, kept: Kept) -> Iterator[None]:

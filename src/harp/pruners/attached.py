@@ -1,4 +1,4 @@
-"""Pull and push in a training loop that knows nothing of pruning: hooks around the optimiser's step."""
+"""Pull and push in a training loop that knows nothing of pruning: hooks around the optimizer's step."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from harp.pruners.method import Moment
 if TYPE_CHECKING:
     from harp.pruners.base import Pruner
 
-# Where it is true, torch's GradScaler leaves gradients as they are and sets `found_inf` on the optimiser: how a
-# pruner notices a scaler, which knows the optimiser's parameters only and so would leave the sites' gradients scaled.
+# Where it is true, torch's GradScaler leaves gradients as they are and sets `found_inf` on the optimizer: how a
+# pruner notices a scaler, which knows the optimizer's parameters only and so would leave the sites' gradients scaled.
 _TAKES_SCALED = "_step_supports_amp_scaling"
 
-# Those not detached, as long as their optimisers live.
+# Those not detached, as long as their optimizers live.
 _LIVE: weakref.WeakSet[Attached] = weakref.WeakSet()
 
 
@@ -31,30 +31,30 @@ class Attached:
     """A pruner in somebody else's loop, until `detach` or the end of a `with`; see `Pruner.attach`."""
 
     @pinned()
-    def __init__(self, pruner: Pruner, optimiser: Optimizer, start: int = 0):
-        _check_parameters(pruner, optimiser)
+    def __init__(self, pruner: Pruner, optimizer: Optimizer, start: int = 0):
+        _check_parameters(pruner, optimizer)
         _check_free(pruner)
-        self.pruner, self.optimiser, self.step = pruner, optimiser, start
+        self.pruner, self.optimizer, self.step = pruner, optimizer, start
         self._pulled = False
         self._renew()
-        neighbour = _another_on(optimiser)
-        self._takes_scaled: bool | None = neighbour._takes_scaled if neighbour else vars(optimiser).get(_TAKES_SCALED)
-        setattr(optimiser, _TAKES_SCALED, True)
+        neighbour = _another_on(optimizer)
+        self._takes_scaled: bool | None = neighbour._takes_scaled if neighbour else vars(optimizer).get(_TAKES_SCALED)
+        setattr(optimizer, _TAKES_SCALED, True)
         on_sites = pruner.hooks()
         self._hooks = [
-            optimiser.register_step_pre_hook(self._before),
-            optimiser.register_step_post_hook(self._after),
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
             *on_sites,
         ]
-        # A loop that never detaches leaves the model a plain one, too, once its optimiser is gone.
-        weakref.finalize(optimiser, _remove, on_sites).atexit = False
+        # A loop that never detaches leaves the model a plain one, too, once its optimizer is gone.
+        weakref.finalize(optimizer, _remove, on_sites).atexit = False
         _LIVE.add(self)
 
     def detach(self) -> None:
-        """The optimiser is as it was; the model keeps the weights it has. A second time does nothing."""
+        """The optimizer is as it was; the model keeps the weights it has. A second time does nothing."""
         _LIVE.discard(self)
-        if self._hooks and self._takes_scaled is None and _another_on(self.optimiser) is None:
-            delattr(self.optimiser, _TAKES_SCALED)
+        if self._hooks and self._takes_scaled is None and _another_on(self.optimizer) is None:
+            delattr(self.optimizer, _TAKES_SCALED)
         _remove(self._hooks)
         self._hooks = []
 
@@ -64,11 +64,11 @@ class Attached:
     def __exit__(self, *error: object) -> None:
         self.detach()
 
-    def _before(self, optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if hasattr(optimiser, "found_inf"):
-            raise HarpError("a GradScaler scales gradients the optimiser does not know; train in bfloat16 without one")
+    def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if hasattr(optimizer, "found_inf"):
+            raise HarpError("a GradScaler scales gradients the optimizer does not know; train in bfloat16 without one")
         if any(torch.is_autocast_enabled(site.param.device.type) for site in self.pruner.sites):
-            raise HarpError("a step inside autocast, which keeps old weights; end the region before optimiser.step()")
+            raise HarpError("a step inside autocast, which keeps old weights; end the region before optimizer.step()")
         self._pulled = False
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
@@ -86,28 +86,28 @@ class Attached:
     @pinned()
     def _pull(self) -> None:
         if self._pulled:
-            name = type(self.optimiser).__name__
-            raise HarpError(f"{name} evaluates its closure more than once a step; expected an optimiser such as SGD")
+            name = type(self.optimizer).__name__
+            raise HarpError(f"{name} evaluates its closure more than once a step; expected an optimizer such as SGD")
         self._pulled = True
         penalty = self.pruner.penalty()
         if penalty.requires_grad:
             torch.autograd.backward(penalty)
         self.pruner.pull()
         try:
-            check_gradients(self.pruner, self.optimiser, self.step + 1)
+            check_gradients(self.pruner, self.optimizer, self.step + 1)
         except HarpError:
             self._renew()  # whoever catches it may go on with the next batch
             raise
 
     @pinned()
-    def _after(self, optimiser: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.step += 1
         self._renew()
 
     @torch.enable_grad()
     def _renew(self) -> None:
-        self.pruner.push(Moment(self.step, self.optimiser))
-        # model.zero_grad knows no latents, optimiser.zero_grad no sites.
+        self.pruner.push(Moment(self.step, self.optimizer))
+        # model.zero_grad knows no latents, optimizer.zero_grad no sites.
         for param in (*_latents(self.pruner), *(site.param for site in self.pruner.sites)):
             param.grad = None
 
@@ -121,36 +121,36 @@ def _latents(pruner: Pruner) -> list[nn.Parameter]:
     return [param for role in pruner.trainables().values() for param in role.params]
 
 
-def _check_parameters(pruner: Pruner, optimiser: Optimizer) -> None:
-    held = {id(param) for group in optimiser.param_groups for param in group["params"]}
+def _check_parameters(pruner: Pruner, optimizer: Optimizer) -> None:
+    held = {id(param) for group in optimizer.param_groups for param in group["params"]}
     for name, role in pruner.trainables().items():
         if any(id(param) not in held for param in role.params):
             raise HarpError(
-                f"the optimiser does not train the pruner's {name}; harp.sgd(model, pruner) makes one that does"
+                f"the optimizer does not train the pruner's {name}; harp.sgd(model, pruner) makes one that does"
             )
     latents = {id(param) for param in _latents(pruner)}
     for site in pruner.sites:
         if id(site.param) in held - latents:
             raise HarpError(
-                f"the optimiser trains {site.name}, which the pruner computes; harp.sgd(model, pruner) makes one that "
+                f"the optimizer trains {site.name}, which the pruner computes; harp.sgd(model, pruner) makes one that "
                 "does not"
             )
 
 
-def _another_on(optimiser: Optimizer) -> Attached | None:
-    return next((other for other in _LIVE if other.optimiser is optimiser), None)
+def _another_on(optimizer: Optimizer) -> Attached | None:
+    return next((other for other in _LIVE if other.optimizer is optimizer), None)
 
 
 def _check_free(pruner: Pruner) -> None:
     """Raises `HarpError` where a pruner that acts on one of the sites is attached already."""
     if not pruner.acts or _holder(pruner) is None:
         return
-    gc.collect()  # an optimiser that nobody uses any more may still stand in a cycle with its hooks or its schedule
+    gc.collect()  # an optimizer that nobody uses any more may still stand in a cycle with its hooks or its schedule
     if (held := _holder(pruner)) is not None:
         name, other = held
         raise HarpError(
-            f"{name} has a {type(other.pruner).__name__} attached to a {type(other.optimiser).__name__} already; "
-            "detach() that first, or attach it by `with pruner.attach(optimiser):`, whose end does so"
+            f"{name} has a {type(other.pruner).__name__} attached to a {type(other.optimizer).__name__} already; "
+            "detach() that first, or attach it by `with pruner.attach(optimizer):`, whose end does so"
         )
 
 

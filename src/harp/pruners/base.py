@@ -1,9 +1,9 @@
 """Pull and push: how pruning acts on a model that stays an ordinary dense module.
 
 The model's own parameters hold the effective weights. After each backward pass, `pull` carries their gradient to
-whatever is really trained; after each optimiser step, `push` writes new effective weights into the model:
+whatever is really trained; after each optimizer step, `push` writes new effective weights into the model:
 
-    loss.backward();  pruner.pull();  optimiser.step();  pruner.push(Moment(step, optimiser))
+    loss.backward();  pruner.pull();  optimizer.step();  pruner.push(Moment(step, optimizer))
 
 What reads gradients (clipping, logging) comes after `pull`.
 """
@@ -98,7 +98,7 @@ class Pruner:
         return course.steps or 0
 
     def trainables(self) -> dict[str, Role]:
-        """What the optimiser trains in place of the sites, by role: weights, scores, rates."""
+        """What the optimizer trains in place of the sites, by role: weights, scores, rates."""
         return {"weights": Role([site.param for site in self.sites])}
 
     def prepare(self, scoring: Scoring) -> None:
@@ -133,7 +133,7 @@ class Pruner:
         yield
 
     def push(self, moment: Moment) -> None:
-        """Writes the effective weights into the model; after each optimiser step, and once before the first.
+        """Writes the effective weights into the model; after each optimizer step, and once before the first.
 
         A resumed stage begins with the moment of its checkpoint a second time, which must change nothing.
         Not to be called inside an autocast region, which caches cast weights and would go on using the old ones.
@@ -148,28 +148,28 @@ class Pruner:
         """Which entries of each site the network has now, bool; a site left out has them all."""
         return {}
 
-    def attach(self, optimiser: Optimizer, start: int = 0) -> Attached:
-        """Pull and push, and the penalty, around every `optimiser.step()` of a loop that stays as it is.
+    def attach(self, optimizer: Optimizer, start: int = 0) -> Attached:
+        """Pull and push, and the penalty, around every `optimizer.step()` of a loop that stays as it is.
 
-        Bit for bit the explicit loop; a context manager, or `detach()` ends it, or the end of the optimiser. Pushes
+        Bit for bit the explicit loop; a context manager, or `detach()` ends it, or the end of the optimizer. Pushes
         once at once; `start` is the number of steps done before. At each step, in this order: the penalty's gradient
         is added, `pull`, the step, `push`, and gradients of sites and trainables are None, whichever of the model and
-        the optimiser the loop zeroes. So of several backward passes before a step all count and the penalty counts
+        the optimizer the loop zeroes. So of several backward passes before a step all count and the penalty counts
         once. bfloat16 autocast is as in any loop.
 
         What reads gradients between backward and step (clipping, logging, SAM): under `Masked` those of pruned weights
         are zero as soon as they exist, so a norm is that of the weights that are left. During a search the model's
         gradients are those at the effective weights, pruned ones included, since these are what scores and rates learn
         from: clipping the model's gradients scales all that is pulled, but not the penalty. Scores and rates have no
-        gradient before the step, so clipping the optimiser's own parameters (Lightning's `gradient_clip_val`) reaches
+        gradient before the step, so clipping the optimizer's own parameters (Lightning's `gradient_clip_val`) reaches
         the normalisation layers only.
 
-        Raises `HarpError` for an optimiser without the trainables, or with sites that are computed from them
+        Raises `HarpError` for an optimizer without the trainables, or with sites that are computed from them
         (`harp.sgd` makes the right one), and for sites of a pruner that is attached already; at the step for gradients
         that are not finite, before a weight is touched, for torch's GradScaler (float16), for a step inside autocast,
         and for a closure that is called twice (LBFGS). Move the model to its device before the pruner is made.
         """
-        return Attached(self, optimiser, start)
+        return Attached(self, optimizer, start)
 
     def settle(self) -> Masks:
         """The masks that meet the budget exactly; the model is the network they leave.

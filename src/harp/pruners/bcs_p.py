@@ -36,7 +36,7 @@ class BCSP(MovingMasks):
     """BCS-P: trained sparse; weights that would change sign give way to others (Özdenizci & Legenstein, ICML 2021).
 
     A weight is a random sign that stays times a strength, and there while that is above 0. Each step strengths shrink
-    by `decay`, follow the optimiser and get noise; those at 0 or below are cut, and as many pruned ones as are missing
+    by `decay`, follow the optimizer and get noise; those at 0 or below are cut, and as many pruned ones as are missing
     begin at 1e-12: each in a layer drawn in proportion to its size, anywhere there. Strengths begin as |N(0, 2 /
     fan_in)| (200 epochs, the rate a tenth at a half and at three quarters). The stage's weight decay is
     not for them.
@@ -66,12 +66,12 @@ class BCSP(MovingMasks):
         self.move({name: strength > 0 for name, strength in self.strengths.items()})
 
     def trainables(self) -> dict[str, Role]:
-        # The decay is the method's own: the optimiser's is multiplied by the learning rate, and so ten times weaker.
+        # The decay is the method's own: the optimizer's is multiplied by the learning rate, and so ten times weaker.
         return {"weights": Role([site.param for site in self.sites], weight_decay=0.0)}
 
     def push(self, moment: Moment) -> None:
         self._check()
-        if self._step is not None and moment.step > self._step and moment.optimiser is not None:
+        if self._step is not None and moment.step > self._step and moment.optimizer is not None:
             self._follow(moment)
         self._step = moment.step
         super().push(moment)
@@ -95,7 +95,7 @@ class BCSP(MovingMasks):
 
     @torch.no_grad()
     def _follow(self, moment: Moment) -> None:
-        """What the optimiser did to the weights is done to the strengths, and what is cut is made up for."""
+        """What the optimizer did to the weights is done to the strengths, and what is cut is made up for."""
         rate = moment.lr or 0.0
         first = moment.setting("weights", "initial_lr") or rate
         shrink = 1 - self.options.decay * (rate / first if first else 1.0)

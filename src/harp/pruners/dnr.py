@@ -22,7 +22,7 @@ Rate = Annotated[float, Number, Field(ge=0, le=1)]
 
 DENSE = 0.2  # a layer less sparse than this, and growing, drops no more than its sparsity
 FREE = 0.99  # share of the pruned weights of a layer that may grow at once
-NO_MOMENTUM = "dnr moves weights to where momentum is, and the optimiser has none; use SGD with momentum, or AdamW"
+NO_MOMENTUM = "dnr moves weights to where momentum is, and the optimizer has none; use SGD with momentum, or AdamW"
 
 
 class DNROptions(Options):
@@ -51,7 +51,7 @@ class DNR(MovingMasks):
     Masks begin at random, every layer at the same density. Each time every layer drops ceil(share * kept) of its
     smallest weights; layers share what was dropped in proportion to the mean |momentum| of the weights they had, and
     in each the pruned weights of largest |momentum| grow, from 0, and none that has no momentum while others have.
-    Momentum is the optimiser's and goes on for pruned weights, too; it is kept when they grow.
+    Momentum is the optimizer's and goes on for pruned weights, too; it is kept when they grow.
 
     No training code was released: this is sparse momentum (Dettmers & Zettlemoyer, 2019) with the penalty rho / 2
     |W - Z + U|^2 as METHODS 2.7 has it, which also sets the numbers. Under masks W never has more weights than the
@@ -59,7 +59,7 @@ class DNR(MovingMasks):
     are rounded by largest remainder, where ceilings let the total drift. The loss there, half clean and half
     adversarial, is the objective's affair, as 200 epochs at a rate of 0.1 are the recipe's. For single weights.
 
-    Raises `HarpError` for channels, without a `course` that knows its steps, and for an optimiser without momentum.
+    Raises `HarpError` for channels, without a `course` that knows its steps, and for an optimizer without momentum.
     """
 
     takes = DNROptions
@@ -96,7 +96,7 @@ class DNR(MovingMasks):
         return last + (first - last) * (1 + math.cos(math.pi * step / (self.course.steps or 1))) / 2
 
     def moves_after(self, step: int) -> bool:
-        """Whether weights are dropped and grown after optimiser step `step`; after the last one nothing could learn."""
+        """Whether weights are dropped and grown after optimizer step `step`; after the last one nothing could learn."""
         return 0 < step < (self.course.steps or 0) and step % self.every == 0
 
     def clear_pruned(self, site: Site) -> None:
@@ -211,7 +211,7 @@ def spread(wishes: Sequence[float], room: Sequence[int]) -> list[float]:
 
 
 def _momentum(moment: Moment, site: Site) -> Tensor | None:
-    """What the optimiser remembers of a site's gradients: SGD's momentum, or the first moment of Adam and its kin."""
-    state = {} if moment.optimiser is None else moment.optimiser.state.get(site.param, {})
+    """What the optimizer remembers of a site's gradients: SGD's momentum, or the first moment of Adam and its kin."""
+    state = {} if moment.optimizer is None else moment.optimizer.state.get(site.param, {})
     found = (state.get(name) for name in ("momentum_buffer", "exp_avg"))
     return next((value.detach() for value in found if isinstance(value, Tensor)), None)

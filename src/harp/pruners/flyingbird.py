@@ -79,7 +79,7 @@ class FlyingBird(MovingMasks):
         return last + (first - last) * (1 + math.cos(math.pi * step / (self.course.steps or 1))) / 2
 
     def moves_after(self, step: int) -> bool:
-        """Whether weights are dropped and grown after optimiser step `step`; after the last one nothing could learn."""
+        """Whether weights are dropped and grown after optimizer step `step`; after the last one nothing could learn."""
         return 0 < step < (self.course.steps or 0) and step % self.every == 0
 
     def moved(self, step: int, kept: int, size: int) -> tuple[int, int]:

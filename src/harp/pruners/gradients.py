@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from harp.pruners.base import Pruner
 
 
-def check_gradients(pruner: Pruner, optimiser: Optimizer, step: int) -> None:
+def check_gradients(pruner: Pruner, optimizer: Optimizer, step: int) -> None:
     """Raises `HarpError`, by the site's name or the role, where a gradient that step `step` would use is not finite."""
     names = {site.param: site.name for site in pruner.sites}
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         for param in group["params"]:
             names.setdefault(param, str(group.get("role", "a parameter outside the sites")))
     grads = [(name, _dense(param.grad)) for param, name in names.items() if param.grad is not None]

@@ -12,7 +12,7 @@ from harp.sparsity import Masks, Site, Sites
 
 
 class Masked(Pruner):
-    """Trains the weights under fixed masks: pruned weights are exactly zero and stay so, whatever the optimiser adds.
+    """Trains the weights under fixed masks: pruned weights are exactly zero and stay so, whatever the optimizer adds.
 
     Raises `HarpError` where the masks do not fit the sites.
     """

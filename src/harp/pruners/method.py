@@ -24,7 +24,7 @@ class Options(Settings):
 class Course:
     """How long the stage of a method is, and what names its random draws.
 
-    `steps`: optimiser steps in all, None where nobody knows (a loop of one's own).
+    `steps`: optimizer steps in all, None where nobody knows (a loop of one's own).
     """
 
     steps_per_epoch: int
@@ -38,30 +38,30 @@ class Course:
 
 @dataclass(frozen=True)
 class Moment:
-    """After optimiser step number `step`; 0 is before the first. `loss` is the last batch's, None where there is none.
+    """After optimizer step number `step`; 0 is before the first. `loss` is the last batch's, None where there is none.
 
-    `lr` is the learning rate of the optimiser's first group at this step. Without an `optimiser` nobody trains: the
+    `lr` is the learning rate of the optimizer's first group at this step. Without an `optimizer` nobody trains: the
     method may be asked for its weights all the same.
     """
 
     step: int
-    optimiser: Optimizer | None = None
+    optimizer: Optimizer | None = None
     loss: Tensor | None = None
     lr: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        lr = None if self.optimiser is None else float(self.optimiser.param_groups[0]["lr"])
+        lr = None if self.optimizer is None else float(self.optimizer.param_groups[0]["lr"])
         object.__setattr__(self, "lr", lr)
 
     def setting(self, role: str, name: str) -> Any:
-        """A setting of the optimiser's group for `role`, such as its "weight_decay"; None where there is none."""
-        groups = [] if self.optimiser is None else self.optimiser.param_groups
+        """A setting of the optimizer's group for `role`, such as its "weight_decay"; None where there is none."""
+        groups = [] if self.optimizer is None else self.optimizer.param_groups
         return next((group.get(name) for group in groups if group.get("role") == role), None)
 
     @torch.no_grad()
     def forget(self, param: nn.Parameter, where: Tensor) -> None:
-        """What the optimiser remembers (momentum) of the entries of `param` that are true in `where` is 0."""
-        state = {} if self.optimiser is None else self.optimiser.state.get(param, {})
+        """What the optimizer remembers (momentum) of the entries of `param` that are true in `where` is 0."""
+        state = {} if self.optimizer is None else self.optimizer.state.get(param, {})
         for value in state.values():
             if isinstance(value, Tensor) and value.shape == param.shape:
                 value.masked_fill_(where.to(value.device), 0)
@@ -69,7 +69,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Role:
-    """Parameters that train alike. `weight_decay` None is the optimiser's own; `lr` is a factor."""
+    """Parameters that train alike. `weight_decay` None is the optimizer's own; `lr` is a factor."""
 
     params: list[nn.Parameter]
     weight_decay: float | None = None

@@ -84,7 +84,7 @@ class RADMM(Pruner):
         return self._settled
 
     def updates_after(self, step: int) -> bool:
-        """Whether Z and U are set anew after optimiser step `step`; after the last one nothing could learn."""
+        """Whether Z and U are set anew after optimizer step `step`; after the last one nothing could learn."""
         return 0 < step < self._steps and self._periods(step) > self._periods(step - 1)
 
     def _periods(self, step: int) -> int:

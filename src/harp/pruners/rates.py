@@ -24,7 +24,7 @@ class Rates(ABC):
     """
 
     decay: float | None = None
-    """The weight decay of the logits unless somebody asks for another; None is the optimiser's, as published."""
+    """The weight decay of the logits unless somebody asks for another; None is the optimizer's, as published."""
 
     def __init__(self, units: Units, budget: Budget, start: str, at: float):
         self.units, self.budget = units, budget
@@ -52,7 +52,7 @@ class Rates(ABC):
 
     @abstractmethod
     def advance(self, step: int) -> None:
-        """Optimiser step `step` is done."""
+        """Optimizer step `step` is done."""
 
     def price(self) -> Tensor:
         """What the rates in force cost, in the budget's unit."""

@@ -61,7 +61,7 @@ class _S2AP:
 
     Each step, after the warm-up: with the batch's adversarial images as they are, the scores s of each layer move by
     z = radius |s| d / |d|, d the loss's gradient at s; masks, loss and gradient are taken at s + z; s is put back, bit
-    for bit, and the optimiser's step goes from there. So it costs one more evaluation a step. What is made
+    for bit, and the optimizer's step goes from there. So it costs one more evaluation a step. What is made
     is the base's own pruner, its options beside those of S2AP, with scores that stand elsewhere.
 
     No value of the paper's gamma is to be had (METHODS 2.16 suggests to try .005 to .05). Departures: the paper also

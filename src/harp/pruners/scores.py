@@ -28,7 +28,7 @@ class Level:
     moves = False
 
     def begin(self, step: int) -> None:
-        """Optimiser step `step`, from 0, is the next."""
+        """Optimizer step `step`, from 0, is the next."""
 
     @contextmanager
     def around(self, pruner: "Scores", evaluate: Callable[[], Tensor]) -> Iterator[None]:
@@ -95,10 +95,10 @@ class Scores(Reparam):
         with self.standing.around(self, evaluate):
             yield
 
-    def attach(self, optimiser: Optimizer, start: int = 0) -> Attached:
+    def attach(self, optimizer: Optimizer, start: int = 0) -> Attached:
         if self.standing.moves:
             raise HarpError("scores that are moved need each batch's loss twice, which only harp.fit gives; use that")
-        return super().attach(optimiser, start)
+        return super().attach(optimizer, start)
 
     def notes(self) -> list[str]:
         return self.standing.notes()

@@ -44,7 +44,7 @@ def train(
         folder,
         model,
         pruner,
-        _optimiser(settings, model, pruner),
+        _optimizer(settings, model, pruner),
         objective=objective,
         per_epoch=per_epoch,
         until=settings.epochs * per_epoch if until is None else until,
@@ -87,7 +87,7 @@ def _scoring(
     )
 
 
-def _optimiser(settings: TrainingSettings, model: nn.Module, pruner: Pruner) -> Optimizer:
+def _optimizer(settings: TrainingSettings, model: nn.Module, pruner: Pruner) -> Optimizer:
     make = OPTIMIZERS[settings.optimizer]
     return make(
         model,
@@ -113,7 +113,7 @@ def _fit(work: Workspace, name: str, settings: TrainingSettings, tracker: Tracke
             data,
             objective=tracker.objective,
             ascent=AWP(settings.awp, settings.awp_warmup * tracker.per_epoch) if settings.awp else LEVEL,
-            optimiser=tracker.optimiser,
+            optimizer=tracker.optimizer,
             pruner=tracker.pruner,
             until=tracker.until,
             start=start,

@@ -22,7 +22,7 @@ from harp.pruners.gradients import check_gradients
 from harp.randomness import generator, seed_of
 from harp.threats import Threat
 from harp.training.batch import BatchCheck, enough_for_norms
-from harp.training.optimisers import check_sites, set_lr
+from harp.training.optimizers import check_sites, set_lr
 from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
 from harp.training.trial import trial
@@ -32,7 +32,7 @@ class FitOptions(TypedDict, total=False):
     """What `fit` may be told beside what it trains."""
 
     start: int
-    """the optimiser step to go on from: 0"""
+    """the optimizer step to go on from: 0"""
     ascent: Ascent
     """what moves weights uphill before the gradient is taken, such as `AWP`: nothing"""
     schedule: Schedule
@@ -53,12 +53,12 @@ def fit(
     data: Batches | Iterable[Batch],
     *,
     objective: Objective,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     pruner: Pruner,
     until: int,
     **options: Unpack[FitOptions],
 ) -> None:
-    """Trains `model` from optimiser step `start` to step `until`, or till the pruner is `done`.
+    """Trains `model` from optimizer step `start` to step `until`, or till the pruner is `done`.
 
     `data` are `Batches`, or what `Loader` takes; the other options are `FitOptions`. Answers of `model` that wrap their
     logits are opened (`logits_of`). Attack noise of a batch comes from (seed, stage, its first step), torch's global
@@ -70,9 +70,9 @@ def fit(
     """
     data = batches_of(data, placed(model))
     check_sites(model, pruner)
-    loop = _Loop(model, objective, optimiser, pruner, until, steps_per_epoch(data, objective), **options)
+    loop = _Loop(model, objective, optimizer, pruner, until, steps_per_epoch(data, objective), **options)
     set_mode(loop.precision.lay_out(model), training=True)
-    pruner.push(Moment(loop.start, optimiser))
+    pruner.push(Moment(loop.start, optimizer))
     if not loop.ended:
         with opened(model):
             loop.run(data)
@@ -86,7 +86,7 @@ class _Loop:
 
     model: nn.Module
     objective: Objective
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     pruner: Pruner
     until: int
     per_epoch: int
@@ -121,30 +121,30 @@ class _Loop:
                     return
 
     def _make_step(self, closures: Iterator[Closure], x: Tensor) -> None:
-        """One optimiser step, pulled before and pushed after, on the images `x`; then everyone who listens is told."""
+        """One optimizer step, pulled before and pushed after, on the images `x`; then everyone who listens is told."""
         seed = seed_of(self.seed, self.stage, "model", self.step)
         with _global_noise(seed, x.device), enough_for_norms(x, self.stage, self.step):
             evaluate = next(closures)
-            set_lr(self.optimiser, self.schedule(self.step, self.until, self.per_epoch))
+            set_lr(self.optimizer, self.schedule(self.step, self.until, self.per_epoch))
             self.model.zero_grad(set_to_none=True)
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             moved = self.ascent(self.model, evaluate, self.step, self.pruner.kept)
             with self.pruner.around(trial(self.model, evaluate)), moved:
                 loss = evaluate()
                 _check_loss(loss, self.stage, self.step)
                 torch.autograd.backward(loss + self.pruner.penalty())
                 self.pruner.pull()
-            check_gradients(self.pruner, self.optimiser, self.step + 1)
-            self.optimiser.step()
+            check_gradients(self.pruner, self.optimizer, self.step + 1)
+            self.optimizer.step()
             self.step += 1
-            moment = Moment(self.step, self.optimiser, loss.detach())
+            moment = Moment(self.step, self.optimizer, loss.detach())
             self.pruner.push(moment)
             for callback in self.on:
                 callback(moment)
 
 
 def steps_per_epoch(data: Batches, objective: Objective) -> int:
-    """How many optimiser steps one pass over the training images takes."""
+    """How many optimizer steps one pass over the training images takes."""
     return data.steps_per_epoch * objective.replays
 
 

@@ -12,11 +12,11 @@ from harp.errors import HarpError
 
 @dataclass(frozen=True)
 class Precision:
-    """How forward and backward passes of training are computed; weights, optimiser and pruner stay float32.
+    """How forward and backward passes of training are computed; weights, optimizer and pruner stay float32.
 
     `channels_last`: weights laid out NHWC in memory, which makes convolutions compute so; values and names are
     unchanged. Images come as they are: converting them saves nothing, and random starts would be drawn in another
-    order. `bf16`: autocast to bfloat16 where the network is attacked, in the optimiser's step, in both, or nowhere;
+    order. `bf16`: autocast to bfloat16 where the network is attacked, in the optimizer's step, in both, or nowhere;
     losses are float32 of the network's bfloat16 logits. `compile`: `torch.compile`, one graph for each batch shape.
 
     Nothing but training is affected by `bf16` and `compile`: they act in the `view` that an objective is given, and

@@ -35,13 +35,13 @@ class Tracker:
     The folder gets `metrics.jsonl`, `checkpoint.safetensors` (everything the next step depends on) and, where there is
     a `validate`, `best.safetensors`: the state of highest robust, then clean validation accuracy. What is validated is
     always the settled network, so a candidate over budget does not exist. `every`, `checkpoint`
-    and `per_epoch` are in optimiser steps.
+    and `per_epoch` are in optimizer steps.
     """
 
     folder: Path
     model: nn.Module
     pruner: Pruner
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     _: KW_ONLY
     objective: Objective
     per_epoch: int
@@ -57,7 +57,7 @@ class Tracker:
         self._losses = {"sum": 0.0, "count": 0}
 
     def resume(self) -> int:
-        """The optimiser step from which to go on: 0, or that of the checkpoint, whose state is then in place."""
+        """The optimizer step from which to go on: 0, or that of the checkpoint, whose state is then in place."""
         path = self.folder / CHECKPOINT
         step = 0
         if path.exists():
@@ -69,8 +69,8 @@ class Tracker:
     def _everything(self, state: Tree) -> int:
         self._networks(state)
         self.objective.load_state_dict(state.get("objective", {}))  # checkpoints once had none
-        self.optimiser.load_state_dict(_from_text_keys(state["optimiser"]))
-        _lay_out_like_parameters(self.optimiser)
+        self.optimizer.load_state_dict(_from_text_keys(state.get("optimizer") or state["optimiser"]))
+        _lay_out_like_parameters(self.optimizer)
         self.best, self._losses = state["best"], state["losses"]
         return int(state["step"])
 
@@ -144,7 +144,7 @@ class Tracker:
             "model": self.model.state_dict(),
             "pruner": self.pruner.state_dict(),
             "objective": self.objective.state_dict(),
-            "optimiser": _to_text_keys(self.optimiser.state_dict()),
+            "optimizer": _to_text_keys(self.optimizer.state_dict()),
         }
 
     def _check_finite(self) -> None:
@@ -155,9 +155,9 @@ class Tracker:
 
 
 @torch.no_grad()
-def _lay_out_like_parameters(optimiser: torch.optim.Optimizer) -> None:
+def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
     # A file knows no strides, and sums over other strides may round otherwise: as autograd lays out gradients.
-    for param, state in optimiser.state.items():
+    for param, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape == param.shape:
                 state[key] = torch.empty_like(param, dtype=value.dtype).copy_(value)

@@ -1,4 +1,4 @@
-"""The optimiser of a stage: parameter groups by role."""
+"""The optimizer of a stage: parameter groups by role."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -89,8 +89,8 @@ def _groups(
     ]
 
 
-def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Every group's learning rate is `factor` times the one it was built with."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = factor * group["initial_lr"]

@@ -6,7 +6,7 @@ from harp.errors import HarpError
 from harp.pruners import Course, Harp, HarpOptions, Hydra, Masked, Pruner, RatesOnly, Role
 from harp.sparsity import Budget, Masks, find_sites
 from harp.training import adamw, sgd
-from harp.training.optimisers import set_lr
+from harp.training.optimizers import set_lr
 
 ROLES = {
     "dense": {"norms": {"1.weight", "1.bias"}, "others": {"0.weight", "0.bias", "4.weight", "4.bias"}},
@@ -52,8 +52,8 @@ def test_each_role_is_a_group(name):
 def test_harp_leaves_weights_and_biases_as_they_are():
     model = network()
     pruner = pruner_of("harp", model)
-    optimiser = sgd(model, pruner, lr=0.1)
-    trained = {id(param) for group in optimiser.param_groups for param in group["params"]}
+    optimizer = sgd(model, pruner, lr=0.1)
+    trained = {id(param) for group in optimizer.param_groups for param in group["params"]}
     frozen = [model[0].weight, model[0].bias, model[4].weight, model[4].bias]
     assert not trained & {id(param) for param in frozen}
 
@@ -61,8 +61,8 @@ def test_harp_leaves_weights_and_biases_as_they_are():
 @pytest.mark.parametrize("name", sorted(ROLES))
 def test_settings_reach_every_group(name):
     model = network()
-    optimiser = sgd(model, pruner_of(name, model), lr=0.3, momentum=0.8, weight_decay=0.02)
-    for group in optimiser.param_groups:
+    optimizer = sgd(model, pruner_of(name, model), lr=0.3, momentum=0.8, weight_decay=0.02)
+    for group in optimizer.param_groups:
         assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.3, 0.8, 0.02)
 
 
@@ -71,8 +71,8 @@ def test_the_decay_of_rates_is_theirs_alone(wanted, decay):
     model = network()
     options = HarpOptions(rate_weight_decay=wanted)
     pruner = Harp(find_sites(model), Budget(0.5), options=options, course=Course(10))
-    optimiser = sgd(model, pruner, lr=0.1, weight_decay=0.02)
-    decays = {group["role"]: group["weight_decay"] for group in optimiser.param_groups}
+    optimizer = sgd(model, pruner, lr=0.1, weight_decay=0.02)
+    decays = {group["role"]: group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {"scores": 0.02, "rates": decay, "norms": 0.02}
 
 
@@ -82,8 +82,8 @@ def test_in_mode_exact_rates_have_none_unless_asked_for(kind, wanted, decay):
     model = network()
     options = HarpOptions(mode="exact", rate_weight_decay=wanted)
     pruner = kind(find_sites(model), Budget(0.5), options=options, course=Course(10, 20))
-    optimiser = sgd(model, pruner, lr=0.1, weight_decay=0.02)
-    decays = {group["role"]: group["weight_decay"] for group in optimiser.param_groups}
+    optimizer = sgd(model, pruner, lr=0.1, weight_decay=0.02)
+    decays = {group["role"]: group["weight_decay"] for group in optimizer.param_groups}
     assert decays.pop("rates") == decay
     assert set(decays.values()) == {0.02}
 
@@ -119,10 +119,10 @@ def test_adamw_decays_apart_from_the_gradient():
     weight = nn.Parameter(torch.ones(1, 1))
     model = nn.Linear(1, 1, bias=False)
     model.weight = weight
-    optimiser = adamw(model, Pruner(find_sites(model)), lr=0.1, momentum=0.8, weight_decay=0.5)
-    assert optimiser.param_groups[0]["betas"] == (0.8, 0.999)
+    optimizer = adamw(model, Pruner(find_sites(model)), lr=0.1, momentum=0.8, weight_decay=0.5)
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.999)
     weight.grad = torch.zeros(1, 1)
-    optimiser.step()
+    optimizer.step()
     assert float(weight.detach()) == pytest.approx(0.95)
 
 
@@ -138,10 +138,10 @@ def test_normalisation_of_every_kind_trains_beside_the_scores(norm):
 
 def test_the_factor_is_on_the_first_learning_rate_of_each_group():
     weight, bias = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
-    optimiser = torch.optim.Adam([{"params": [weight], "lr": 0.1}, {"params": [bias], "lr": 0.01}])
+    optimizer = torch.optim.Adam([{"params": [weight], "lr": 0.1}, {"params": [bias], "lr": 0.01}])
     for factor in (0.5, 0.25, 1.0):
-        set_lr(optimiser, factor)
-        assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.1 * factor, 0.01 * factor])
+        set_lr(optimizer, factor)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1 * factor, 0.01 * factor])
 
 
 def test_the_first_learning_rate_survives_a_checkpoint():
