@@ -60,7 +60,7 @@ class Results(BaseModel):
 
 @dataclass(frozen=True)
 class SiteShare:
-    """How many units a pool keeps, and would in a uniform allocation; its rate in [0, 1], None where not learned."""
+    """How many units a group keeps, and would in a uniform allocation; its rate in [0, 1], None where not learned."""
 
     name: str
     size: Whole
@@ -81,7 +81,7 @@ class SiteShare:
 class Allocation:
     """The settled budget: `price` spent of the `budget` allowed, both in what `of` names, of which there are `total`.
 
-    `sites` are pools of units ("weights", "channels", as `granularity` says) in the model's order.
+    `sites` are layer groups of units ("weights", "channels", as `granularity` says) in the model's order.
     """
 
     method: str

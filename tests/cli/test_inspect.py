@@ -99,11 +99,11 @@ def test_of_kernels_all_weights_stay_or_none(capsys):
 
 def test_channels_cost_what_the_smaller_network_costs(capsys):
     lines = said(capsys, *DIGITS, "--width", "0.25", "--granularity", "channels")
-    pools = {name: row(lines, name) for name in ("0.weight", "3.weight", "7.weight", "12.weight")}
-    assert [units for units, *_ in pools.values()] == [8, 16, 32, 32]
-    a, b, c, d = (pool[1] for pool in pools.values())
+    groups = {name: row(lines, name) for name in ("0.weight", "3.weight", "7.weight", "12.weight")}
+    assert [units for units, *_ in groups.values()] == [8, 16, 32, 32]
+    a, b, c, d = (group[1] for group in groups.values())
     after = [a * 9 * 64, b * a * 9 * 64, c * b * 9 * 16, d * c * 4, 10 * d]
-    assert [pool[3] for pool in pools.values()] == after[:4]
+    assert [group[3] for group in groups.values()] == after[:4]
     assert row(lines, "(all others)") == [320, after[4]]
     assert row(lines, "weights") == [72 + 1152 + 4608 + 4096 + 320, a * 9 + b * a * 9 + c * b * 9 + d * c * 4 + 10 * d]
     assert row(lines, "MACs per image") == [156_480, sum(after)]

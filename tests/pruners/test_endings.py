@@ -1,4 +1,4 @@
-"""Budgets of 10 of 1,000 weights in pools of 600 and 400."""
+"""Budgets of 10 of 1,000 weights in layer groups of 600 and 400."""
 
 import copy
 import math

@@ -46,7 +46,7 @@ def test_the_budget_holds_at_every_step_whatever_the_logits(of, r, step):
 
 
 def test_the_recorded_density_is_that_of_the_integers_in_force():
-    # 5 % of the second pool's 10 weights is half a weight, and no pool keeps less than one.
+    # 5 % of the second layer group's 10 weights is half a weight, and no layer group keeps less than one.
     sites = tuple(Site(f"{i}", nn.Parameter(torch.zeros(size, 1))) for i, size in enumerate((100, 10)))
     rates = Exact(Weights(sites), Budget(0.05), "uniform", 0.05, steps=STEPS)
     with torch.no_grad():
@@ -79,10 +79,10 @@ def test_the_gradient_of_the_shift_is_taken_along():
 
 @pytest.mark.parametrize("start", ["uniform", "erk", "ideal-gas", "lamp"])
 def test_rates_begin_as_the_allocation_says(start):
-    pools, first = units(), 0.3
-    expected = rates_at(pools, Budget(first), allocation(start, pools)).clip(0, 0.99)
+    groups, first = units(), 0.3
+    expected = rates_at(groups, Budget(first), allocation(start, groups)).clip(0, 0.99)
     for mode in ("penalty", "exact"):
-        rates = make_rates(pools, Budget(0.01), mode, start, first, 0.1, Course(5, 50))
+        rates = make_rates(groups, Budget(0.01), mode, start, first, 0.1, Course(5, 50))
         if mode == "penalty":
             numpy.testing.assert_allclose(rates.now().detach().numpy(), expected, rtol=1e-5)
     assert sum(rates.counts().values()) == round(first * 3096)
@@ -90,17 +90,17 @@ def test_rates_begin_as_the_allocation_says(start):
 
 @pytest.mark.parametrize("start", ["uniform", "erk", "ideal-gas", "lamp"])
 def test_where_nothing_is_learned_exact_ends_with_the_allocation_it_began_with(start):
-    pools, budget = units(), Budget(0.05)
-    rates = Exact(pools, budget, start, 0.5, steps=STEPS)
+    groups, budget = units(), Budget(0.05)
+    rates = Exact(groups, budget, start, 0.5, steps=STEPS)
     rates.advance(STEPS)
-    expected = allot(pools, budget, allocation(start, pools))
+    expected = allot(groups, budget, allocation(start, groups))
     assert all(abs(count - expected[name]) <= 1 for name, count in rates.counts().items())
 
 
 def test_usual_starts():
-    pools = units()
+    groups = units()
     for keep, start in ((0.01, 0.1), (0.4, 0.4)):
-        rates = make_rates(pools, Budget(keep), "exact", "uniform", None, 0, Course(1, 9))
+        rates = make_rates(groups, Budget(keep), "exact", "uniform", None, 0, Course(1, 9))
         assert isinstance(rates, Exact)
         assert rates.start_keep == start
 

@@ -46,8 +46,8 @@ def units():
 
 @pytest.mark.parametrize("name", GAS)
 def test_ideal_gas_gives_the_published_lists(name):
-    pools = Weights(find_sites(build(name, classes=10, channels=3, size=32)))
-    shares = rates_at(pools, Budget(0.01), allocation("ideal-gas", pools))
+    groups = Weights(find_sites(build(name, classes=10, channels=3, size=32)))
+    shares = rates_at(groups, Budget(0.01), allocation("ideal-gas", groups))
     numpy.testing.assert_allclose(shares, GAS[name], rtol=0.02, atol=2e-4)
 
 
@@ -67,10 +67,10 @@ def test_erk_fills_a_layer_and_gives_the_rest_to_the_others():
 
 def test_lamp_is_one_threshold_on_the_scores():
     model = network()
-    pools = Weights(find_sites(model))
-    counts = allot(pools, Budget(0.1, floor=0.0), allocation("lamp", pools))
+    groups = Weights(find_sites(model))
+    counts = allot(groups, Budget(0.1, floor=0.0), allocation("lamp", groups))
     scores = []
-    for site in pools.sites:
+    for site in groups.sites:
         squares = site.param.detach().flatten().square().sort().values.double()
         scores.append(squares / squares.flip(0).cumsum(0).flip(0))
     kept = torch.cat(scores).sort(descending=True).values[: sum(counts.values())]
@@ -80,13 +80,13 @@ def test_lamp_is_one_threshold_on_the_scores():
 @pytest.mark.parametrize("of", ["parameters", "macs"])
 @given(name=st.sampled_from(sorted(ALLOCATIONS)), keep=st.floats(0.01, 1))
 def test_every_rule_meets_every_budget(name, of, keep):
-    pools, budget = units(), Budget(keep, of)
-    cost = pools.cost(of)
-    counts = list(allot(pools, budget, allocation(name, pools)).values())
-    target = budget.count(cost(pools.sizes))
+    groups, budget = units(), Budget(keep, of)
+    cost = groups.cost(of)
+    counts = list(allot(groups, budget, allocation(name, groups)).values())
+    target = budget.count(cost(groups.sizes))
     dearest = 36 if of == "macs" else 1
     assert target - dearest < cost(counts) <= target
-    assert all(1 <= count <= size for count, size in zip(counts, pools.sizes, strict=True))
+    assert all(1 <= count <= size for count, size in zip(counts, groups.sizes, strict=True))
 
 
 @given(name=st.sampled_from(sorted(ALLOCATIONS)), at=st.floats(-100, 100), more=st.floats(0, 10))
@@ -116,8 +116,11 @@ def test_a_run_s_allocation_is_such_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0.weight: 0.6\n", "no rate for 2.weight; expected one for each of 2 pools"),
-        ("0.weight: 0.6\n2.weight: 0.1\n2.weigth: 0.1\n", "a rate for '2.weigth', which is no pool here; did you mean"),
+        ("0.weight: 0.6\n", "no rate for 2.weight; expected one for each of 2 layer groups"),
+        (
+            "0.weight: 0.6\n2.weight: 0.1\n2.weigth: 0.1\n",
+            "a rate for '2.weigth', which is no group here; did you mean",
+        ),
         ("0.weight: 0.6\n2.weight: 0\n", "the rate of 2.weight is 0.0; expected a share above 0"),
         ("0.weight: 0.6\n2.weight: .nan\n", "the rate of 2.weight is nan"),
         ("- 0.6\n", "does not map names to rates"),

@@ -223,7 +223,7 @@ def test_products_are_priced_as_they_grow():
 
 
 def test_a_rest_is_spent_on_what_still_fits():
-    # A unit of 10 and units of 1, wanted in equal numbers: 2.5 each make 27.5, and 20 + 2 leave 5 to the cheap pool.
+    # A unit of 10 and units of 1, wanted in equal numbers: 2.5 each make 27.5, and 20 + 2 leave 5 to the cheap group.
     cost = Cost(0.0, numpy.array([10.0, 1.0]))
     assert apportion([2.5, 2.5], 27, [0, 0], [9, 9], cost) == [2, 7]
     assert apportion([2.5, 2.5], 27, [0, 0], [9, 4], cost) == [2, 4]

@@ -62,8 +62,8 @@ def test_convolutional_networks_shrink_to_half_their_macs_with_equal_logits(name
             // 2
         )
 
-    spent = cost([masks.counts[pool] for pool in units.names])
+    spent = cost([masks.counts[group] for group in units.names])
     allowed = budget.count(cost(units.sizes))
-    dearest = sum(cost.step(units.sizes, pool, -1) for pool in range(len(units.sizes)))
+    dearest = sum(cost.step(units.sizes, group, -1) for group in range(len(units.sizes)))
     assert counted(model) == cost(units.sizes)
     assert counted(small) == spent <= allowed < spent - dearest

@@ -44,14 +44,14 @@ def test_dear_weights_that_do_not_fit_leave_room_to_cheap_ones():
 
 @given(st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=2, max_size=9), min_size=1, max_size=4))
 def test_it_is_the_sorted_order_down_to_the_budget(rows):
-    pools = units(*map(len, rows))
-    count = round(0.6 * sum(pools.sizes))
-    found = largest(pools, Budget(0.6, floor=0.0), scores(*rows))
+    groups = units(*map(len, rows))
+    count = round(0.6 * sum(groups.sizes))
+    found = largest(groups, Budget(0.6, floor=0.0), scores(*rows))
     assert sum(mask.sum() for mask in found.values()) == count
     pairs = [list(zip(row, mask, strict=True)) for row, mask in zip(rows, kept(found), strict=True)]
-    inside = [value for pool in pairs for value, bit in pool if bit]
-    outside = [value for pool in pairs for value, bit in pool if not bit]
-    # A pool's one weight that stays whatever it scores is its largest.
+    inside = [value for group in pairs for value, bit in group if bit]
+    outside = [value for group in pairs for value, bit in group if not bit]
+    # A layer group's one weight that stays whatever it scores is its largest.
     forced = [max(row) for row, mask in zip(rows, kept(found), strict=True) if sum(mask) == 1]
     for value in forced:
         inside.remove(value)

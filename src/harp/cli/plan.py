@@ -34,7 +34,7 @@ Macs = Mapping[str | None, int]
 class Plan:
     """One network under one budget, shared out by one rule.
 
-    `kept`: units by pool. `left`: weights after pruning, by name. `before`, `after`: MACs per image by name of the
+    `kept`: units by group. `left`: weights after pruning, by name. `before`, `after`: MACs per image by name of the
     weight, None for products without one.
     """
 

@@ -77,7 +77,7 @@ class AnpVs(MovingMasks):
         self._seen: dict[str, Tensor] = {}
         slices = [(group.name, part) for group in self.units.groups for part in group.consumers]
         self._parts = {
-            site.name: [(pool, part) for pool, part in slices if part.name == site.name] for site in self.sites
+            site.name: [(group, part) for group, part in slices if part.name == site.name] for site in self.sites
         }
         for site in self.sites:
             _reader(site)
@@ -89,25 +89,25 @@ class AnpVs(MovingMasks):
             return None
         x = inputs[0]
         axis = 1 if isinstance(module, _ConvNd) else x.ndim - 1
-        for pool, part in self._parts[name]:
-            gate = self._drawn(pool, len(x)) if module.training else self._means(pool)[None]
+        for group, part in self._parts[name]:
+            gate = self._drawn(group, len(x)) if module.training else self._means(group)[None]
             # Index -1 reads the column that is appended: what belongs to no unit passes.
             gate = torch.cat([gate, gate.new_ones(len(gate), 1)], 1)[:, part.owner.to(gate.device)]
             shape = [len(gate) if at == 0 else -1 if at == axis else 1 for at in range(x.ndim)]
             x = x * gate.to(x.dtype).view(shape)
         return self._steadied(name, x) if module.training and torch.is_grad_enabled() and self.options.vs else x
 
-    def _drawn(self, pool: str, n: int) -> Tensor:
-        self._batch, size = n, len(self.gates[pool].raw_a)
-        if (pool, n) not in self._draws:
-            noise = self.course.noise("anp-vs", pool, self._step)
-            self._draws[pool, n] = torch.rand(n + 1, size, generator=noise).to(self.gates[pool].raw_a)
-        once, each = self._draws[pool, n][0], self._draws[pool, n][1:]
-        return self.gates[pool].drawn(once, each)
+    def _drawn(self, group: str, n: int) -> Tensor:
+        self._batch, size = n, len(self.gates[group].raw_a)
+        if (group, n) not in self._draws:
+            noise = self.course.noise("anp-vs", group, self._step)
+            self._draws[group, n] = torch.rand(n + 1, size, generator=noise).to(self.gates[group].raw_a)
+        once, each = self._draws[group, n][0], self._draws[group, n][1:]
+        return self.gates[group].drawn(once, each)
 
     @torch.no_grad()
-    def _means(self, pool: str) -> Tensor:
-        mean = self.gates[pool].mean()
+    def _means(self, group: str) -> Tensor:
+        mean = self.gates[group].mean()
         return mean.masked_fill(mean <= SHUT, 0)
 
     def _steadied(self, name: str, x: Tensor) -> Tensor:
@@ -146,9 +146,9 @@ class AnpVs(MovingMasks):
         return module.register_forward_pre_hook(partial(self._gate, site.name))
 
     def final(self) -> dict[str, Tensor]:
-        means = {pool: gates.mean().detach() for pool, gates in self.gates.items()}
+        means = {group: gates.mean().detach() for group, gates in self.gates.items()}
         counts = allot(self.units, self.budget, above_threshold(means))
-        return {pool: top_mask(mean, counts[pool]) for pool, mean in means.items()}
+        return {group: top_mask(mean, counts[group]) for group, mean in means.items()}
 
     def settle(self) -> Masks:
         masks = super().settle()
@@ -178,15 +178,15 @@ class AnpVs(MovingMasks):
         return ["no features were compared: vs needs an objective of clean and adversarial passes, such as trades"]
 
     def state_dict(self) -> Tree:
-        raw = {pool: {"a": gates.raw_a.detach(), "b": gates.raw_b.detach()} for pool, gates in self.gates.items()}
+        raw = {group: {"a": gates.raw_a.detach(), "b": gates.raw_b.detach()} for group, gates in self.gates.items()}
         return {**super().state_dict(), "gates": raw, "compared": self._compared, "step": self._step}
 
     @torch.no_grad()
     def load_state_dict(self, state: Tree) -> None:
         super().load_state_dict(state)
-        for pool, gates in self.gates.items():
+        for group, gates in self.gates.items():
             own = {"a": gates.raw_a, "b": gates.raw_b}
-            for key, value in like(own, state["gates"].get(pool, {})).items():
+            for key, value in like(own, state["gates"].get(group, {})).items():
                 own[key].copy_(value)
         self._compared, self._step = state["compared"], state["step"]
 

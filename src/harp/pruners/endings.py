@@ -14,7 +14,7 @@ def off_budget(units: Units, budget: Budget, density: float, stood: Counts, sett
     """A sentence where the rates' `density`, and the counts that `stood`, cost more or less than the budget allows."""
     cost = units.cost(budget.of)
     counted = cost([stood[name] for name in units.names]) / budget.count(cost(units.sizes))
-    # Off by both measures: where pools are small, whole units cost more than the rates that they are rounded from.
+    # Off by both measures: where groups are small, whole units cost more than the rates that they are rounded from.
     low, high = sorted((density / budget.keep, counted))
     share = low if low > 1 else min(high, 1.0)
     begun = f"the chosen rates stood at {share:.2f} times the budget; settle "
@@ -29,12 +29,12 @@ def off_budget(units: Units, budget: Budget, density: float, stood: Counts, sett
 
 
 def at_the_floor(units: Units, budget: Budget, rates: Sequence[float]) -> list[str]:
-    """A sentence where pools keep no more than the least, to within a tenth, or a hundredth of their fair share."""
+    """A sentence where groups keep no more than the least, to within a tenth, or a hundredth of their fair share."""
     low = max(1.1 * budget.least, 0.01 * budget.keep)
-    # With a floor near `keep` itself every pool stands there, by the user's wish.
-    pools = [name for name, rate in zip(units.names, rates, strict=True) if rate <= low < budget.keep]
-    if not pools:
+    # With a floor near `keep` itself every layer group stands there, by the user's wish.
+    groups = [name for name, rate in zip(units.names, rates, strict=True) if rate <= low < budget.keep]
+    if not groups:
         return []
-    named = ", ".join(pools[:NAMED]) + (f" and {len(pools) - NAMED} more" if len(pools) > NAMED else "")
-    begun = f"{len(pools)} of {len(units.names)} learned rates collapsed to {low:.2g} or less, where they hardly move"
+    named = ", ".join(groups[:NAMED]) + (f" and {len(groups) - NAMED} more" if len(groups) > NAMED else "")
+    begun = f"{len(groups)} of {len(units.names)} learned rates collapsed to {low:.2g} or less, where they hardly move"
     return [f"{begun}, so that little passes through {named}; a smaller gamma or a larger floor holds them up"]

@@ -74,7 +74,7 @@ class Harp(Scores):
 
     @property
     def logits(self) -> nn.Parameter:
-        """The learned r of each pool, shape [pools]."""
+        """The learned r of each layer group, shape [groups]."""
         return self.learned.logits
 
     def rates(self) -> Tensor:

@@ -17,7 +17,7 @@ from harp.sparsity import Budget, Masks, Sites, Units, units_of
 class MovingMasks(Masked):
     """Weights train under masks over units, which a subclass sets by `move`; pruned weights are zero and learn nothing.
 
-    `what` is pruned: sites, whose weights are the units, or units. `masks` are by site, `chosen` by pool.
+    `what` is pruned: sites, whose weights are the units, or units. `masks` are by site, `chosen` by layer group.
     """
 
     def __init__(self, what: Sites | Units, budget: Budget):
@@ -28,12 +28,12 @@ class MovingMasks(Masked):
         super().__init__(self.units.sites, self.units.by_site(self.chosen))
 
     def move(self, chosen: Mapping[str, Tensor]) -> None:
-        """The masks are `chosen`, bool by pool, from the next write on."""
+        """The masks are `chosen`, bool by layer group, from the next write on."""
         self.chosen = Masks(chosen)
         self.masks = self.units.by_site(self.chosen)
 
     def final(self) -> Mapping[str, Tensor]:
-        """The masks, bool by pool, that the method would end with now; they meet the budget."""
+        """The masks, bool by layer group, that the method would end with now; they meet the budget."""
         return self.chosen
 
     def settle(self) -> Masks:

@@ -137,7 +137,7 @@ class RADMM(Pruner):
         self.updates += 1
 
     def project(self, values: Sequence[Tensor]) -> tuple[Masks, list[Tensor]]:
-        """The units that the budget leaves of `values`, one tensor a site: masks by pool, and what is under them."""
+        """The units that the budget leaves of `values`, one tensor a site: masks by group, and what is under them."""
         with self._held(values):
             counts = self._shared_out()
             masks = Masks({name: top_mask(size, counts[name]) for name, size in self.units.magnitudes().items()})

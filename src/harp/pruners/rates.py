@@ -1,4 +1,4 @@
-"""One learnable keep rate per pool, held to the budget by a growing penalty or exactly at every step."""
+"""One learnable keep rate per layer group, held to the budget by a growing penalty or exactly at every step."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ Mode = Literal["penalty", "exact"]
 
 
 class Rates(ABC):
-    """k = least + (1 - least) sigmoid(r), r learned, least = floor * keep; one rate a pool (HARP, equation 2).
+    """k = least + (1 - least) sigmoid(r), r learned, least = floor * keep; one rate a layer group (HARP, equation 2).
 
     The rates begin with the allocation `start` (`ALLOCATIONS`, or a file) at density `at`.
     """
@@ -40,11 +40,11 @@ class Rates(ABC):
 
     @abstractmethod
     def now(self) -> Tensor:
-        """The rates in force, shape [pools], differentiable in `logits`."""
+        """The rates in force, shape [groups], differentiable in `logits`."""
 
     @abstractmethod
     def counts(self) -> Counts:
-        """How many units each pool keeps in the next forward pass."""
+        """How many units each layer group keeps in the next forward pass."""
 
     def penalty(self) -> Tensor:
         """What the loss gains."""

@@ -104,7 +104,7 @@ S2AP = METHODS.register("s2ap")(_S2AP())
 
 @dataclass
 class Uphill(Level):
-    """Scores at s + z, z = `radius` |s| d / |d| for each pool, d the loss's gradient at s, after `warmup` steps."""
+    """Scores at s + z, z = `radius` |s| d / |d| for each group, d the loss's gradient at s, after `warmup` steps."""
 
     radius: float
     warmup: int

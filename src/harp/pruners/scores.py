@@ -65,15 +65,15 @@ class Scores(Reparam):
 
     @abstractmethod
     def counts(self) -> Counts:
-        """How many units each pool keeps in the next forward pass."""
+        """How many units each layer group keeps in the next forward pass."""
 
     @abstractmethod
     def settled_counts(self) -> Counts:
-        """How many units each pool keeps at the end; they meet the budget."""
+        """How many units each layer group keeps at the end; they meet the budget."""
 
     @abstractmethod
     def rates(self) -> Tensor:
-        """The keep rate of each pool, shape [pools]."""
+        """The keep rate of each layer group, shape [groups]."""
 
     def trainables(self) -> dict[str, Role]:
         return {"scores": Role(list(self.scores.values()))}

@@ -19,8 +19,8 @@ def top_share(score: Tensor, rate: Tensor, count: int, estimator: Estimator = "s
 class TopShare(torch.autograd.Function):
     """The mask, as floats, of the `count` largest |score|; the gradient passes straight through.
 
-    With G the gradient at the mask, score gets G * sign(score). What the pool's keep rate gets is the estimator's:
-    "sum" the sum of G over the whole pool, pruned entries included (HARP's published code, METHODS 1.3); "pruned" the
+    With G the gradient at the mask, score gets G * sign(score). What the group's keep rate gets is the estimator's:
+    "sum" the sum of G over the whole group, pruned entries included (HARP's published code, METHODS 1.3); "pruned" the
     sum over the pruned entries; "marginal" n times the mean of G over the ranks next to the cut, which tends to the
     derivative of the loss by the rate as n grows; "zero" nothing, the null model of METHODS 1.11.
     """

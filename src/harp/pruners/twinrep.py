@@ -114,7 +114,7 @@ class TwinRep(Reparam):
         return self.chosen
 
     def _cut(self) -> dict[str, Tensor]:
-        """The units of largest root mean square, bool by pool, of what the sites hold now."""
+        """The units of largest root mean square, bool by layer group, of what the sites hold now."""
         sizes = self.units.magnitudes()
         counts = zip(self.units.names, self.units.weight_counts(), self.units.sizes, strict=True)
         means = {name: sizes[name] / math.sqrt(weights / size) for name, weights, size in counts}

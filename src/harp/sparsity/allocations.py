@@ -1,4 +1,4 @@
-"""Rules for sharing a budget out over the pools: uniform, ERK, LAMP, ideal gas, and rates from a file.
+"""Rules for sharing a budget out over the layer groups: uniform, ERK, LAMP, ideal gas, and rates from a file.
 
 Each rule is a family of shares with one argument, and the budget fixes that argument. So every rule works for every
 network, density and price.
@@ -24,7 +24,7 @@ ALLOCATIONS: Registry[Callable[[Units], Family]] = Registry("allocation", "alloc
 
 @ALLOCATIONS.register("uniform")
 def uniform(units: Units) -> Family:
-    """The same share in every pool."""
+    """The same share in every layer group."""
     return lambda at: numpy.full(len(units.sizes), _sigmoid(at))
 
 
@@ -37,16 +37,16 @@ def erk(units: Units) -> Family:
 
 @ALLOCATIONS.register("ideal-gas")
 def ideal_gas(units: Units) -> Family:
-    """1 / (1 + F n) of a pool that decides over n weights, F the same for all (Chen et al., ICLR 2022)."""
+    """1 / (1 + F n) of a layer group that decides over n weights, F the same for all (Chen et al., ICLR 2022)."""
     counts = numpy.array(units.weight_counts(), dtype=numpy.float64)
     return lambda at: 1 / (1 + math.exp(-at) * counts)
 
 
 @ALLOCATIONS.register("lamp")
 def lamp(units: Units) -> Family:
-    """What one threshold on LAMP scores leaves of each pool (Lee et al., ICLR 2021).
+    """What one threshold on LAMP scores leaves of each layer group (Lee et al., ICLR 2021).
 
-    The score of a unit is its squared magnitude over the sum of those in its pool that are not smaller.
+    The score of a unit is its squared magnitude over the sum of those in its layer group that are not smaller.
     """
     scores = []
     for score in units.first_scores().values():
@@ -62,12 +62,12 @@ def lamp(units: Units) -> Family:
 
 @ALLOCATIONS.register("global")
 def all_alike(units: Units) -> Family:
-    """What one threshold on the magnitudes of all units leaves of each pool (Han et al., NeurIPS 2015)."""
+    """What one threshold on the magnitudes of all units leaves of each layer group (Han et al., NeurIPS 2015)."""
     return above_threshold(units.magnitudes())
 
 
 def above_threshold(sizes: Mapping[str, Tensor]) -> Family:
-    """The share of each of `sizes`, by pool, that is no smaller than one threshold, which is the argument."""
+    """The share of each of `sizes`, by layer group, that is no smaller than one threshold, which is the argument."""
     ordered = [numpy.sort(size.detach().double().flatten().cpu().numpy()) for size in sizes.values()]
 
     def family(at: float) -> Vector:
@@ -78,7 +78,7 @@ def above_threshold(sizes: Mapping[str, Tensor]) -> Family:
 
 
 def from_rates(units: Units, least: float, rates: Mapping[str, float]) -> Family:
-    """The given share of each pool, all moved by one shift of their logits above `least`; their order stays.
+    """The given share of each layer group, all moved by one shift of their logits above `least`; their order stays.
 
     k = least + (1 - least) sigmoid(r + shift). Raises `HarpError` for a rate that is NaN.
     """
@@ -99,8 +99,8 @@ def from_logits(logits: Vector, least: float) -> Family:
 def allocation(name: str, units: Units) -> Family:
     """The family that `name` means for `units`: a registered one, or rates from a YAML or JSON file of that path.
 
-    A file maps the name of each pool to its share, or is the `allocation.json` of a run. Raises `HarpError` for a name
-    that is neither, and for a file that does not give exactly the pools of `units` shares above 0 and at most 1.
+    A file maps the name of each group to its share, or is the `allocation.json` of a run. Raises `HarpError` for a name
+    that is neither, and for a file that does not give exactly the layer groups of `units` shares above 0 and at most 1.
     """
     if name in ALLOCATIONS:
         return ALLOCATIONS[name](units)
@@ -121,23 +121,23 @@ def _read(path: Path, units: Units) -> dict[str, float]:
         raise HarpError(f"{path} does not map names to rates: {error}") from None
     for key in [*rates, *units.names]:
         if key not in units.names:
-            raise HarpError(f"{path} has a rate for {key!r}, which is no pool here; {choices(key, units.names)}")
+            raise HarpError(f"{path} has a rate for {key!r}, which is no layer group here; {choices(key, units.names)}")
         if key not in rates:
-            raise HarpError(f"{path} has no rate for {key}; expected one for each of {len(units.names)} pools")
+            raise HarpError(f"{path} has no rate for {key}; expected one for each of {len(units.names)} layer groups")
         if not 0 < rates[key] <= 1:
             raise HarpError(f"{path}: the rate of {key} is {rates[key]!r}; expected a share above 0 and at most 1")
     return rates
 
 
 def allot(units: Units, budget: Budget, family: Family) -> Counts:
-    """How many units each pool keeps under the family's shares; their price meets the budget (see `apportion`)."""
+    """How many units each group keeps under the family's shares; their price meets the budget (see `apportion`)."""
     cost = units.cost(budget.of)
     floors = budget.floors(units.sizes, cost)
     return units.named(share_out(family, units.sizes, floors, cost, budget.count(cost(units.sizes))))
 
 
 def rates_at(units: Units, budget: Budget, family: Family) -> Vector:
-    """The family's shares, as real numbers, where they cost what the budget allows; shape [pools]."""
+    """The family's shares, as real numbers, where they cost what the budget allows; shape [groups]."""
     cost = units.cost(budget.of)
     zeros = [0] * len(units.sizes)
     return family(solve(family, units.sizes, zeros, cost, budget.keep * cost(units.sizes)))

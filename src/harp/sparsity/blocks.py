@@ -16,7 +16,7 @@ Block = Literal["vectors", "kernels", "filters"]
 
 
 class Blocks(Units):
-    """Blocks of the weights of convolutions as units, one pool a site, all of a block zero or none.
+    """Blocks of the weights of convolutions as units, one layer group a site, all of a block zero or none.
 
     "kernels": the k x k weights between an input and an output channel; "vectors": a row of those, k weights;
     "filters": all weights of an output channel, whose place in the network stays, with its bias and norm. In weights

@@ -1,4 +1,4 @@
-"""A share of the network becomes integers, one per pool of units, that meet the budget exactly."""
+"""A share of the network becomes integers, one per layer group of units, that meet the budget exactly."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ from harp.sparsity.costs import Cost, Vector
 Counts = dict[str, int]
 
 Family = Callable[[float], Vector]
-"""A rule for sharing out: given one number, the share of its units that each pool keeps, in [0, 1].
+"""A rule for sharing out: given one number, the share of its units that each layer group keeps, in [0, 1].
 
 The number says how much is kept in all, from the least there is at -100 to everything at 100; as it rises no share
-falls. The rule says how that is spread over the pools. `solve` finds the number at which the shares cost what a budget
+falls. The rule says how that is spread over the groups. `solve` finds the number at which the shares cost what a budget
 allows.
 """
 
@@ -27,7 +27,7 @@ SLACK = 1e-6  # prices are sums of integers in float64, off by far less, and no 
 class Budget:
     """How much may stay: the share `keep` in (0, 1] of the parameters, or of the multiply-accumulates (macs).
 
-    No pool keeps less than the share `floor * keep` of its units, nor less than one. HARP calls the floor alpha and
+    No group keeps less than the share `floor * keep` of its units, nor less than one. HARP calls the floor alpha and
     sets it to 0.1 (section 3). Raises `HarpError` for values outside these ranges.
     """
 
@@ -45,7 +45,7 @@ class Budget:
 
     @property
     def least(self) -> float:
-        """The smallest share a pool may keep: HARP's k_min."""
+        """The smallest share a layer group may keep: HARP's k_min."""
         return self.floor * self.keep
 
     def count(self, total: float) -> int:
@@ -53,7 +53,7 @@ class Budget:
         return round(self.keep * total)
 
     def floors(self, sizes: Sequence[int], cost: Cost | None = None) -> list[int]:
-        """The fewest units each pool keeps; raises `HarpError` where they cost more than the budget.
+        """The fewest units each layer group keeps; raises `HarpError` where they cost more than the budget.
 
         Without a `cost` every unit costs 1.
         """
@@ -74,15 +74,15 @@ class Budget:
         total = cost(sizes)
         count = math.ceil(cost([1] * len(sizes)))
         if self.floor == 1 and cost.quadratic is None:
-            # Every pool at exactly the same share, and each share whole.
+            # Every layer group at exactly the same share, and each share whole.
             return math.ceil(cost([size // math.gcd(*sizes) for size in sizes]))
         while (needed := math.ceil(cost(_floors(self.floor * count / total, sizes)))) > count:
             count = needed
         return count
 
 
-def _plain(pools: Sequence[float]) -> Cost:
-    return Cost(0.0, numpy.ones(len(pools)))
+def _plain(groups: Sequence[float]) -> Cost:
+    return Cost(0.0, numpy.ones(len(groups)))
 
 
 def _floors(least: float, sizes: Sequence[int]) -> list[int]:
@@ -104,7 +104,7 @@ def _units(family: Family, at: float, sizes: Sequence[int], floors: Sequence[int
 
 
 def share_out(family: Family, sizes: Sequence[int], floors: Sequence[int], cost: Cost, target: int) -> list[int]:
-    """Units for each pool, by the family's shares, whose price meets `target`; see `apportion`."""
+    """Units for each layer group, by the family's shares, whose price meets `target`; see `apportion`."""
     at = solve(family, sizes, floors, cost, target)
     return apportion(_units(family, at, sizes, floors).tolist(), target, floors, sizes, cost)
 
@@ -114,7 +114,7 @@ def apportion(
 ) -> list[int]:
     """Integers near `shares`, each within its floor and cap, of price `target`: the largest remainder rounds up.
 
-    Where all units have the same price the target is met exactly; otherwise the price is at most `target`, and no pool
+    Where all units have the same price the target is met exactly; otherwise the price is at most `target`, and no group
     that could still grow has a unit that fits into what is left. Without a `cost` every unit costs 1. Of equal
     remainders the earlier index wins. Raises `ValueError` where floors and caps do not admit the target.
     """
@@ -144,7 +144,7 @@ def apportion(
 
 
 def _filled(counts: list[int], shares: Sequence[float], caps: Sequence[int], cost: Cost, rest: float) -> list[int]:
-    # What is left buys no unit of the dearest pool; of the others those grow that lie furthest below their share.
+    # What is left buys no unit of the dearest group; of the others those grow that lie furthest below their share.
     while True:
         prices = cost.nexts(counts)
         fits = [i for i, price in enumerate(prices) if counts[i] < caps[i] and 0 < price <= rest + SLACK]

@@ -1,4 +1,4 @@
-"""Channels as units: one pool for each group of channels that can only go together."""
+"""Channels as units: one layer group for each group of channels that can only go together."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ from harp.wrappers import unwrapped
 
 
 class ChannelUnits(Units):
-    """Channels of `model` that can only go together as one unit, tied ones as one pool (`find_channels`).
+    """Channels of `model` that can only go together as one unit, tied ones as one layer group (`find_channels`).
 
     A mask multiplies the input slices of every weight that reads the channel, which silences it exactly. `sites` are
     the weights that read prunable channels; prices count all weights in `priced` (`find_sites`), with `macs` by name
@@ -69,7 +69,7 @@ class ChannelUnits(Units):
         return Cost(constant, linear, quadratic)
 
     def _length(self, site: Site, axis: int) -> tuple[float, Vector]:
-        """How long an axis is: what stays in any case, and what each pool's unit adds."""
+        """How long an axis is: what stays in any case, and what each layer group's unit adds."""
         fixed, adds = float(site.param.shape[axis]), numpy.zeros(len(self.groups))
         for index, group in enumerate(self.groups):
             for part in group.members:
@@ -91,7 +91,7 @@ class ChannelUnits(Units):
         return sizes
 
     def filter_sums(self) -> dict[str, Tensor]:
-        """The sum of the absolute weights that make each channel, by pool, as the weights are now."""
+        """The sum of the absolute weights that make each channel, by layer group, as the weights are now."""
         params = {site.name: site.param.detach() for site in self.priced}
         sums = {}
         for group in self.groups:

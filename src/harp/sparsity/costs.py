@@ -21,10 +21,10 @@ Vector = NDArray[numpy.float64]
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of keeping u units in each pool: constant + linear . u + u' quadratic u.
+    """The price of keeping u units in each layer group: constant + linear . u + u' quadratic u.
 
     Keeping single weights costs in proportion (no quadratic part); a channel shortens the layer that makes it and the
-    one that reads it, so channels cost products. `linear` has shape [pools], `quadratic` [pools, pools].
+    one that reads it, so channels cost products. `linear` has shape [groups], `quadratic` [groups, groups].
     """
 
     constant: float
@@ -32,31 +32,31 @@ class Cost:
     quadratic: Vector | None = None
 
     def __call__(self, units: Sequence[float] | Vector) -> float:
-        """The price of so many units in each pool; they need not be integers."""
+        """The price of so many units in each layer group; they need not be integers."""
         u = numpy.asarray(units, dtype=numpy.float64)
         price = self.constant + float(self.linear @ u)
         return price if self.quadratic is None else price + float(u @ self.quadratic @ u)
 
     def slopes(self, units: Sequence[float] | Vector) -> Vector:
-        """The derivative of the price by each pool's units, shape [pools]."""
+        """The derivative of the price by each layer group's units, shape [groups]."""
         if self.quadratic is None:
             return self.linear
         u = numpy.asarray(units, dtype=numpy.float64)
         slopes: Vector = self.linear + (self.quadratic + self.quadratic.T) @ u
         return slopes
 
-    def step(self, units: Sequence[float] | Vector, pool: int, change: int) -> float:
-        """By how much the price rises when `pool` holds `change` units more."""
-        own = 0.0 if self.quadratic is None else float(self.quadratic[pool, pool])
-        return change * float(self.slopes(units)[pool]) + change**2 * own
+    def step(self, units: Sequence[float] | Vector, group: int, change: int) -> float:
+        """By how much the price rises when `group` holds `change` units more."""
+        own = 0.0 if self.quadratic is None else float(self.quadratic[group, group])
+        return change * float(self.slopes(units)[group]) + change**2 * own
 
     def nexts(self, units: Sequence[float] | Vector) -> Vector:
-        """By how much the price rises with one unit more, for each pool, shape [pools]."""
+        """By how much the price rises with one unit more, for each layer group, shape [groups]."""
         slopes = self.slopes(units)
         return slopes if self.quadratic is None else slopes + numpy.diagonal(self.quadratic)
 
     def tensor(self, units: Tensor) -> Tensor:
-        """The price of `units`, shape [pools], differentiable, in their dtype."""
+        """The price of `units`, shape [groups], differentiable, in their dtype."""
         price = self.constant + (units * torch.as_tensor(self.linear).to(units)).sum()
         return price if self.quadratic is None else price + units @ torch.as_tensor(self.quadratic).to(units) @ units
 

@@ -1,4 +1,4 @@
-"""One order over the units of all pools: what a single ranking leaves of each."""
+"""One order over the units of all layer groups: what a single ranking leaves of each."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,10 @@ from harp.sparsity.units import Units
 
 
 def largest(units: Units, budget: Budget, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bool masks by pool, true at the largest `scores` of all pools together, above the floor of each.
+    """Bool masks by layer group, true at the largest `scores` of all layer groups together, above the floor of each.
 
-    What is kept costs what the budget allows (see `apportion`). Of equal scores the earlier pool's come first, and
-    within a pool those of the lowest index. Raises `HarpError` for scores that hold NaN, and for a budget below the
+    What is kept costs what the budget allows (see `apportion`). Of equal scores the earlier group's come first, and
+    within a group those of the lowest index. Raises `HarpError` for scores that hold NaN, and for a budget below the
     floors.
     """
     cost = units.cost(budget.of)
@@ -24,16 +24,16 @@ def largest(units: Units, budget: Budget, scores: Mapping[str, Tensor]) -> dict[
         if torch.isnan(scores[name]).any():
             raise HarpError(f"the pruning scores of {name} hold NaN, so no order among the weights exists")
     flat = [scores[name].detach().flatten().cpu() for name in units.names]
-    # A pool's floor is kept whatever its scores are, so it stands above the order.
+    # A layer group's floor is kept whatever its scores are, so it stands above the order.
     rest = [score[~top_mask(score, floor)] for score, floor in zip(flat, floors, strict=True)]
-    pools = torch.cat([torch.full((len(score),), index) for index, score in enumerate(rest)])
-    pools = pools[torch.cat(rest).sort(descending=True, stable=True).indices]
+    groups = torch.cat([torch.full((len(score),), index) for index, score in enumerate(rest)])
+    groups = groups[torch.cat(rest).sort(descending=True, stable=True).indices]
 
     def counts(first: int) -> list[int]:
-        taken = pools[:first].bincount(minlength=len(floors)).tolist()
+        taken = groups[:first].bincount(minlength=len(floors)).tolist()
         return [floor + more for floor, more in zip(floors, taken, strict=True)]
 
-    low, high = 0, len(pools)
+    low, high = 0, len(groups)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if cost(counts(middle)) <= target + SLACK else (low, middle - 1)

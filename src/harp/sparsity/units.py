@@ -16,9 +16,9 @@ from harp.sparsity.sites import Sites, checked
 
 
 class Units(ABC):
-    """Units in pools, each with a keep rate of its own; masks over units become effective weights of the sites.
+    """Units in layer groups, each with a keep rate of its own; masks over units become effective weights of the sites.
 
-    `sites` are the parameters that masks change, `names` and `sizes` the pools'.
+    `sites` are the parameters that masks change, `names` and `sizes` the layer groups'.
     """
 
     kind: Granularity
@@ -29,30 +29,30 @@ class Units(ABC):
 
     @abstractmethod
     def cost(self, of: str) -> Cost:
-        """The price of so many units in each pool, in "parameters" or in "macs" per image."""
+        """The price of so many units in each layer group, in "parameters" or in "macs" per image."""
 
     @abstractmethod
     def magnitudes(self) -> dict[str, Tensor]:
-        """How large the units are now, by pool: |weight|, or the 2-norm of a block or of what reads a channel."""
+        """How large the units are now, by group: |weight|, or the 2-norm of a block or of what reads a channel."""
 
     @abstractmethod
     def first_scores(self) -> dict[str, Tensor]:
-        """Scores of the units, by pool, as the weights are now."""
+        """Scores of the units, by layer group, as the weights are now."""
 
     @abstractmethod
     def weight_counts(self) -> list[int]:
-        """How many weights each pool decides over."""
+        """How many weights each layer group decides over."""
 
     @abstractmethod
     def dimensions(self) -> list[int]:
-        """The lengths of all axes of the weights each pool decides over, summed: ERK's numerator."""
+        """The lengths of all axes of the weights each layer group decides over, summed: ERK's numerator."""
 
     @abstractmethod
     def effective(self, dense: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> list[Tensor]:
-        """The weights that are left under masks (bool or float, by pool), one tensor a site; differentiable."""
+        """The weights that are left under masks (bool or float, by layer group), one tensor a site; differentiable."""
 
     def by_site(self, masks: Mapping[str, Tensor]) -> Masks:
-        """Masks of the sites' own shapes: which weights are left under masks over units (bool, by pool)."""
+        """Masks of the sites' own shapes: which weights are left under masks over units (bool, by layer group)."""
         whole = {site.name: torch.ones_like(site.param, dtype=torch.float32) for site in self.sites}
         left = self.effective(whole, masks)
         return Masks({site.name: weight != 0 for site, weight in zip(self.sites, left, strict=True)})
@@ -62,7 +62,7 @@ class Units(ABC):
 
 
 class Weights(Units):
-    """Every weight of every site a unit of its own, one pool a site.
+    """Every weight of every site a unit of its own, one layer group a site.
 
     `macs`: multiply-accumulates by site name, from `trace_macs`; only budgets of MACs need them.
     """
