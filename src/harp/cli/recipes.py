@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from harp.cli.commands import STAGES
 from harp.cli.flags import Parser
-from harp.config import PruneSettings, Recipe, find_recipe, merged, read_recipe
+from harp.config import Recipe, find_recipe, fitting, merged, read_recipe
 from harp.errors import HarpError
 
 USUAL = "digits"
@@ -81,14 +81,6 @@ def begun(recipe: str | None, above: Mapping[str, Any]) -> tuple[Mapping[str, An
     from harp.pipeline.kept import settings_in
 
     return settings_in(Path(recipe) / "recipe.yaml"), Path(recipe), ""
-
-
-def fitting(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings `below` without the options of their pruning method, where those `above` name another method."""
-    prune, method = below.get("prune", {}), above.get("prune", {}).get("method")
-    if method in (None, prune.get("method", PruneSettings.model_fields["method"].default)):
-        return below
-    return {**below, "prune": {name: value for name, value in prune.items() if name != "options"}}
 
 
 def unnamed(above: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from harp.config.settings import Recipe
-from harp.config.training import Settings
+from harp.config.training import PruneSettings, Settings
 from harp.errors import HarpError, choices
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -118,6 +118,14 @@ def make_settings(kind: type[Kind], values: Mapping[str, Any], section: str = ""
 def write_recipe(recipe: Recipe) -> bytes:
     """YAML with every setting spelled out; `make_recipe` of it gives an equal recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).encode()
+
+
+def fitting(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings `below` without the options of their pruning method, where those `above` name another method."""
+    prune, method = below.get("prune", {}), above.get("prune", {}).get("method")
+    if method in (None, prune.get("method", PruneSettings.model_fields["method"].default)):
+        return below
+    return {**below, "prune": {name: value for name, value in prune.items() if name != "options"}}
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""A grid: which methods, at which budgets, under which seeds, all else equal; and the recipe of every cell in it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+
+from harp.config import (
+    Recipe,
+    Settings,
+    find_recipe,
+    fitting,
+    make_recipe,
+    make_settings,
+    merged,
+    read_recipe,
+)
+from harp.config.values import Seed, Share, Text, Word
+from harp.errors import HarpError, choices
+from harp.pruners import METHODS, Course, options_of
+
+OWN = ("prune", "finetune", "stages", "export")
+"""The sections of a recipe that a row may have to itself; all else is what rows have in common."""
+
+
+def _row(item: Any) -> Any:
+    """One item of `rows`: a method's name, or a label with settings over the recipe's."""
+    if isinstance(item, dict) and (len(item) != 1 or not isinstance(next(iter(item.values())), dict)):
+        raise ValueError("expected a method's name, or a label with settings, as in `LAMP: {prune: {method: magnitude}}`")
+    return item
+
+
+Row = Annotated[str | dict[str, Any], AfterValidator(_row)]
+
+
+class Grid(Settings):
+    name: Word = "arena"
+    """a word for the arena; part of its folder's name"""
+    recipe: Text = "digits"
+    """the recipe that all cells have in common (`harp list recipes`, or a YAML file)"""
+    settings: dict[str, Any] = {}
+    """settings over that recipe's, for every cell"""
+    rows: tuple[Row, ...]
+    """methods by name, or rows with a label and settings of their own"""
+    keeps: tuple[Share, ...] = (0.01,)
+    """budgets: shares that stay"""
+    seeds: tuple[Seed, ...] = (0,)
+    """seeds; each has a dense network of its own, from which all methods start"""
+    epochs: Literal["equal", "own"] = "equal"
+    """equal: what needs no pretraining or no search trains as long in all; own: as the settings say"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the arena: a row at a budget under a seed, where it lies in the arena's folder, and its recipe."""
+
+    row: str
+    keep: float
+    seed: int
+    folder: str
+    values: Mapping[str, Any]
+
+    @property
+    def recipe(self) -> Recipe:
+        return make_recipe(self.values)
+
+
+def read_grid(path: Path) -> Grid:
+    """The grid in a YAML file; raises `HarpError` with one line for each setting that is wrong."""
+    return make_settings(Grid, read_recipe(path))
+
+
+def dense_cell(grid: Grid, seed: int) -> Cell:
+    """The run that trains the dense network of a seed."""
+    return Cell("dense", 1.0, seed, f"dense-seed{seed}", {**_common(grid), "name": "dense", "seed": seed})
+
+
+def cells(grid: Grid, folder: Path) -> Iterator[Cell]:
+    """Every cell, seed by seed; raises `HarpError` for rows of one label, or with settings that are not theirs.
+
+    What a method itself refuses is the cell's affair, which fails alone.
+    """
+    rows = [_named(item) for item in grid.rows]
+    names = [name for name, _ in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise HarpError(f"rows: two are called {twice[0]}; give one a label, as in `{twice[0]} 2: {{prune: ...}}`")
+    for seed in grid.seeds:
+        dense = folder / dense_cell(grid, seed).folder / "1-pretrain" / "model.safetensors"
+        for keep in grid.keeps:
+            for name, own in rows:
+                word = "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in name)
+                place = f"cells/{word}-{keep:g}-seed{seed}"
+                yield Cell(name, keep, seed, place, {**_values(grid, own, keep, dense), "name": word, "seed": seed})
+
+
+def _named(item: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(item, str):
+        return item, {"prune": {"method": item}}
+    name, own = next(iter(item.items()))
+    if strange := sorted(set(own) - set(OWN)):
+        raise HarpError(
+            f"rows: {name} has settings of {strange[0]}, which all rows have in common; {choices(strange[0], OWN)}"
+        )
+    return name, own
+
+
+def _common(grid: Grid) -> dict[str, Any]:
+    return merged(read_recipe(find_recipe(grid.recipe)), grid.settings)
+
+
+def _values(grid: Grid, own: Mapping[str, Any], keep: float, dense: Path) -> dict[str, Any]:
+    common = _common(grid)
+    values = merged(fitting(common, own), own)
+    values = merged(values, {"prune": {"keep": keep, "source": str(dense)}})
+    return _equal(values, own) if grid.epochs == "equal" else values
+
+
+def _equal(values: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with as many epochs in all as a method has that is searched for from a dense network.
+
+    What trains from scratch has those of pretraining, too; what cuts at once trains on for those of the search. A row
+    that names its own epochs keeps them. The dense network is no start for what trains from scratch.
+    """
+    try:
+        recipe = make_recipe(values)
+        prune, tune = recipe.prune, recipe.finetune
+        method, options = METHODS[prune.method], options_of(prune.method, prune.options)
+    except HarpError:
+        return values  # told when the cell runs
+    if method.begins_with(options) == "untrained":
+        longer = {"source": None, "epochs": recipe.pretrain.epochs + prune.epochs}
+        return merged(values, {"prune": {**longer, **own.get("prune", {})}})
+    if not method.steps(options, Course(1, prune.epochs)):
+        return merged(values, {"finetune": {"epochs": tune.epochs + prune.epochs, **own.get("finetune", {})}})
+    return values
