@@ -97,7 +97,7 @@ def given(noise: Noise | None, x: Tensor) -> Noise:
 
 
 def per_image(noise: Noise, n: int) -> Keyed:
-    """Noise of each image's own: `noise` where it is that, else keys for `n` images, drawn on the generator's device."""
+    """Noise of each image's own: `noise` where it is that, else `n` keys drawn on the generator's device."""
     if isinstance(noise, Keyed):
         return noise
     return Keyed(torch.randint(-(1 << 63), (1 << 63) - 1, (n,), generator=noise, device=noise.device))
