@@ -8,7 +8,19 @@ import pytest
 LAYERS = (
     {
         *("ambient", "errors", "config", "registry", "randomness", "runs", "files", "trees", "clock", "threats"),
-        *("modes", "extras", "sources", "version", "wrappers", "copies", "seals", "quiet", "own", "written", "numbers"),
+        *(
+            "modes",
+            "extras",
+            "sources",
+            "version",
+            "wrappers",
+            "copies",
+            "seals",
+            "quiet",
+            "own",
+            "written",
+            "notation",
+        ),
     },
     {"sparsity", "attacks", "models", "data", "graph"},
     {"pruners", "objectives", "package", "runtime"},
@@ -26,7 +38,7 @@ GROUND = {
     "ambient": {"errors"},
     "copies": {"errors", "modes"},
     "modes": {"errors"},
-    "config": {"errors", "clock", "numbers"},
+    "config": {"errors", "clock", "notation"},
     "own": {"errors", "sources"},
     "registry": {"errors", "own"},
     "files": {"errors"},
@@ -34,7 +46,8 @@ GROUND = {
     "runs": {"errors", "files", "trees", "version"},
     "extras": {"errors"},
     "seals": {"errors", "runs"},
-    "threats": {"errors", "randomness", "numbers"},
+    "threats": {"errors", "randomness", "notation"},
+    "written": {"config"},
 }
 
 

@@ -3,7 +3,7 @@ import random
 import numpy
 import torch
 
-from harp.randomness import Keyed, fork, generator, global_draws, keyed, normal, seed_of, uniform
+from harp.randomness import Keyed, fork, generator, global_draws, normal, per_image, seed_of, uniform
 
 
 def test_the_seed_of_a_name_is_pinned():
@@ -91,8 +91,8 @@ def test_both_kinds_of_noise_serve_an_attack():
         assert draws.shape == like.shape
         assert draws.abs().max() <= 1
         assert normal(fork(noise, 1), like).shape == like.shape
-    assert torch.equal(keyed(generator(0, "a"), 3).keys, keyed(generator(0, "a"), 3).keys)
-    assert len(keyed(generator(0, "a"), 3).keys.unique()) == 3
+    assert torch.equal(per_image(generator(0, "a"), 3).keys, per_image(generator(0, "a"), 3).keys)
+    assert len(per_image(generator(0, "a"), 3).keys.unique()) == 3
 
 
 def drawn():

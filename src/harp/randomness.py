@@ -96,8 +96,8 @@ def given(noise: Noise | None, x: Tensor) -> Noise:
     return Keyed.of(torch.arange(len(x), device=x.device), 0, "attack") if noise is None else noise
 
 
-def keyed(noise: Noise, n: int) -> Keyed:
-    """`noise` itself where it is keyed already, else keys drawn for `n` points, on the generator's device."""
+def per_image(noise: Noise, n: int) -> Keyed:
+    """Noise of each image's own: `noise` where it is that, else `n` keys drawn on the generator's device."""
     if isinstance(noise, Keyed):
         return noise
     return Keyed(torch.randint(-(1 << 63), (1 << 63) - 1, (n,), generator=noise, device=noise.device))

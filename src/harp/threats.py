@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from harp.errors import HarpError
-from harp.numbers import fraction, order_of
+from harp.notation import fraction, order_of
 from harp.randomness import Noise, fork, normal, uniform
 
 

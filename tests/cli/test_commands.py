@@ -119,7 +119,7 @@ def test_help_tells_every_field_its_meaning_and_default(capsys):
         (["run", "--pretrain.objective", "pgdat"], "did you mean 'pgd-at'"),
         (["run", "--prune.options.start", "erc"], "did you mean 'erk'"),
         (["run", "--prune.options.start", "gone.yaml"], "no file gone.yaml"),
-        (["run", "--prune.granularity", "channel"], "'weights' or 'channels'"),
+        (["run", "--prune.granularity", "channel"], "'filters' or 'channels', got 'channel'"),
         (["run", "--prune.granularity", "channels", "--prune.keep", "1e-4"], "smallest reachable keep"),
         (["prune", "--options.gama", "1"], "did you mean 'gamma'"),
         (["run", "--prune.options.gamma"], "--prune.options.gamma needs a value"),

@@ -14,7 +14,7 @@ from harp.pruners import Masked, Moment
 from harp.runs import read_json
 from harp.sparsity import Masks, find_sites, top_mask
 from tests.attacks.linear import images, labels
-from tests.export.test_compare import RANDOM, Odd, remembers
+from tests.export.test_agreement import RANDOM, Odd, remembers
 
 COUNTS = {"0.weight": 5, "4.weight": 3}
 

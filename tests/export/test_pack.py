@@ -10,8 +10,8 @@ from harp.export.pack import same_weights
 from harp.graph import capture
 from harp.package import Counts, Manifest, count, read, weight_names
 from tests.attacks.linear import images
+from tests.export.test_agreement import RANDOM, Odd, remembers
 from tests.export.test_bake import pruned
-from tests.export.test_compare import RANDOM, Odd, remembers
 from tests.models.test_plain import FORMS, net
 
 

@@ -119,7 +119,7 @@ def test_a_run_s_allocation_is_such_a_file(tmp_path):
         ("0.weight: 0.6\n", "no rate for 2.weight; expected one for each of 2 layer groups"),
         (
             "0.weight: 0.6\n2.weight: 0.1\n2.weigth: 0.1\n",
-            "a rate for '2.weigth', which is no group here; did you mean",
+            "which is no layer group here; did you mean '2.weight'",
         ),
         ("0.weight: 0.6\n2.weight: 0\n", "the rate of 2.weight is 0.0; expected a share above 0"),
         ("0.weight: 0.6\n2.weight: .nan\n", "the rate of 2.weight is nan"),

@@ -1,4 +1,8 @@
-"""Attacks: stateless, (model, images, labels, threat, noise) -> adversarial images."""
+"""Attacks: stateless, (model, images, labels, threat, noise) -> adversarial images.
+
+Who calls one names its noise: `evaluation/evaluate.py` by seed, attack and image, `training/loop.py` by seed, stage and
+step.
+"""
 
 from harp.attacks.apgd import APGD
 from harp.attacks.autoattack import autoattack

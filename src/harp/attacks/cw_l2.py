@@ -12,7 +12,7 @@ from harp.attacks.surrogate import judge
 from harp.attacks.sweep import State, sweep
 from harp.errors import HarpError
 from harp.modes import evaluating
-from harp.randomness import Keyed, Noise, given, keyed
+from harp.randomness import Keyed, Noise, given, per_image
 from harp.threats import Threat, per_point
 
 # Adam's own (Kingma & Ba, ICLR 2015), which the authors of the attack left as they were.
@@ -70,7 +70,7 @@ class CWL2:
             parts = zip(torch.split(x, size), torch.split(y, size), strict=True)
             right = ~torch.cat([wrong(model(images), labels) for images, labels in parts])
         adv, descent = x.clone(), _Descent(self, model, threat, to_the_end=True)
-        adv[right] = sweep(descent, model, x[right], y[right], keyed(noise, len(x)).take(right), self.batch)
+        adv[right] = sweep(descent, model, x[right], y[right], per_image(noise, len(x)).take(right), self.batch)
         distance = threat.distance(adv, x)
         return adv, torch.where(right & (distance == 0), torch.inf, distance)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harp.attacks.losses import wrong
 from harp.attacks.surrogate import judge
 from harp.modes import evaluating, frozen
-from harp.randomness import Keyed, Noise, keyed
+from harp.randomness import Keyed, Noise, per_image
 
 State = dict[str, Tensor]
 """What an attack knows of the points (images) under way: a table, one row a point, each column a tensor [n, ...]."""
@@ -38,7 +38,7 @@ def sweep(search: Search, model: nn.Module, x: Tensor, y: Tensor, noise: Noise, 
     depends on the others through the rounding of batched arithmetic alone.
     """
     size = batch or len(x)
-    noise = keyed(noise, len(x))
+    noise = per_image(noise, len(x))
     result, waiting = x.clone(), torch.arange(len(x), device=x.device)
     state: State = {}
     with evaluating(model), evaluating(judge(model)), frozen(model):

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from harp.errors import HarpError, choices
-from harp.numbers import order_of
+from harp.notation import order_of
 
 Settings = dict[str, Any]
 """Keywords of an attack in `ATTACKS`: steps, restarts, targets, eot, queries."""

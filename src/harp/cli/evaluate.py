@@ -31,7 +31,7 @@ def evaluate_network(arguments: list[str]) -> None:
 
     from harp.networks.assess import assess_run, check
     from harp.networks.named import find_network, loaded, untrained
-    from harp.networks.tables import accuracy_table
+    from harp.networks.terminal import accuracy_table
     from harp.pipeline import Workspace
 
     drawn = own.weights == UNTRAINED

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from harp.clock import Step
-from harp.numbers import fraction, order_of
+from harp.notation import fraction, order_of
 
 LONGEST = 4096  # characters of a word or a path
 DIGITS = 100  # more than any number needs; Python itself stops at thousands

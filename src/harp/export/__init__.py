@@ -1,7 +1,7 @@
 """The pruned model as a file."""
 
+from harp.export.agreement import Agreement, Answer, agree, steady
 from harp.export.bake import bake
-from harp.export.compare import Agreement, Answer, agree, steady
 from harp.export.deployed import Deployed, is_package, load
 from harp.export.fold import fold
 from harp.export.onnx import onnx_session, to_onnx

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harp.ambient import precise
 from harp.copies import copied
 from harp.errors import HarpError
-from harp.export.compare import steady
+from harp.export.agreement import steady
 from harp.modes import evaluating
 from harp.runs import file_digest, load_tree, save_tree, write_json
 from harp.sparsity import Masks

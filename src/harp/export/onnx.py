@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harp.ambient import precise
 from harp.errors import HarpError
-from harp.export.compare import Answer, agree, steady
+from harp.export.agreement import Answer, agree, steady
 from harp.extras import need
 from harp.graph import BATCH, exported
 from harp.models import plain
@@ -29,7 +29,7 @@ def to_onnx(model: nn.Module, example: Tensor, path: Path | str, tolerance: floa
     `example` is float32 [n, c, h, w]; the file takes "images" [batch, c, h, w], any number of them, to "logits". The
     graph is traced by torch.export in eval mode, holds no source lines or paths, passes `onnx.checker`, and is written
     only where ONNX Runtime gives the network's logits on the example, one, two and all at once, to `tolerance` of the
-    largest (`harp.export.compare.agree`). Raises `HarpError` where a library of the extra `onnx` is missing, where the
+    largest (`harp.export.agreement`). Raises `HarpError` where a library of the extra `onnx` is missing, where the
     network is random or changes itself in eval mode or cannot be traced for any number of images, and where the logits
     differ.
     """

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from harp.ambient import precise
 from harp.errors import HarpError
-from harp.export.compare import agree, steady
+from harp.export.agreement import agree, steady
 from harp.export.deployed import Deployed
 from harp.export.fold import fold
 from harp.export.shrink import shrink
@@ -77,7 +77,7 @@ def pack(
 
     `images` float32 [n, c, h, w] are what the file is tried on once it was read back: its weights must be those that
     were written, bit for bit with `values` "fp32", and its logits then those of `source` to 1e-5 of the largest
-    (`harp.export.compare.agree`). "fp16", "bf16" and "int8" are smaller and cost some accuracy; nothing is refused for
+    (`harp.export.agreement`). "fp16", "bf16" and "int8" are smaller and cost some accuracy; nothing is refused for
     that, but `difference` tells. `manifest` says what the file should say beside the network. Its counts are the
     promise, of the weights that it names (none: all of `find_weights`); those that have an effect are counted here, and
     the non-zeros of all weights in the file under "nonzeros" in the provenance. Weights that the network computes from

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harp.ambient import precise
 from harp.errors import HarpError
-from harp.export.compare import agree
+from harp.export.agreement import agree
 from harp.export.deployed import Deployed
 from harp.export.pack import TOLERANCE, one_by_one, same_weights, small
 from harp.graph import Graph, check

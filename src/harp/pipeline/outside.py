@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
-from harp.export.compare import relative
+from harp.export.agreement import relative
 from harp.modes import evaluating
 from harp.pipeline.workspace import Workspace
 from harp.randomness import seed_of

@@ -1,14 +1,13 @@
 """Renders the report's two pages from a `RunRecord`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harp.report import figures, formats, sentences
+from harp.report import figures, formats, sentences, table
 from harp.report.curves import security_svg
 from harp.report.doubts import doubts
 from harp.report.pictures import strips
@@ -17,9 +16,6 @@ from harp.report.record import RunRecord
 from harp.runs import write_atomic
 
 _HERE = Path(__file__).parent
-_LABELS = {"dense": "dense", "pruned": "pruned", "finetuned": "fine-tuned"}
-_SIZES = {"parameters": "weights kept", "macs": "multiply-accumulates"}
-_HEADINGS = {"clean": "clean images", "worst": "worst case"}
 _FILTERS = {
     "percent": formats.percent,
     "share": formats.share,
@@ -29,16 +25,6 @@ _FILTERS = {
     "file_size": formats.file_size,
     "duration": formats.duration,
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the results' table: what was measured, how, a cell for each model, the number of images."""
-
-    heading: str
-    detail: str
-    cells: tuple[str, ...]
-    images: str = ""
 
 
 def write_pages(folder: Path) -> Path:
@@ -90,14 +76,14 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         },
         "headline": formats.share(*record.pruned.left(allocation.of)),
         "doubts": doubts(record),
-        "labels": _labels(record),
+        "labels": table.labels(record),
         "threat": formats.threat_name(evaluation.threat),
         "recipe_name": record.recipe["name"],
         "model": record.recipe["model"]["name"],
         "dense": evaluation.models.get("dense"),
         "final": record.final,
-        "sizes": {heading: record.pruned.left(of) for of, heading in _SIZES.items()},
-        "rows": _rows(record),
+        "sizes": {heading: record.pruned.left(of) for of, heading in table.SIZES.items()},
+        "rows": table.rows(record),
         "stages": [(stage, sentences.objective(record.settings(stage))) for stage in record.stages],
         "environment": [
             ("training computed in", sentences.precision(record.recipe["precision"])),
@@ -106,46 +92,13 @@ def _facts(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _labels(record: RunRecord) -> dict[str, str]:
-    """The models that the run has, in order, and what the pages call them."""
-    return {name: _LABELS.get(name, name) for name in record.evaluation.models}
-
-
-def _rows(record: RunRecord) -> list[Row]:
-    evaluation = record.evaluation
-    models = [evaluation.models[name] for name in _labels(record)]
-    # The worst case comes last: it follows from the rows above it, and it is the one to judge a model by.
-    names = dict.fromkeys(["clean", *evaluation.attacks, *models[-1].accuracies])
-    del names["worst"]
-    return [*(_sizes(record, of) for of in _SIZES), *(_accuracies(record, name) for name in [*names, "worst"])]
-
-
-def _sizes(record: RunRecord, of: str) -> Row:
-    sizes = [record.evaluation.models[name].left(of) for name in _labels(record)]
-    detail = sentences.macs(record.allocation) if of == "macs" else ""
-    return Row(
-        _SIZES[of], detail, tuple(f"{formats.count(left)} ({formats.share(left, whole)})" for left, whole in sizes)
-    )
-
-
-def _accuracies(record: RunRecord, name: str) -> Row:
-    cells = [record.evaluation.models[model].accuracies.get(name) for model in _labels(record)]
-    detail = {"clean": "no attack", "worst": "right on the clean image and under every attack"}
-    return Row(
-        _HEADINGS.get(name, name),
-        detail.get(name) or record.evaluation.attacks.get(name, ""),
-        tuple(formats.interval(cell) for cell in cells),
-        ", ".join(formats.count(n) for n in sorted({cell.n for cell in cells if cell})),
-    )
-
-
 def _security(record: RunRecord) -> Markup | None:
     """Every model's curve where each has one, with the worst case of all attacks as a point on the threat's eps."""
     models = record.evaluation.models
     if record.curves.keys() != models.keys():
         return None
     worst = {name: model.accuracies["worst"] for name, model in models.items()}
-    labels = _labels(record)
+    labels = table.labels(record)
     points = {labels[name]: value for name, value in worst.items() if not value.doubts}
     curves = {labels[name]: curve for name, curve in record.curves.items()}
     return security_svg(curves, record.evaluation.threat, points)
@@ -154,7 +107,9 @@ def _security(record: RunRecord) -> Markup | None:
 def _pictures(record: RunRecord) -> Mapping[str, Any]:
     prune = record.search
     classes = record.data.classes
-    shown = {name: label for name, label in _labels(record).items() if name == "dense" or name == record.final.name}
+    shown = {
+        name: label for name, label in table.labels(record).items() if name == "dense" or name == record.final.name
+    }
     return {
         "security": _security(record),
         "keep_shares": figures.keep_shares(record.allocation),

@@ -11,9 +11,9 @@ import yaml
 
 from harp.config import EVALUATION, EXPORT, KINDS, NETWORKS, Planned, plan
 from harp.errors import HarpError
-from harp.report.metrics import read_metrics
 from harp.report.record import Curve, Examples, Measured, ModelResult, RunRecord, Stage
 from harp.report.schemas import Told
+from harp.report.training import read_metrics
 from harp.runs import DamagedError, Run, checked, load_tree, read_json
 from harp.seals import read_sealed
 from harp.threats import Threat

@@ -11,9 +11,9 @@ from harp.randomness import generator
 from harp.sparsity.constants import as_parameters, channel_buffers, stirred
 from harp.sparsity.grouping import group
 from harp.sparsity.groups import Channels
+from harp.sparsity.silencing import Verifier, excited
 from harp.sparsity.sites import check_weights
 from harp.sparsity.tracing import Ties, shapes_of, trace
-from harp.sparsity.verifying import Verifier, excited
 from harp.wrappers import unwrapped
 
 

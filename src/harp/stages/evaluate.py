@@ -11,7 +11,7 @@ from harp.attacks import Attack
 from harp.config import AFTERWARDS, EVALUATION
 from harp.modes import evaluating
 from harp.networks.assess import assess_run, attacks_of, draw
-from harp.networks.tables import accuracy_table
+from harp.networks.terminal import accuracy_table
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
 from harp.report.reading import read_models

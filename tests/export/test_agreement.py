@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harp.errors import HarpError
-from harp.export.compare import agree, relative, steady
+from harp.export.agreement import agree, relative, steady
 
 
 def linear():
