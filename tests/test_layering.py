@@ -28,6 +28,7 @@ LAYERS = (
     {"pipeline"},
     {"networks"},
     {"stages", "bench"},
+    {"arena"},
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

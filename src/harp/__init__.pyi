@@ -1,5 +1,9 @@
 """What `import harp` gives, each name loaded when it is first used; type checkers read it here."""
 
+from .arena import (
+    Grid as Grid,
+    arena as arena,
+)
 from .attacks import (
     APGD as APGD,
     ATTACKS as ATTACKS,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from harp.config import (
     Recipe,
@@ -28,7 +28,7 @@ OWN = ("prune", "finetune", "stages", "export")
 def _row(item: Any) -> Any:
     """One item of `rows`: a method's name, or a label with settings over the recipe's."""
     if isinstance(item, dict) and (len(item) != 1 or not isinstance(next(iter(item.values())), dict)):
-        raise ValueError("expected a method's name, or a label with settings, as in `LAMP: {prune: {method: magnitude}}`")
+        raise ValueError("expected a method's name, or a label with settings, as in `mine: {prune: {method: harp}}`")
     return item
 
 
@@ -40,7 +40,7 @@ class Grid(Settings):
     """a word for the arena; part of its folder's name"""
     recipe: Text = "digits"
     """the recipe that all cells have in common (`harp list recipes`, or a YAML file)"""
-    settings: dict[str, Any] = {}
+    settings: dict[Word, Any] = Field(default={})
     """settings over that recipe's, for every cell"""
     rows: tuple[Row, ...]
     """methods by name, or rows with a label and settings of their own"""

@@ -23,11 +23,12 @@ def run_cells(cells: Sequence[Cell], folder: Path, jobs: int, display: Display, 
     What is finished is not done again; a cell that was killed, or failed, goes on from its last checkpoint.
     """
     waiting = [cell for cell in cells if not is_finished(cell, folder, command)]
-    with _killed_with_us() as processes, display.bar("arena", len(cells), len(cells) - len(waiting), 1) as move:
-        with ThreadPoolExecutor(jobs) as pool:
-            futures: dict[Future[str | None], Cell] = {
-                pool.submit(_run, cell, folder, command, jobs, processes): cell for cell in waiting
-            }
+    processes: set[subprocess.Popen[bytes]] = set()
+    with _stopped(ThreadPoolExecutor(jobs), processes) as pool:
+        futures: dict[Future[str | None], Cell] = {
+            pool.submit(_run, cell, folder, command, jobs, processes): cell for cell in waiting
+        }
+        with display.bar("arena", len(cells), len(cells) - len(waiting), 1) as move:
             for future in as_completed(futures):
                 reason = future.result()
                 move(1, f"{futures[future].folder}{f' failed: {reason}' if reason else ''}")
@@ -79,11 +80,12 @@ def _failed(place: Path, reason: str) -> str:
 
 
 @contextmanager
-def _killed_with_us() -> Iterator[set["subprocess.Popen[bytes]"]]:
-    """Processes that end when this one is interrupted; their runs go on from their last checkpoints."""
-    processes: set[subprocess.Popen[bytes]] = set()
+def _stopped(pool: ThreadPoolExecutor, processes: set["subprocess.Popen[bytes]"]) -> Iterator[ThreadPoolExecutor]:
+    """Whatever ends this ends the cells, too; their runs go on from their last checkpoints another time."""
     try:
-        yield processes
+        yield pool
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)
         for process in list(processes):
             process.terminate()
+        pool.shutdown()

@@ -12,6 +12,7 @@ COMMANDS = {
     "run": "all stages in turn",
     **STAGES,
     "inspect": "what pruning would do to a network, or what a package holds",
+    "arena": "methods against one another: budgets x seeds, one dense network a seed",
     "compare": "finished runs side by side, with mean and spread over seeds",
     "bench": "how fast and how large a network is, beside other runtimes",
     "verify": "whether a package is whole and what it says it is",

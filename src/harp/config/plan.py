@@ -21,7 +21,7 @@ class Planned:
     kind: str
     number: int
     turn: int
-    own: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def folder(self) -> str:

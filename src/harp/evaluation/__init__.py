@@ -4,7 +4,7 @@ from harp.evaluation.balanced import balanced_accuracy
 from harp.evaluation.curve import Radius, SecurityCurve, radius_at, security_curve
 from harp.evaluation.doubts import DOUBTS, Doubt, Evidence, examine
 from harp.evaluation.evaluate import as_network, evaluate
-from harp.evaluation.gathered import Evaluation, Flags, summary
+from harp.evaluation.gathered import Evaluation, Flags, flags_of, summary
 from harp.evaluation.outcome import Outcome
 from harp.evaluation.paired import Comparison, mcnemar
 from harp.evaluation.record import IDENTITY, RESULT
@@ -34,6 +34,7 @@ __all__ = [
     "correct",
     "evaluate",
     "examine",
+    "flags_of",
     "mcnemar",
     "radius_at",
     "rejudge",

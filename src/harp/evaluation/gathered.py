@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harp.errors import HarpError
 from harp.evaluation.balanced import balanced_accuracy
 from harp.evaluation.record import Record
 from harp.evaluation.statistics import wilson
@@ -70,6 +72,18 @@ def _broken_first(trees: Mapping[str, Tree], clean: Tensor) -> tuple[Tensor, lis
             if not by[place]:
                 by[place], distance[place] = name, far
     return distance, by
+
+
+def flags_of(folder: Path) -> Flags:
+    """The flags in a finished record; raises `HarpError` where there is none."""
+    record = Record(folder, None)
+    attacks = tuple(record.asked["attacks"])
+    count = 0
+    while record.get("clean", count) is not None:
+        count += 1
+    if not count or any(record.get(name, count - 1) is None for name in attacks):
+        raise HarpError(f"{folder} holds no finished record of an evaluation")
+    return gathered(record, count, attacks, record.asked["cascade"]).flags
 
 
 def summary(flags: Flags, labels: Tensor | None = None) -> dict[str, dict[str, Any]]:

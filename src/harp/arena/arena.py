@@ -1,0 +1,43 @@
+"""The whole of an arena: dense networks first, then all cells, and after each what is known so far."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harp.arena.grid import Grid, cells, dense_cell, read_grid
+from harp.arena.pages import write_pages
+from harp.arena.results import Results, collect, write_results
+from harp.arena.running import run_cells
+from harp.config import make_settings
+from harp.pipeline.display import Display
+
+
+def arena(
+    grid: Grid | Mapping[str, Any] | Path | str,
+    folder: Path | str | None = None,
+    jobs: int = 1,
+    display: Display | None = None,
+) -> Results:
+    """What the methods of a grid come to, all from the same dense network a seed; the folder has it as files, too.
+
+    `grid` is a `Grid`, its settings, or a YAML file with them; `folder` None: arenas/NAME. `jobs` cells run at a time,
+    each in a process of its own. What is finished is not done again; a cell that fails is told with its reason and
+    stops no other. The folder gets results.json, results.csv, arena.md, arena.html, and arena.tex. Raises `HarpError`
+    for a grid that is none.
+    """
+    if isinstance(grid, Path | str):
+        grid = read_grid(Path(grid))
+    if not isinstance(grid, Grid):
+        grid = make_settings(Grid, grid)
+    place = (Path(folder) if folder else Path("arenas") / grid.name).absolute()
+    shown = display or Display()
+    dense = [dense_cell(grid, seed) for seed in grid.seeds]
+    all_cells = list(cells(grid, place))
+    run_cells(dense, place, jobs, shown, "pretrain")
+    run_cells(all_cells, place, jobs, shown)
+    results = collect(grid, all_cells, place)
+    write_results(results, place)
+    write_pages(results, place)
+    for failure in results.failed:
+        shown.say(f"failed: {failure.row} at {failure.keep:g}, seed {failure.seed}: {failure.reason}")
+    return results

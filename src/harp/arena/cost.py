@@ -1,0 +1,20 @@
+"""What training cost, in forward passes of one image: a backward pass counts as two."""
+
+from harp.config import Planned, Recipe, settings_of
+
+STEP = 3  # a forward pass and its backward pass
+# Beside the attack's steps and the optimizer's: clean passes of the loss, or of a teacher.
+_BESIDE = {"natural": 0, "pgd-at": 0, "trades": 3, "mart": 3, "free-at": 0, "fast-at": 0, "pwoa": 1}
+
+
+def forwards(recipe: Recipe, stage: Planned, steps: int) -> float:
+    """The cost of so many optimizer steps of a stage, by its objective, attack and AWP.
+
+    What a method does beside these (a pass that scores weights, S2AP's second gradient) and validation are not in it.
+    """
+    settings = settings_of(recipe, stage)
+    attack = {**recipe.attack.model_dump(), **settings.attack.model_dump(exclude_none=True)}
+    made = {"natural": 0, "free-at": 0, "fast-at": 1}.get(settings.objective, attack["steps"])
+    share = (settings.attacked or 0.0) if settings.objective == "pwoa" else 1.0
+    each = STEP * made * share + STEP + _BESIDE.get(settings.objective, 0) + (STEP if settings.awp else 0)
+    return float(steps * settings.batch_size * each)

@@ -1,0 +1,156 @@
+"""An arena's pages: one for a browser, one in Markdown, one table in LaTeX; and its figure as a file."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harp.arena import figures
+from harp.arena.results import Result, Results, as_csv
+from harp.networks.comparison import LATEX
+from harp.report.formats import count, file_size, share
+from harp.runs import write_atomic
+
+_HERE = Path(__file__).parent
+_STYLE = Path(__file__).parents[1] / "report" / "page.css"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the ranking in words: every measure in percent with its deviation over seeds, then sizes and cost."""
+
+    rank: int
+    row: str
+    seeds: int
+    measures: tuple[str, ...]
+    sizes: tuple[str, ...]
+
+
+SIZES = ("kept in the file", "MACs", "package", "training, forwards")
+
+
+def write_pages(results: Results, folder: Path) -> None:
+    """arena.html, arena.md, arena.tex, results.csv and, where there is something to draw, arena.svg and arena.png."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    facts = {
+        "results": results,
+        "measures": measures_of(results),
+        "sizes": SIZES,
+        "tables": [(keep, list(lines(results, keep))) for keep in keeps_of(results)],
+        "neighbours": list(sentences(results)),
+    }
+    charts = {"accuracy": figures.accuracy(results), "shares": figures.shares(results)} if results.measured else {}
+    page = environment.get_template("arena.html.j2").render(facts, charts=charts, css=Markup(_STYLE.read_text()))
+    write_atomic(folder / "arena.html", page.encode())
+    write_atomic(folder / "arena.md", markdown(results).encode())
+    write_atomic(folder / "arena.tex", latex(results).encode())
+    write_atomic(folder / "results.csv", as_csv(results).encode())
+    if results.measured:
+        figures.write(results, folder / "arena")
+
+
+def keeps_of(results: Results) -> list[float]:
+    """The budgets that have a ranking, as they were asked for."""
+    return list(dict.fromkeys(standing.keep for standing in results.ranking))
+
+
+def measures_of(results: Results) -> list[str]:
+    """What was measured, the worst case last."""
+    names = dict.fromkeys(name for result in results.measured for name in result.accuracies)
+    return [*(name for name in names if name != "worst"), *(["worst"] if "worst" in names else [])]
+
+
+def lines(results: Results, keep: float) -> Iterator[Line]:
+    """The ranking at one budget, best first."""
+    for standing in results.ranking:
+        if standing.keep == keep:
+            found = [one for one in results.measured if one.row == standing.row and one.keep == keep]
+            cells = tuple(_measure(found, name) for name in measures_of(results))
+            yield Line(standing.rank, standing.row, len(found), cells, _sizes(found))
+
+
+def _measure(found: Sequence[Result], name: str) -> str:
+    doubts = dict.fromkeys(d for one in found if name in one.accuracies for d in one.accuracies[name].doubts)
+    if doubts:
+        return f"in doubt: {', '.join(doubts)}"
+    values = [100 * one.accuracies[name].accuracy for one in found if name in one.accuracies]
+    if not values:
+        return "-"
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        (only,) = (one.accuracies[name] for one in found)
+        return f"{mean:.1f} ({100 * only.low:.1f}-{100 * only.high:.1f})"
+    deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return f"{mean:.1f} ± {deviation:.1f}"
+
+
+def _sizes(found: Sequence[Result]) -> tuple[str, ...]:
+    first = found[0]
+    packages = [one.package_bytes for one in found if one.package_bytes is not None]
+    return (
+        f"{count(first.kept)} of {count(first.total)}",
+        share(first.macs, first.total_macs),
+        file_size(round(sum(packages) / len(packages))) if packages else "-",
+        f"{sum(one.forwards for one in found) / len(found):.2g}",
+    )
+
+
+def sentences(results: Results) -> Iterator[str]:
+    """Each row against the next in its ranking, on the same images."""
+    for pair in results.neighbours:
+        gap = f"{100 * pair.difference:+.1f} points ({100 * pair.low:+.1f} to {100 * pair.high:+.1f}), p = {pair.p:.2g}"
+        yield f"at {share_of(pair.keep)}, {pair.better} over {pair.worse}: {gap}, n = {count(pair.n)}"
+
+
+def share_of(keep: float) -> str:
+    """`1 %`, of 0.01."""
+    return f"{100 * keep:g} %"
+
+
+def markdown(results: Results) -> str:
+    """The rankings, the tests between neighbours, and what failed, as Markdown."""
+    names = measures_of(results)
+    out = [f"# {results.name}: recipe {results.recipe}, {_threat(results)}", ""]
+    for keep in keeps_of(results):
+        out += [f"## {share_of(keep)} kept", "", f"| rank | row | seeds | {' | '.join([*names, *SIZES])} |"]
+        out.append("|" + "--:|:--|--:|" + "--:|" * (len(names) + len(SIZES)))
+        out += [
+            f"| {line.rank} | {line.row} | {line.seeds} | {' | '.join([*line.measures, *line.sizes])} |"
+            for line in lines(results, keep)
+        ]
+        out.append("")
+    if results.neighbours:
+        out += [
+            "## Each against the next (McNemar, the same images)",
+            "",
+            *(f"- {text}" for text in sentences(results)),
+        ]
+        out.append("")
+    if results.failed:
+        out += ["## Failed", ""]
+        out += [f"- {one.row} at {share_of(one.keep)}, seed {one.seed}: {one.reason}" for one in results.failed]
+        out.append("")
+    out += [f"{results.unfinished} cells are not finished.", ""] if results.unfinished else []
+    return "\n".join(out)
+
+
+def latex(results: Results) -> str:
+    """The rankings as a tabular for the package booktabs, in percent."""
+    names = measures_of(results)
+    head = " & ".join(["kept", "row", *names]).translate(LATEX)
+    out = [rf"\begin{{tabular}}{{ll{'r' * len(names)}}}", r"\toprule", rf"{head} \\"]
+    for keep in keeps_of(results):
+        out.append(r"\midrule")
+        for line in lines(results, keep):
+            cells = [share_of(keep).translate(LATEX), line.row.translate(LATEX)]
+            cells += [text.translate(LATEX).replace("±", r"$\pm$") for text in line.measures]
+            out.append(rf"{' & '.join(cells)} \\")
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _threat(results: Results) -> str:
+    return f"norm {results.threat['norm']}, eps {results.threat['eps']:g}" if results.threat else "nothing measured yet"

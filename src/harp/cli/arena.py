@@ -1,0 +1,49 @@
+"""`harp arena`: the methods of a grid against one another."""
+
+import signal
+from pathlib import Path
+from typing import NoReturn
+
+from rich.table import Table
+
+from harp.cli.flags import Parser
+from harp.errors import HarpError
+
+
+def run_arena(arguments: list[str]) -> None:
+    """Runs what is not finished of a grid and prints the ranking; raises `HarpError` for a grid that is none."""
+    parser = Parser(
+        "arena",
+        usage="harp arena GRID.yaml [--folder DIR] [--jobs N]",
+        description="Methods x budgets x seeds, all methods of a seed from one dense network. Every cell is an "
+        "ordinary run in a process of its own; finished ones are skipped, begun ones resumed, and one that fails is "
+        "told with its reason and stops no other. The folder gets results.json, results.csv, arena.html, arena.md, "
+        "arena.tex and the figure.",
+    )
+    parser.add_argument("grid", type=Path, metavar="GRID", help="a YAML file: recipe, rows, keeps, seeds")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the arena lives (default: arenas/NAME)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
+    own = parser.parse_args(arguments)
+    if own.jobs < 1:
+        raise HarpError(f"--jobs {own.jobs}: expected at least 1")
+
+    from harp.arena import arena, read_grid
+    from harp.arena.pages import keeps_of, lines, measures_of, share_of
+    from harp.pipeline.display import Display
+
+    signal.signal(signal.SIGTERM, _interrupted)
+    grid, display = read_grid(own.grid), Display()
+    folder = own.folder or Path("arenas") / grid.name
+    results = arena(grid, folder, own.jobs, display)
+    for keep in keeps_of(results):
+        table = Table(title=f"{share_of(keep)} kept; in %, over seeds mean and deviation, of one the 95 % interval")
+        for name in ("", "row", *measures_of(results)):
+            table.add_column(name, justify="left" if name == "row" else "right", overflow="fold")
+        for line in lines(results, keep):
+            table.add_row(str(line.rank), line.row, *line.measures)
+        display.console.print(table)
+    display.say(f"results: {folder / 'arena.html'}")
+
+
+def _interrupted(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt  # as from the keyboard, so that cells are stopped, too
