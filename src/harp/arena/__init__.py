@@ -2,6 +2,6 @@
 
 from harp.arena.arena import arena
 from harp.arena.grid import Grid, read_grid
-from harp.arena.results import Results
+from harp.arena.schema import Results
 
 __all__ = ["Grid", "Results", "arena", "read_grid"]

@@ -6,8 +6,9 @@ from typing import Any
 
 from harp.arena.grid import Grid, cells, dense_cell, read_grid
 from harp.arena.pages import write_pages
-from harp.arena.results import Results, collect, write_results
+from harp.arena.results import collect, write_results
 from harp.arena.running import run_cells
+from harp.arena.schema import Results
 from harp.config import make_settings
 from harp.pipeline.display import Display
 

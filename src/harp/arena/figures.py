@@ -9,7 +9,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from harp.arena.results import Results, Standing
+from harp.arena.schema import Results, Standing
 from harp.report.drawing import BLUE, GREEN, INK, ORANGE, PURPLE, legend, panels, save, share_axis, style, svg
 
 _LOOKS = [(colour, line) for line, colour in product(("-", "--", ":", "-."), (BLUE, ORANGE, GREEN, PURPLE))]

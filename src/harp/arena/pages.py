@@ -1,5 +1,7 @@
 """An arena's pages: one for a browser, one in Markdown, one table in LaTeX; and its figure as a file."""
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harp.arena import figures
-from harp.arena.results import Result, Results, as_csv
+from harp.arena.schema import Result, Results
 from harp.networks.comparison import LATEX
 from harp.report.formats import count, file_size, share
 from harp.runs import write_atomic
@@ -150,6 +152,19 @@ def latex(results: Results) -> str:
             cells += [text.translate(LATEX).replace("±", r"$\pm$") for text in line.measures]
             out.append(rf"{' & '.join(cells)} \\")
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def as_csv(results: Results) -> str:
+    """A line for each finished cell; shares in [0, 1]."""
+    out = io.StringIO()
+    measures = list(dict.fromkeys(name for result in results.measured for name in result.accuracies))
+    plain = ("row", "method", "keep", "seed", "n", "kept", "total", "macs", "total_macs", "bytes", "package_bytes")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*plain, *measures, "seconds", "forwards"])
+    for result in results.measured:
+        values = [result.accuracies[name].accuracy if name in result.accuracies else "" for name in measures]
+        writer.writerow([*(getattr(result, name) for name in plain), *values, result.seconds, result.forwards])
+    return out.getvalue()
 
 
 def _threat(results: Results) -> str:

@@ -1,0 +1,125 @@
+"""An arena of the tiniest runs: whole, killed, poisoned; and what it writes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from harp.arena import Results, arena
+from harp.arena.cost import forwards
+from harp.arena.results import RESULTS
+from harp.config import make_recipe, plan
+from harp.pipeline.display import Display
+from tests.tiny import TINY
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "arena.schema.json"
+GRID = {
+    "name": "tiny",
+    "settings": {
+        **TINY,
+        "pretrain": {**TINY["pretrain"], "epochs": 2},
+        "prune": {**TINY["prune"], "epochs": 1},
+        "finetune": {**TINY["finetune"], "epochs": 1},
+        "evaluation": {"attacks": ["fgsm"], "images": 40, "doubts": 0, "curve": 0},
+    },
+    "rows": ["hydra", "magnitude", {"bad": {"prune": {"method": "harp", "options": {"gama": 1}}}}],
+    "keeps": [0.3],
+}
+
+
+def quiet():
+    return Display(Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arena")
+    return folder, arena(GRID, folder, jobs=2, display=quiet())
+
+
+def test_what_is_ranked_was_measured_and_a_poisoned_cell_stops_no_other(finished):
+    _, results = finished
+    assert {one.row for one in results.measured} == {"hydra", "magnitude"}
+    assert [one.rank for one in results.ranking] == [1, 2]
+    assert results.ranking[0].robust >= results.ranking[1].robust
+    (failure,) = results.failed
+    assert (failure.row, results.unfinished) == ("bad", 0)
+    assert failure.reason.startswith("no setting 'prune.options.gama'; did you mean 'gamma'?")
+
+
+def test_kept_weights_are_counted_in_the_file_and_meet_the_budget(finished):
+    folder, results = finished
+    for one in results.measured:
+        tensors = load_file(folder / one.folder / "export" / "model.safetensors")
+        masks = load_file(folder / one.folder / "2-prune" / "masks.safetensors")
+        assert one.kept == sum(int((tensors[name] != 0).sum()) for name in masks)
+        assert one.kept <= one.budget == round(0.3 * one.total)
+
+
+def test_all_cells_start_from_one_dense_network(finished):
+    folder, results = finished
+    recipes = [make_recipe(json.loads(json.dumps(_recipe(folder / one.folder)))) for one in results.measured]
+    assert {recipe.prune.source for recipe in recipes} == {folder / "dense-seed0" / "1-pretrain" / "model.safetensors"}
+
+
+def _recipe(folder):
+    import yaml
+
+    return yaml.safe_load((folder / "recipe.yaml").read_text())
+
+
+def test_the_results_fit_the_schema_in_the_docs(finished):
+    folder, results = finished
+    schema = json.loads(SCHEMA.read_text())
+    assert schema == Results.model_json_schema()
+    written = json.loads((folder / RESULTS).read_text())
+    assert Results.model_validate(written) == results
+
+
+def test_pages_tell_all_of_it(finished):
+    folder, _ = finished
+    for name in ("arena.html", "arena.md", "arena.tex"):
+        text = (folder / name).read_text()
+        assert "hydra" in text
+        assert "magnitude" in text
+    assert "did you mean" in (folder / "arena.md").read_text()
+    assert (folder / "results.csv").read_text().count("\n") == 3
+    assert (folder / "arena.svg").exists()
+
+
+def test_finished_cells_are_not_run_again(finished):
+    folder, before = finished
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/done.json")}
+    again = arena(GRID, folder, display=quiet())
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/done.json")} == times
+    assert again.measured == before.measured
+
+
+def test_a_killed_arena_goes_on_and_ends_as_one_that_was_not(finished, tmp_path):
+    _, whole = finished
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(json.dumps(GRID))
+    words = [sys.executable, "-m", "harp", "arena", str(grid), "--folder", str(tmp_path / "out")]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "out").glob("cells/*/2-prune")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 130
+    results = arena(GRID, tmp_path / "out", display=quiet())
+    assert [(one.row, one.accuracies, one.shares) for one in results.measured] == [
+        (one.row, one.accuracies, one.shares) for one in whole.measured
+    ]
+
+
+def test_training_costs_what_its_passes_cost():
+    recipe = make_recipe({"attack": {"steps": 10}, "pretrain": {"objective": "natural", "batch_size": 4, "awp": 0.01}})
+    dense, prune, _ = plan()
+    assert forwards(recipe, dense, 5) == 5 * 4 * (3 + 3)  # a step, and AWP's
+    assert forwards(recipe, prune, 1) == 128 * (10 * 3 + 3)

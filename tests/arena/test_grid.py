@@ -1,0 +1,88 @@
+"""What a grid means: which cells, from which start, for how long."""
+
+import pytest
+
+from harp.arena import Grid
+from harp.arena.grid import cells, dense_cell, read_grid
+from harp.config import make_settings
+from harp.errors import HarpError
+
+ROWS = [
+    "harp",
+    "flyingbird",
+    "magnitude",
+    {"LAMP": {"prune": {"method": "magnitude", "options": {"allocation": "lamp"}}}},
+]
+EPOCHS = {"pretrain": {"epochs": 5}, "prune": {"epochs": 3, "options": {"gamma": 0.5}}, "finetune": {"epochs": 2}}
+
+
+def grid(**settings):
+    return make_settings(Grid, {"settings": EPOCHS, "rows": ROWS, **settings})
+
+
+def found(tmp_path, **settings):
+    return list(cells(grid(**settings), tmp_path))
+
+
+def test_there_is_a_cell_for_each_row_budget_and_seed_seed_by_seed(tmp_path):
+    found_cells = found(tmp_path, keeps=[0.1, 0.01], seeds=[0, 7])
+    assert [(cell.row, cell.keep, cell.seed) for cell in found_cells[:5]] == [
+        ("harp", 0.1, 0),
+        ("flyingbird", 0.1, 0),
+        ("magnitude", 0.1, 0),
+        ("LAMP", 0.1, 0),
+        ("harp", 0.01, 0),
+    ]
+    assert len(found_cells) == len({cell.folder for cell in found_cells}) == 16
+    assert all(cell.recipe.seed == cell.seed and cell.recipe.prune.keep == cell.keep for cell in found_cells)
+
+
+def test_all_methods_of_a_seed_start_from_its_dense_network_but_those_from_scratch(tmp_path):
+    dense = tmp_path / dense_cell(grid(), 0).folder / "1-pretrain" / "model.safetensors"
+    sources = {cell.row: cell.recipe.prune.source for cell in found(tmp_path)}
+    assert sources == {"harp": dense, "flyingbird": None, "magnitude": dense, "LAMP": dense}
+
+
+def test_all_train_for_as_long_in_all(tmp_path):
+    epochs = {cell.row: (cell.recipe.prune.epochs, cell.recipe.finetune.epochs) for cell in found(tmp_path)}
+    assert epochs == {"harp": (3, 2), "flyingbird": (5 + 3, 2), "magnitude": (3, 2 + 3), "LAMP": (3, 2 + 3)}
+    own = {cell.row: (cell.recipe.prune.epochs, cell.recipe.finetune.epochs) for cell in found(tmp_path, epochs="own")}
+    assert set(own.values()) == {(3, 2)}
+
+
+def test_a_row_that_names_its_own_epochs_keeps_them(tmp_path):
+    row = {"short": {"prune": {"method": "magnitude"}, "finetune": {"epochs": 1}}}
+    (cell,) = found(tmp_path, rows=[row])
+    assert cell.recipe.finetune.epochs == 1
+
+
+def test_options_are_those_of_the_rows_method(tmp_path):
+    options = {cell.row: dict(cell.recipe.prune.options) for cell in found(tmp_path)}
+    assert options == {"harp": {"gamma": 0.5}, "flyingbird": {}, "magnitude": {}, "LAMP": {"allocation": "lamp"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rows": ["harp", "harp"]}, "two are called harp"),
+        ({"rows": [{"mine": {"threat": {"eps": 0.2}}}]}, "mine has settings of threat, which all rows have in common"),
+        ({"rows": [{"a": {}, "b": {}}]}, "expected a method's name, or a label with settings"),
+        ({"keeps": [0]}, "keeps.0: input should be greater than 0"),
+        ({"rowz": []}, "no setting 'rowz'; did you mean 'rows'"),
+        ({"recipe": "digit"}, "did you mean 'digits'"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(tmp_path, settings, words):
+    with pytest.raises(HarpError) as refusal:
+        found(tmp_path, **settings)
+    assert words in str(refusal.value)
+
+
+def test_a_row_that_cannot_work_is_a_cell_all_the_same(tmp_path):
+    bad = {"bad": {"prune": {"method": "no-such", "keep": 3}}}
+    assert [cell.row for cell in found(tmp_path, rows=["harp", bad])] == ["harp", "bad"]
+
+
+def test_a_grid_is_read_from_yaml(tmp_path):
+    (tmp_path / "grid.yaml").write_text("rows: [hydra, mine: {prune: {method: harp}}]\nkeeps: [0.1]\n")
+    assert [cell.row for cell in cells(read_grid(tmp_path / "grid.yaml"), tmp_path)] == ["hydra", "mine"]
