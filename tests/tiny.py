@@ -9,7 +9,7 @@ from harp.config import Recipe, make_recipe
 from harp.pipeline import Workspace
 from harp.pipeline.display import Display
 
-TINY = {
+TINY: dict[str, Any] = {
     "name": "tiny",
     "data": {"train": 160, "holdout": 0.2},
     "model": {"width": 0.125},

@@ -4,9 +4,11 @@ import pytest
 
 from harp.arena import Grid
 from harp.arena.grid import cells, dense_cell, read_grid
-from harp.config import make_settings
+from harp.config import check_plan, make_settings
 from harp.errors import HarpError
+from harp.pruners import options_of
 
+GRIDS = Path(__file__).parents[2] / "benchmarks" / "grids"
 ROWS = [
     "harp",
     "flyingbird",
@@ -86,3 +88,10 @@ def test_a_row_that_cannot_work_is_a_cell_all_the_same(tmp_path):
 def test_a_grid_is_read_from_yaml(tmp_path):
     (tmp_path / "grid.yaml").write_text("rows: [hydra, mine: {prune: {method: harp}}]\nkeeps: [0.1]\n")
     assert [cell.row for cell in cells(read_grid(tmp_path / "grid.yaml"), tmp_path)] == ["hydra", "mine"]
+
+
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_grids_that_come_along_name_what_there_is(tmp_path, path):
+    for cell in cells(read_grid(path), tmp_path):
+        options_of(cell.recipe.prune.method, cell.recipe.prune.options)
+        check_plan(cell.recipe)

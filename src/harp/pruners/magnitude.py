@@ -39,7 +39,8 @@ class Magnitude(MovingMasks):
 
     "one-shot" needs no step of training: the fine-tuning stage is that of every method. Magnitudes are those at the
     moment of each cut, so what trains in between may regain nothing, but what is left is ordered anew. Raises
-    `HarpError` for a budget below the floors, and for another schedule where the course has no number of steps.
+    `HarpError` for a budget below the floors, for an allocation there is not, and for another schedule where the course
+    has no number of steps.
     """
 
     takes = MagnitudeOptions
@@ -59,7 +60,7 @@ class Magnitude(MovingMasks):
             raise HarpError(
                 f"schedule {self.options.schedule} goes by the stage's steps: course=harp.Course(.., steps)"
             )
-        budget.floors(self.units.sizes, self.units.cost(budget.of))
+        self._cut(budget.keep)  # what cannot be met, or is no allocation, is refused now, not at the first cut
         self._cut_at: int | None = None
 
     @classmethod
