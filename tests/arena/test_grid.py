@@ -1,5 +1,7 @@
 """What a grid means: which cells, from which start, for how long."""
 
+from pathlib import Path
+
 import pytest
 
 from harp.arena import Grid
