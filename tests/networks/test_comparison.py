@@ -17,8 +17,9 @@ def cell(accuracy, **more):
     return {"accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1, "n": 60, **more}
 
 
-def write_run(folder, method, seed, robust, kept=100, eps=0.1, images="f", options=None, **more):
+def write_run(folder, method, seed, robust, kept=100, eps=0.1, images="f", options=None, curve=0, **more):
     values = {**TINY, "seed": seed, "prune": {"method": method, "options": options or {}}}
+    values["evaluation"] = {**TINY["evaluation"], "curve": curve}
     evaluation = folder / "evaluation"
     evaluation.mkdir(parents=True)
     (folder / "recipe.yaml").write_bytes(write_recipe(make_recipe(values)))
@@ -56,6 +57,12 @@ def test_runs_that_differ_in_their_seed_are_one_line(runs):
 def test_runs_that_nothing_tells_apart_are_one_line(runs):
     (line,) = compare(runs[:3])
     assert (line.label, line.seeds, str(line.cells["worst"])) == ("harp-0", (0, 1, 2), "60.0 ± 10.0")
+
+
+def test_what_is_asked_of_a_finished_evaluation_tells_no_runs_apart(tmp_path):
+    runs = [write_run(tmp_path / f"{seed}", "harp", seed, 0.5, curve=24 * seed) for seed in (0, 1)]
+    (line,) = compare(runs)
+    assert line.seeds == (0, 1)
 
 
 def test_an_option_that_one_group_leaves_at_its_default_tells_them_apart(runs, tmp_path):

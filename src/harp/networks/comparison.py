@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harp.config import EVALUATION, make_recipe, plan
+from harp.config import AFTERWARDS, EVALUATION, make_recipe, plan
 from harp.errors import HarpError
 from harp.evaluation import Spread, spread
 from harp.pipeline.kept import settings_in
@@ -15,7 +15,10 @@ from harp.report.reading import read_models
 from harp.runs import read_json
 
 # What may differ between runs that are one row: who computed it, what it is called, and what decides no number.
-APART = ("seed", "name", "device", "threads", "export", "prune.source", "finetune.source", "finetune.masks")
+APART = (
+    *("seed", "name", "device", "threads", "export", "prune.source", "finetune.source", "finetune.masks"),
+    *(f"evaluation.{name}" for name in AFTERWARDS),
+)
 LATEX = str.maketrans(
     {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"\\": "\\textbackslash{}", "^": "\\^{}", "~": "\\~{}"}
 )
