@@ -101,6 +101,7 @@ def test_finished_cells_are_not_run_again(finished):
     assert again.measured == before.measured
 
 
+@pytest.mark.slow
 def test_a_killed_arena_goes_on_and_ends_as_one_that_was_not(finished, tmp_path):
     _, whole = finished
     grid = tmp_path / "grid.yaml"

@@ -76,9 +76,11 @@ def wrong(model, adv, y):
 RADII = {math.inf: 0.3, 2: 3.0, 1: 12.0}
 ALL = [(name, norm, eps) for norm, eps in RADII.items() for name in VERSIONS["standard" if norm == 1 else "plus"]]
 HALF = [("apgd-ce", math.inf, 0.15), ("apgd-t", 2, 0.7)]
+FEW = [*HALF, ("square", 1, 12.0), ("fab-t", math.inf, 0.3), ("apgd-dlr", 2, 3.0)]
+CASES = [pytest.param(*one, marks=() if one in FEW else pytest.mark.slow) for one in ALL + HALF]
 
 
-@pytest.mark.parametrize(("name", "norm", "eps"), ALL + HALF)
+@pytest.mark.parametrize(("name", "norm", "eps"), CASES)
 def test_images_are_the_packages_own_bit_for_bit(name, norm, eps):
     model, threat = network(classes=4), Threat(norm, eps)
     (x, y), batch = points(model, n=5), 3 if (name, norm, eps) in HALF else None

@@ -46,7 +46,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.mark.parametrize("count", [1, 19])
-@pytest.mark.parametrize("variant", [*BUILT, "torch"])
+@pytest.mark.parametrize("variant", quick(["avx2", "torch"], [*BUILT, "torch"]))
 def test_it_gives_what_the_model_gives(case: Case, variant: str, count: int):
     x = images(count)
     torchs, truth = case.logits(x)

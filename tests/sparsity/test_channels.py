@@ -10,6 +10,7 @@ from harp.models import build
 from harp.sparsity import ChannelUnits, find_channels, find_sites, find_units, remove, resize
 from tests.foreign import FOREIGN, images, varies
 from tests.models.counting import macs
+from tests.pace import quick
 from tests.sparsity import nets
 from tests.sparsity.agreeing import agree, half
 
@@ -231,7 +232,7 @@ LEAST = {
 }
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("name", quick(["resnet", "convnext", "mobilenet_v2"], FOREIGN))
 def test_foreign_networks_shrink_with_equal_logits(name):
     model = FOREIGN[name]()
     found = find_channels(model, images(2))
