@@ -104,13 +104,17 @@ class RobustBird(MovingMasks):
         return [f"the ticket was drawn before the largest weights stayed the same: {looks or far}"]
 
     def state_dict(self) -> Tree:
-        return {**super().state_dict(), "seen": list(map(dict, self.seen)), "step": self._step}
+        return {
+            **super().state_dict(),
+            "seen": {str(at): dict(masks) for at, masks in enumerate(self.seen)},
+            "step": self._step,
+        }
 
     def load_state_dict(self, state: Tree) -> None:
         super().load_state_dict(state)
         self.seen = [
             {name: like(self.chosen, masks)[name].to(mask.device) for name, mask in self.chosen.items()}
-            for masks in state["seen"]
+            for _, masks in sorted(state["seen"].items(), key=lambda item: int(item[0]))
         ]
         self._step = state["step"]
 
