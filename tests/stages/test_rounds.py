@@ -142,3 +142,16 @@ def test_a_role_that_nothing_trains_in_is_refused(tmp_path):
     sections = {"pretrain": {**SHORT, "lrs": {"weigths": 0.1}}}
     with pytest.raises(HarpError, match="lrs: nothing trains as 'weigths' in this stage; did you mean 'weights'"):
         run_stages(workspace(tmp_path, **sections), ["pretrain"])
+
+
+def test_a_ticket_begins_anew_from_the_weights_the_network_was_built_with(tmp_path):
+    still = {"lr": 1e-12, "weight_decay": 0, "selection": "last"}
+    sections = {"pretrain": SHORT, "prune": {"method": "li20"}, "finetune": {**SHORT, **still, "rewind": True}}
+    work = workspace(tmp_path, **sections)
+    run_stages(work, ["pretrain", "prune", "finetune"])
+    built, tuned = work.model().state_dict(), load_file(tmp_path / "3-finetune" / "model.safetensors")
+    for name, mask in load_file(tmp_path / "2-prune" / "masks.safetensors").items():
+        numpy.testing.assert_allclose(tuned[name], numpy.where(mask, built[name].numpy(), 0), atol=1e-9)
+    channels = {**sections, "prune": {"granularity": "channels", "keep": 0.5, **SHORT}}
+    with pytest.raises(HarpError, match=r"finetune\.rewind: channels are gone for good"):
+        run_stages(workspace(tmp_path / "channels", **channels), ["pretrain", "prune", "finetune"])

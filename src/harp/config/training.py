@@ -125,5 +125,7 @@ class PruneSettings(TrainingSettings):
 class FinetuneSettings(TrainingSettings):
     masks: FilePath | None = None
     """masks for `source`, a safetensors file of bool tensors"""
+    rewind: bool = False
+    """begin anew from the weights that the network is built with, under the masks: a lottery ticket"""
     lr: Positive = 0.01
     """largest learning rate"""

@@ -9,6 +9,7 @@ from harp.pruners.flyingbird_plus import FlyingBirdPlus, FlyingBirdPlusOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
 from harp.pruners.l1_filters import L1Filters
+from harp.pruners.li20 import Li20
 from harp.pruners.mad import MAD, MADOptions
 from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
@@ -17,6 +18,7 @@ from harp.pruners.moving import MovingMasks
 from harp.pruners.pwoa import PwoA, PwoAOptions
 from harp.pruners.radmm import RADMM, RADMMOptions
 from harp.pruners.reparam import Reparam
+from harp.pruners.robustbird import RobustBird, RobustBirdOptions
 from harp.pruners.rst import RST
 from harp.pruners.s2ap import S2AP, S2APOptions
 from harp.pruners.scores import ScoresOnly, ScoresOptions
@@ -44,6 +46,7 @@ __all__ = [
     "HarpOptions",
     "Hydra",
     "L1Filters",
+    "Li20",
     "MADOptions",
     "Magnitude",
     "MagnitudeOptions",
@@ -58,6 +61,8 @@ __all__ = [
     "RADMMOptions",
     "RatesOnly",
     "Reparam",
+    "RobustBird",
+    "RobustBirdOptions",
     "Role",
     "S2APOptions",
     "ScoresOnly",
