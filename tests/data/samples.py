@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
+from scipy.io import savemat
 
 from harp.data import Images
 
@@ -65,6 +66,15 @@ def cifar_pickles(root: Path) -> Path:
     for value, name in [*((b, f"data_batch_{b}") for b in range(1, 6)), (9, "test_batch")]:
         dump(folder / name, {"data": np.full((2, 3072), value, np.uint8), "labels": [0, value]})
     dump(folder / "batches.meta", {"label_names": [f"class {number}" for number in range(10)]})
+    return root
+
+
+def svhn_files(root: Path, train: tuple[int, ...] = (1, 10, 9), test: tuple[int, ...] = (10, 2)) -> Path:
+    """The two published .mat files; the i-th image is filled with i but for 200 at row 5, column 7 of channel 1."""
+    for name, labels in (("train_32x32.mat", train), ("test_32x32.mat", test)):
+        pixels = np.broadcast_to(np.arange(len(labels), dtype=np.uint8), (32, 32, 3, len(labels))).copy()
+        pixels[5, 7, 1] = 200
+        savemat(root / name, {"X": pixels, "y": np.array(labels, np.uint8)[:, None]}, do_compression=True)
     return root
 
 

@@ -7,7 +7,7 @@ import torch
 from harp.data import load
 from harp.errors import HarpError
 
-from .samples import cifar_pickles, parquet_set
+from .samples import RED, cifar_pickles, parquet_set, png, shard
 
 REAL = Path(os.environ.get("HARP_DATA") or "../shared/data") / "cifar10"
 TEN = [f"class {number}" for number in range(10)]
@@ -17,6 +17,15 @@ TEN = [f"class {number}" for number in range(10)]
 def test_either_form_is_found(tmp_path, make):
     data = load("cifar10", make(tmp_path))
     assert (data.name, data.flip, data.pad, data.classes) == ("cifar10", True, 4, tuple(TEN))
+
+
+def test_cifar_100_in_parquet_has_the_columns_of_the_hub(tmp_path):
+    names = [f"class {number}" for number in range(100)]
+    for part in ("train", "test"):
+        shard(tmp_path / f"{part}-0.parquet", [png(RED, (32, 32))] * 2, [99, 0], names, ("img", "fine_label"))
+    data = load("cifar100", tmp_path)
+    assert (data.flip, data.pad, data.classes[99]) == (True, 4, "class 99")
+    assert data.train.labels.tolist() == data.test.labels.tolist() == [99, 0]
 
 
 def test_the_environment_names_the_default_place(tmp_path, monkeypatch):

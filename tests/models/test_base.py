@@ -30,9 +30,11 @@ def test_the_registered_names():
     assert list(MODELS) == [
         "cifar_cnn",
         "digits_cnn",
+        "preact_resnet18",
         "resnet18",
         "resnet34",
         "resnet50",
+        "vgg16_1fc",
         "vgg16_bn",
         "wide_resnet28_10",
         "wide_resnet28_4",

@@ -208,7 +208,9 @@ def test_finding_works_where_gradients_are_off_and_repeats_itself():
     assert first == members(nets.Residual(), 2, 2, 2)
 
 
-@pytest.mark.parametrize("name", ["vgg16_bn", "resnet18", "resnet50", "wide_resnet28_4"])
+@pytest.mark.parametrize(
+    "name", ["vgg16_bn", "vgg16_1fc", "resnet18", "preact_resnet18", "resnet50", "wide_resnet28_4"]
+)
 def test_our_networks_shrink_everywhere_with_equal_logits(name):
     torch.manual_seed(0)
     model = build(name, classes=10, channels=3, size=32, width=0.0625)

@@ -72,6 +72,11 @@ def read_grid(path: Path) -> Grid:
     return make_settings(Grid, read_recipe(path))
 
 
+def data_of(grid: Grid) -> str:
+    """The name of the data set that all cells have in common."""
+    return str(_common(grid).get("data", {}).get("name", Recipe().data.name))
+
+
 def dense_cell(grid: Grid, seed: int) -> Cell:
     """The run that trains the dense network of a seed."""
     return Cell("dense", 1.0, seed, f"dense-seed{seed}", {**_common(grid), "name": "dense", "seed": seed})

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harp.arena import figures
+from harp.arena import figures, published
 from harp.arena.schema import Result, Results
 from harp.networks.comparison import LATEX
 from harp.report.formats import count, file_size, share
@@ -30,6 +30,7 @@ class Line:
     sizes: tuple[str, ...]
 
 
+PUBLISHED = "Published, under their own protocols; not ranked with ours"
 SIZES = ("kept in the file", "MACs", "package", "training, forwards")
 
 
@@ -44,6 +45,7 @@ def write_pages(results: Results, folder: Path) -> None:
         "sizes": SIZES,
         "tables": [(keep, list(lines(results, keep))) for keep in keeps_of(results)],
         "neighbours": list(sentences(results)),
+        "published": {"title": PUBLISHED, "heads": published.HEADS, "lines": published.lines(results.data)},
     }
     charts = {"accuracy": figures.accuracy(results), "shares": figures.shares(results)} if results.measured else {}
     page = environment.get_template("arena.html.j2").render(facts, charts=charts, css=Markup(_STYLE.read_text()))
@@ -114,7 +116,7 @@ def share_of(keep: float) -> str:
 
 
 def markdown(results: Results) -> str:
-    """The rankings, the tests between neighbours, and what failed, as Markdown."""
+    """The rankings, the tests between neighbours, what failed, and apart from it what others published, as Markdown."""
     names = measures_of(results)
     out = [f"# {results.name}: recipe {results.recipe}, {_threat(results)}", ""]
     for keep in keeps_of(results):
@@ -137,7 +139,14 @@ def markdown(results: Results) -> str:
         out += [f"- {one.row} at {share_of(one.keep)}, seed {one.seed}: {one.reason}" for one in results.failed]
         out.append("")
     out += [f"{results.unfinished} cells are not finished.", ""] if results.unfinished else []
-    return "\n".join(out)
+    return "\n".join([*out, *_published(results.data)])
+
+
+def _published(data: str) -> Iterator[str]:
+    if found := published.lines(data):
+        yield from (f"## {PUBLISHED}", "", f"| {' | '.join(published.HEADS)} |", "|:--" * len(published.HEADS) + "|")
+        yield from (f"| {' | '.join(line)} |" for line in found)
+        yield ""
 
 
 def latex(results: Results) -> str:

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from harp.arena.cost import forwards
-from harp.arena.grid import Cell, Grid
+from harp.arena.grid import Cell, Grid, data_of
 from harp.arena.ranking import neighbours, ranked
 from harp.arena.running import FAILED, is_finished
 from harp.arena.schema import Failure, Result, Results, Share
@@ -34,6 +34,7 @@ def collect(grid: Grid, cells: Sequence[Cell], folder: Path) -> Results:
     return Results(
         name=grid.name,
         recipe=grid.recipe,
+        data=data_of(grid),
         threat=told.get("threat", {}),
         attacks=told.get("attacks", {}),
         measured=tuple(measured),

@@ -82,6 +82,8 @@ class Results(BaseModel):
 
     name: str
     recipe: str
+    data: str
+    """the data set's name"""
     threat: dict[str, Any]
     attacks: dict[str, str]
     measured: tuple[Result, ...]

@@ -1,6 +1,6 @@
 """Labelled images: named sets, parts of them, and batches on the device."""
 
-from harp.data import arrays, cifar, digits, folder, parquet  # noqa: F401  each registers its sets
+from harp.data import arrays, cifar, digits, folder, parquet, svhn  # noqa: F401  each registers its sets
 from harp.data.base import DATA, Dataset, Images
 from harp.data.batches import Batch, Batches, Loader, batches_of
 from harp.data.named import load

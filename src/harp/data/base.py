@@ -1,6 +1,7 @@
 """Labelled images, a data set of two such parts, and the register of data sets by name."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,6 +119,11 @@ def unknown(
     tested = Images(test.images, places[len(train) :].clone())
     names = tuple(str(number) for number in numbers)
     return Dataset(name, trained, tested, names, flip=False, pad=pad, notes=notes, numbers=numbers)
+
+
+def usual_place(name: str) -> Path:
+    """The folder `name` in the one that the environment variable HARP_DATA names, or else in `../shared/data`."""
+    return Path(os.environ.get("HARP_DATA") or "../shared/data") / name
 
 
 def required(path: Path | None, name: str, what: str) -> Path:

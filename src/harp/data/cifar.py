@@ -1,9 +1,8 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from whichever of the two usual forms a folder holds."""
 
-import os
 from pathlib import Path
 
-from harp.data.base import DATA, Dataset, required
+from harp.data.base import DATA, Dataset, required, usual_place
 from harp.data.cifar_pickles import CIFAR10, CIFAR100, Layout, find_pickles, read_pickles
 from harp.data.parquet import read_parquet
 from harp.data.shards import has_shards
@@ -32,7 +31,7 @@ def cifar100(path: Path | None) -> Dataset:
 
 def _load(name: str, path: Path | None, layout: Layout, classes: int) -> Dataset:
     what = f"a folder with train-*.parquet, or torchvision's {layout.folder}; HARP_DATA or data.path says where"
-    root = required(_default(name) if path is None else path, name, what)
+    root = required(usual_place(name) if path is None else path, name, what)
     if has_shards(root):
         train, test, names, notes = read_parquet(root)
     elif folder := find_pickles(root, layout):
@@ -44,7 +43,3 @@ def _load(name: str, path: Path | None, layout: Layout, classes: int) -> Dataset
     if len(names) != classes:
         raise HarpError(f"data set {name!r}: {root} has {len(names)} classes; expected {classes}")
     return Dataset(name, train, test, names, flip=True, pad=4, notes=notes)
-
-
-def _default(name: str) -> Path:
-    return Path(os.environ.get("HARP_DATA") or "../shared/data") / name

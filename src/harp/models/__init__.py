@@ -1,6 +1,6 @@
 """Networks sized for small images, everyone else's networks, and what makes them speak plain logits."""
 
-from harp.models import resnet, small, vgg, wide_resnet  # noqa: F401 (importing registers them)
+from harp.models import preact_resnet, resnet, small, vgg, wide_resnet  # noqa: F401 (importing registers them)
 from harp.models.adapt import Function, Logits, Normalised, logits_of, opened
 from harp.models.base import MODELS, Factory
 from harp.models.check import check_logits, classes_of, placed
