@@ -59,6 +59,10 @@ def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
         from harp.cli.inspect import inspect_model
 
         return inspect_model
+    if command == "import":
+        from harp.cli.importing import import_network
+
+        return import_network
     if command == "arena":
         from harp.cli.arena import run_arena
 

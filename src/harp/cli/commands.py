@@ -11,6 +11,7 @@ STAGES = {
 COMMANDS = {
     "run": "all stages in turn",
     **STAGES,
+    "import": "read a network that was trained or pruned elsewhere, and write it as ours",
     "inspect": "what pruning would do to a network, or what a package holds",
     "arena": "methods against one another: budgets x seeds, one dense network a seed",
     "compare": "finished runs side by side, with mean and spread over seeds",
