@@ -61,3 +61,11 @@ def test_a_plugin_is_a_file_or_a_module(here):
     load_plugin("json")
     with pytest.raises(HarpError, match="plugins: no_such_module cannot be imported: ModuleNotFoundError"):
         load_plugin("no_such_module")
+
+
+def test_an_edit_within_a_second_that_keeps_the_size_is_seen_in_the_file_and_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for value in "123":
+        (tmp_path / "beside_it.py").write_text(f"value = {value}\n")
+        (tmp_path / "quick.py").write_text(f"from beside_it import value\n\ndef make():\n    return {value}, value\n")
+        assert load_own(f"{tmp_path / 'quick.py'}:make", "model")() == (int(value), int(value))

@@ -98,4 +98,5 @@ def test_the_evaluation_of_a_run(tmp_path):
 
 def test_the_commands_exist():
     commands = set(re.findall(r"^harp (\w+)", README, flags=re.MULTILINE))
-    assert commands == {"run", "prune", "evaluate", "export", "verify", "bench", "compare", "inspect", "list"}
+    named = {"run", "prune", "evaluate", "export", "verify", "bench", "compare", "arena", "inspect", "list"}
+    assert commands == named

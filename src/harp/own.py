@@ -6,9 +6,11 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from importlib.machinery import SourceFileLoader
+from importlib.util import cache_from_source
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Never
 
 from harp.errors import HarpError, choices
 from harp.sources import source_digests
@@ -16,6 +18,13 @@ from harp.sources import source_digests
 OWN = "path/to/file.py:name"
 PREFIX = "harp_own_"  # of the names of modules made of users' files
 _LOADED: dict[Path, tuple[dict[str, str], ModuleType]] = {}
+
+
+class _Uncached(SourceFileLoader):
+    """Compiles a file anew: Python knows its cached bytecode by second and size, and a quick edit may keep both."""
+
+    def path_stats(self, path: str) -> Never:
+        raise OSError
 
 
 def is_own(name: str) -> bool:
@@ -98,6 +107,8 @@ def run_own(path: Path) -> ModuleType:
 def _forget(files: Iterable[Path]) -> None:
     """The modules of these files are loaded anew when they are imported the next time."""
     gone = {file.resolve() for file in files}
+    for source in gone:
+        Path(cache_from_source(str(source))).unlink(missing_ok=True)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and Path(file).resolve() in gone:
@@ -107,7 +118,7 @@ def _forget(files: Iterable[Path]) -> None:
 def _run(path: Path) -> ModuleType:
     # The digest keeps two files of the same name apart; dataclasses need their module to be found in sys.modules.
     name = f"{PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
