@@ -59,7 +59,7 @@ def _run(cell: Cell, folder: Path, command: str, jobs: int, processes: set["subp
         cell.recipe  # noqa: B018  what is no recipe says so here, in its own words
     except HarpError as error:
         return _failed(place, str(error))
-    share = max(1, len(os.sched_getaffinity(0)) // jobs)
+    share = max(1, (os.cpu_count() or 1) // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
     with (place / OUTPUT).open("wb") as output:
         words = [sys.executable, "-m", "harp", command, str(asked), "--folder", str(place)]

@@ -2,50 +2,35 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from harp.clock import Step
-from harp.config.values import NonNegative, Number, Span
+from harp.config.values import NonNegative, Span
 from harp.errors import HarpError
 from harp.pruners.base import METHODS, like
-from harp.pruners.method import Course, Moment, Options
-from harp.pruners.moving import MovingMasks
+from harp.pruners.method import Course, Moment
+from harp.pruners.rewiring import Rewiring, RewiringOptions
 from harp.runs import Tree
 from harp.sparsity import Budget, Counts, Site, Sites, Units, allocation, allot, apportion, top_mask
-
-Rate = Annotated[float, Number, Field(ge=0, le=1)]
 
 DENSE = 0.2  # a layer less sparse than this, and growing, drops no more than its sparsity
 FREE = 0.99  # share of the pruned weights of a layer that may grow at once
 NO_MOMENTUM = "dnr moves weights to where momentum is, and the optimizer has none; use SGD with momentum, or AdamW"
 
 
-class DNROptions(Options):
+class DNROptions(RewiringOptions):
     """What `dnr` can be told."""
 
     every: Span = "1ep"
     """how often weights are dropped and others grown, such as 900it or 2ep"""
-    drop: Rate = 0.5
-    """share of each layer's weights that is dropped the first time; it falls along a cosine over the stage"""
-    drop_end: Rate = 0.005
-    """the share that it falls to"""
     rho: NonNegative = 1e-4
     """how strongly weights are held to what they were after the last move; 0: not at all"""
 
-    @model_validator(mode="after")
-    def _falls(self) -> "DNROptions":
-        if self.drop_end > self.drop:
-            raise ValueError(f"drop_end {self.drop_end:g} is above drop {self.drop:g}, and the share falls")
-        return self
-
 
 @METHODS.register("dnr")
-class DNR(MovingMasks):
+class DNR(Rewiring):
     """DNR: trained sparse from scratch, small weights moved to layers of large momentum (Kundu et al., ASP-DAC 2021).
 
     Masks begin at random, every layer at the same density. Each time every layer drops ceil(share * kept) of its
@@ -63,7 +48,6 @@ class DNR(MovingMasks):
     """
 
     takes = DNROptions
-    begins = "untrained"
 
     def __init__(
         self,
@@ -73,15 +57,9 @@ class DNR(MovingMasks):
         options: DNROptions | None = None,
         course: Course | None = None,
     ):
-        super().__init__(what, budget)
-        if self.units.kind != "weights":
-            raise HarpError("dnr drops and grows single weights; prune channels by another method")
-        if course is None or not course.steps:
-            raise HarpError("dnr goes by the stage's steps: it needs course=harp.Course(steps_per_epoch, steps)")
-        self.options, self.course = options or DNROptions(), course
-        self.every = Step.parse(self.options.every).steps(course.steps_per_epoch)
+        self.options = options or DNROptions()
+        super().__init__(what, budget, self.options, course)
         self.z: dict[str, Tensor] = {}
-        self._step = 0
         counts = allot(self.units, budget, allocation("uniform", self.units))
         self.move({site.name: top_mask(self._drawn(site), counts[site.name]) for site in self.sites})
 
@@ -89,15 +67,6 @@ class DNR(MovingMasks):
         """Uniform numbers in the shape of the site, on the CPU so that every device has the same."""
         noise = self.course.noise("dnr", site.name)
         return torch.rand(site.param.shape, generator=noise, dtype=torch.float64).to(site.param.device)
-
-    def share(self, step: int) -> float:
-        """The share of a layer's weights that is dropped after `step`."""
-        first, last = self.options.drop, self.options.drop_end
-        return last + (first - last) * (1 + math.cos(math.pi * step / (self.course.steps or 1))) / 2
-
-    def moves_after(self, step: int) -> bool:
-        """Whether weights are dropped and grown after optimizer step `step`; after the last one nothing could learn."""
-        return 0 < step < (self.course.steps or 0) and step % self.every == 0
 
     def clear_pruned(self, site: Site) -> None:
         """Nothing: the momentum of pruned weights says where to grow; their values are cleared by `push`."""
@@ -180,22 +149,13 @@ class DNR(MovingMasks):
         wishes = [n + more for n, more in zip(left, grown, strict=True)]
         return self.units.named(apportion(wishes, target, least, most, cost))
 
-    def record(self, moment: Moment) -> dict[str, Any]:
-        return {**super().record(moment), "dropped_share": self.share(moment.step)}
-
-    def notes(self) -> list[str]:
-        if any(self.moves_after(step) for step in range(self.every, self.course.steps or 0, self.every)):
-            return []
-        return [f"no weight was dropped or grown: the stage is shorter than every={self.options.every}"]
-
     def state_dict(self) -> Tree:
-        return {**super().state_dict(), "z": dict(self.z), "step": self._step}
+        return {**super().state_dict(), "z": dict(self.z)}
 
     def load_state_dict(self, state: Tree) -> None:
         super().load_state_dict(state)
         z = like({site.name: site.param for site in self.sites}, state["z"]) if state["z"] else {}
         self.z = {site.name: z[site.name].to(site.param) for site in self.sites if z}
-        self._step = state["step"]
 
 
 def spread(wishes: Sequence[float], room: Sequence[int]) -> list[float]:

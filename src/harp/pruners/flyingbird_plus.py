@@ -10,8 +10,9 @@ from torch import Tensor
 from harp.clock import Step
 from harp.config.values import Count, Number, Span
 from harp.pruners.base import METHODS
-from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions, Rate
+from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
 from harp.pruners.method import Course
+from harp.pruners.rewiring import Rate
 from harp.runs import Tree
 from harp.sparsity import Budget, Counts, Sites, Units, allot, from_rates, top_mask
 
