@@ -69,6 +69,9 @@ def test_options_are_those_of_the_rows_method(tmp_path):
     ("settings", "words"),
     [
         ({"rows": ["harp", "harp"]}, "two are called harp"),
+        ({"rows": [{"a b": {}}, {"a/b": {}}]}, "two are called a-b"),
+        ({"keeps": [0.1, 0.1]}, "keeps: expected each once, got 0.1, 0.1"),
+        ({"seeds": [3, 3]}, "seeds: expected each once, got 3, 3"),
         ({"rows": [{"mine": {"threat": {"eps": 0.2}}}]}, "mine has settings of threat, which all rows have in common"),
         ({"rows": [{"a": {}, "b": {}}]}, "expected a method's name, or a label with settings"),
         ({"keeps": [0]}, "keeps.0: input should be greater than 0"),

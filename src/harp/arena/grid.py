@@ -83,21 +83,29 @@ def dense_cell(grid: Grid, seed: int) -> Cell:
 
 
 def cells(grid: Grid, folder: Path) -> Iterator[Cell]:
-    """Every cell, seed by seed; raises `HarpError` for rows of one label, or with settings that are not theirs.
+    """Every cell, seed by seed; raises `HarpError` for what is there twice, and for settings that are not a row's.
 
     What a method itself refuses is the cell's affair, which fails alone.
     """
     rows = [_named(item) for item in grid.rows]
-    names = [name for name, _ in rows]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    words = [_word(name) for name, _ in rows]
+    if twice := sorted({word for word in words if words.count(word) > 1}):
         raise HarpError(f"rows: two are called {twice[0]}; give one a label, as in `{twice[0]} 2: {{prune: ...}}`")
+    for name, values in (("keeps", [f"{keep:g}" for keep in grid.keeps]), ("seeds", list(map(str, grid.seeds)))):
+        if len(set(values)) < len(values):
+            raise HarpError(f"{name}: expected each once, got {', '.join(values)}")
     for seed in grid.seeds:
         dense = folder / dense_cell(grid, seed).folder / "1-pretrain" / "model.safetensors"
         for keep in grid.keeps:
             for name, own in rows:
-                word = "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in name)
+                word = _word(name)
                 place = f"cells/{word}-{keep:g}-seed{seed}"
                 yield Cell(name, keep, seed, place, {**_values(grid, own, keep, dense), "name": word, "seed": seed})
+
+
+def _word(name: str) -> str:
+    """A row's part in the names of its folders."""
+    return "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in name)
 
 
 def _named(item: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
