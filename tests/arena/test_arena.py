@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from harp.arena import Results, arena
 from harp.arena.cost import forwards
+from harp.arena.latency import latency_of
 from harp.arena.results import RESULTS
 from harp.config import make_recipe, plan
 from harp.pipeline.display import Display
@@ -91,6 +92,31 @@ def test_pages_tell_all_of_it(finished):
     assert "did you mean" in (folder / "arena.md").read_text()
     assert (folder / "results.csv").read_text().count("\n") == 3
     assert (folder / "arena.svg").exists()
+
+
+def test_the_dense_network_is_measured_once_and_stands_beside_all(finished):
+    folder, results = finished
+    (dense,) = results.dense
+    for measures in (dense.accuracies, *(one.accuracies for one in results.measured)):
+        assert {*measures} == {"clean", "fgsm", "worst"}
+    assert {path.parent.name for path in folder.glob("cells/*/evaluation/*/result.json")} == {"finetuned"}
+    assert "| - | dense | 1 |" in (folder / "arena.md").read_text()
+
+
+def test_packages_are_timed_beside_the_dense_one_and_only_once(finished):
+    folder, results = finished
+    assert {one.latency.low <= one.latency.times_faster <= one.latency.high for one in results.measured} == {True}
+    place, dense = folder / results.measured[0].folder, folder / "dense-seed0"
+    assert latency_of(place, dense) == results.measured[0].latency
+    assert latency_of(place, place) is None  # that is beside another network
+
+
+def test_pages_are_there_after_every_cell(tmp_path, monkeypatch):
+    unfinished = []
+    told = lambda results, folder: unfinished.append(results.unfinished)  # noqa: E731
+    monkeypatch.setattr(sys.modules["harp.arena.arena"], "write_results", told)
+    arena({**GRID, "rows": ["magnitude", "hydra"]}, tmp_path, display=quiet())
+    assert unfinished == [1, 0, 0]
 
 
 def test_finished_cells_are_not_run_again(finished):

@@ -41,6 +41,17 @@ def test_there_is_a_cell_for_each_row_budget_and_seed_seed_by_seed(tmp_path):
     assert all(cell.recipe.seed == cell.seed and cell.recipe.prune.keep == cell.keep for cell in found_cells)
 
 
+def test_further_budgets_come_last_and_under_the_first_seed_only(tmp_path):
+    found_cells = found(tmp_path, rows=["harp"], keeps=[0.01], seeds=[4, 7], once=[0.1, 0.001])
+    assert [(cell.keep, cell.seed) for cell in found_cells] == [(0.01, 4), (0.01, 7), (0.1, 4), (0.001, 4)]
+
+
+def test_cells_measure_their_last_network_unless_the_grid_says_otherwise(tmp_path):
+    settings = {**EPOCHS, "evaluation": {"networks": "all"}}
+    assert {cell.recipe.evaluation.networks for cell in found(tmp_path)} == {"last"}
+    assert {cell.recipe.evaluation.networks for cell in found(tmp_path, settings=settings)} == {"all"}
+
+
 def test_all_methods_of_a_seed_start_from_its_dense_network_but_those_from_scratch(tmp_path):
     dense = tmp_path / dense_cell(grid(), 0).folder / "1-pretrain" / "model.safetensors"
     sources = {cell.row: cell.recipe.prune.source for cell in found(tmp_path)}
@@ -70,7 +81,8 @@ def test_options_are_those_of_the_rows_method(tmp_path):
     [
         ({"rows": ["harp", "harp"]}, "two are called harp"),
         ({"rows": [{"a b": {}}, {"a/b": {}}]}, "two are called a-b"),
-        ({"keeps": [0.1, 0.1]}, "keeps: expected each once, got 0.1, 0.1"),
+        ({"keeps": [0.1, 0.1]}, "keeps and once: expected each once, got 0.1, 0.1"),
+        ({"keeps": [0.1], "once": [0.1]}, "keeps and once: expected each once, got 0.1, 0.1"),
         ({"seeds": [3, 3]}, "seeds: expected each once, got 3, 3"),
         ({"rows": [{"mine": {"threat": {"eps": 0.2}}}]}, "mine has settings of threat, which all rows have in common"),
         ({"rows": [{"a": {}, "b": {}}]}, "expected a method's name, or a label with settings"),

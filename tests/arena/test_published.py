@@ -20,6 +20,7 @@ def results(data):
         data=data,
         threat={},
         attacks={},
+        dense=(),
         measured=(),
         failed=(),
         unfinished=0,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harp.arena.grid import Grid, cells, dense_cell, read_grid
+from harp.arena.latency import time_cells
 from harp.arena.pages import write_pages
 from harp.arena.results import collect, write_results
 from harp.arena.running import run_cells
@@ -23,7 +24,8 @@ def arena(
 
     `grid` is a `Grid`, its settings, or a YAML file with them; `folder` None: arenas/NAME. `jobs` cells run at a time,
     each in a process of its own. What is finished is not done again; a cell that fails is told with its reason and
-    stops no other. The folder gets results.json, results.csv, arena.md, arena.html, and arena.tex. Raises `HarpError`
+    stops no other. The folder gets results.json, results.csv, arena.md, arena.html, arena.tex and the figure, anew
+    after every cell; how fast the packages are is measured once all have run. Raises `HarpError`
     for a grid that is none.
     """
     if isinstance(grid, Path | str):
@@ -32,13 +34,19 @@ def arena(
         grid = make_settings(Grid, grid)
     place = (Path(folder) if folder else Path("arenas") / grid.name).absolute()
     shown = display or Display()
-    dense = [dense_cell(grid, seed) for seed in grid.seeds]
+    dense = {seed: dense_cell(grid, seed) for seed in grid.seeds}
     all_cells = list(cells(grid, place))
-    run_cells(dense, place, jobs, shown, "pretrain")
-    run_cells(all_cells, place, jobs, shown)
-    results = collect(grid, all_cells, place)
-    write_results(results, place)
-    write_pages(results, place)
+
+    def written() -> Results:
+        results = collect(grid, all_cells, place)
+        write_results(results, place)
+        write_pages(results, place)
+        return results
+
+    run_cells(list(dense.values()), place, jobs, shown)
+    run_cells(all_cells, place, jobs, shown, written)
+    time_cells([(cell, dense[cell.seed]) for cell in all_cells], place, shown)
+    results = written()
     for failure in results.failed:
         shown.say(f"failed: {failure.row} at {failure.keep:g}, seed {failure.seed}: {failure.reason}")
     return results

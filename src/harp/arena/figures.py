@@ -49,6 +49,8 @@ def _bars(results: Results) -> Figure:
         )
         for name, mark, colour in (("clean", "o", BLUE), ("robust", "s", ORANGE))
     ]
+    for name, colour in (("clean", BLUE), ("worst", ORANGE)) if results.dense else ():
+        axes.axvline(_dense(results, name), color=colour, linewidth=1, linestyle=":")
     axes.set_yticks(list(places), [one.row for one in ranking])
     share_axis(axes.xaxis)
     axes.set_xlim(left=0)
@@ -65,6 +67,11 @@ def _curves(results: Results, keeps: Sequence[float]) -> Figure:
         for row, (colour, line) in zip(rows, _LOOKS * (1 + len(rows) // len(_LOOKS)), strict=False):
             found = sorted((one for one in results.ranking if one.row == row), key=lambda one: one.keep)
             lines.append(_line(axes, found, name, colour, line))
+        if results.dense:
+            dense = axes.axhline(
+                _dense(results, "worst" if name == "robust" else name), color=INK, linewidth=1, linestyle=":"
+            )
+            lines.append(dense)
         axes.set_xscale("log")
         axes.set_xticks(list(keeps), [f"{100 * keep:g} %" for keep in keeps])
         axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
@@ -73,8 +80,14 @@ def _curves(results: Results, keeps: Sequence[float]) -> Figure:
         axes.set_title("clean accuracy" if name == "clean" else "robust accuracy, worst of all attacks")
         share_axis(axes.yaxis)
         axes.set_ylim(bottom=0)
-    legend(figure, lines, rows, loc="outside lower center", ncols=4, fontsize=8)
+    names = [*rows, "dense"] if results.dense else rows
+    legend(figure, lines, names, loc="outside lower center", ncols=4, fontsize=8)
     return figure
+
+
+def _dense(results: Results, name: str) -> float:
+    """The dense networks' mean accuracy over seeds."""
+    return sum(one.accuracies[name].accuracy for one in results.dense) / len(results.dense)
 
 
 def _line(axes: Any, found: Sequence[Standing], name: str, colour: str, line: str) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,8 @@ class Grid(Settings):
     """budgets: shares that stay"""
     seeds: tuple[Seed, ...] = (0,)
     """seeds; each has a dense network of its own, from which all methods start"""
+    once: tuple[Share, ...] = ()
+    """further budgets, under the first seed only, once all else has run"""
     epochs: Literal["equal", "own"] = "equal"
     """equal: what needs no pretraining or no search trains as long in all; own: as the settings say"""
 
@@ -78,29 +81,31 @@ def data_of(grid: Grid) -> str:
 
 
 def dense_cell(grid: Grid, seed: int) -> Cell:
-    """The run that trains the dense network of a seed."""
-    return Cell("dense", 1.0, seed, f"dense-seed{seed}", {**_common(grid), "name": "dense", "seed": seed})
+    """The run that trains the dense network of a seed, measures and packs it."""
+    own = {"name": "dense", "seed": seed, "stages": ["pretrain"]}
+    return Cell("dense", 1.0, seed, f"dense-seed{seed}", {**_common(grid), **own})
 
 
 def cells(grid: Grid, folder: Path) -> Iterator[Cell]:
-    """Every cell, seed by seed; raises `HarpError` for what is there twice, and for settings that are not a row's.
+    """Every cell, seed by seed, those of `once` last.
 
-    What a method itself refuses is the cell's affair, which fails alone.
+    Raises `HarpError` for what is there twice, and for settings that are not a row's. What a method itself refuses is
+    the cell's affair, which fails alone.
     """
     rows = [_named(item) for item in grid.rows]
     words = [_word(name) for name, _ in rows]
     if twice := sorted({word for word in words if words.count(word) > 1}):
         raise HarpError(f"rows: two are called {twice[0]}; give one a label, as in `{twice[0]} 2: {{prune: ...}}`")
-    for name, values in (("keeps", [f"{keep:g}" for keep in grid.keeps]), ("seeds", list(map(str, grid.seeds)))):
+    keeps = [f"{keep:g}" for keep in (*grid.keeps, *grid.once)]
+    for name, values in (("keeps and once", keeps), ("seeds", list(map(str, grid.seeds)))):
         if len(set(values)) < len(values):
             raise HarpError(f"{name}: expected each once, got {', '.join(values)}")
-    for seed in grid.seeds:
+    for seed, keep in (*product(grid.seeds, grid.keeps), *product(grid.seeds[:1], grid.once)):
         dense = folder / dense_cell(grid, seed).folder / "1-pretrain" / "model.safetensors"
-        for keep in grid.keeps:
-            for name, own in rows:
-                word = _word(name)
-                place = f"cells/{word}-{keep:g}-seed{seed}"
-                yield Cell(name, keep, seed, place, {**_values(grid, own, keep, dense), "name": word, "seed": seed})
+        for name, own in rows:
+            word = _word(name)
+            place = f"cells/{word}-{keep:g}-seed{seed}"
+            yield Cell(name, keep, seed, place, {**_values(grid, own, keep, dense), "name": word, "seed": seed})
 
 
 def _word(name: str) -> str:
@@ -120,7 +125,9 @@ def _named(item: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _common(grid: Grid) -> dict[str, Any]:
-    return merged(read_recipe(find_recipe(grid.recipe)), grid.settings)
+    """What all cells are set to; each measures the network it ends with, for the dense one has a cell of its own."""
+    recipe = merged({"evaluation": {"networks": "last"}}, read_recipe(find_recipe(grid.recipe)))
+    return merged(recipe, grid.settings)
 
 
 def _values(grid: Grid, own: Mapping[str, Any], keep: float, dense: Path) -> dict[str, Any]:

@@ -5,12 +5,13 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harp.arena import figures, published
-from harp.arena.schema import Result, Results
+from harp.arena.schema import Dense, Result, Results
 from harp.networks.comparison import LATEX
 from harp.report.formats import count, file_size, share
 from harp.runs import write_atomic
@@ -21,9 +22,12 @@ _STYLE = Path(__file__).parents[1] / "report" / "page.css"
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the ranking in words: every measure in percent with its deviation over seeds, then sizes and cost."""
+    """A row of the ranking in words: every measure in percent with its deviation over seeds, then sizes and cost.
 
-    rank: int
+    The dense networks have a row, too, but no rank.
+    """
+
+    rank: str
     row: str
     seeds: int
     measures: tuple[str, ...]
@@ -31,7 +35,7 @@ class Line:
 
 
 PUBLISHED = "Published, under their own protocols; not ranked with ours"
-SIZES = ("kept in the file", "MACs", "package", "training, forwards")
+SIZES = ("kept in the file", "MACs", "package", "times faster", "training, forwards")
 
 
 def write_pages(results: Results, folder: Path) -> None:
@@ -69,15 +73,18 @@ def measures_of(results: Results) -> list[str]:
 
 
 def lines(results: Results, keep: float) -> Iterator[Line]:
-    """The ranking at one budget, best first."""
+    """The dense networks, then the ranking at one budget, best first."""
+    if results.dense:
+        cells = tuple(_measure(results.dense, name) for name in measures_of(results))
+        yield Line("-", "dense", len(results.dense), cells, _dense_sizes(results.dense))
     for standing in results.ranking:
         if standing.keep == keep:
             found = [one for one in results.measured if one.row == standing.row and one.keep == keep]
             cells = tuple(_measure(found, name) for name in measures_of(results))
-            yield Line(standing.rank, standing.row, len(found), cells, _sizes(found))
+            yield Line(str(standing.rank), standing.row, len(found), cells, _sizes(found))
 
 
-def _measure(found: Sequence[Result], name: str) -> str:
+def _measure(found: Sequence[Result | Dense], name: str) -> str:
     doubts = dict.fromkeys(d for one in found if name in one.accuracies for d in one.accuracies[name].doubts)
     if doubts:
         return f"in doubt: {', '.join(doubts)}"
@@ -94,13 +101,28 @@ def _measure(found: Sequence[Result], name: str) -> str:
 
 def _sizes(found: Sequence[Result]) -> tuple[str, ...]:
     first = found[0]
-    packages = [one.package_bytes for one in found if one.package_bytes is not None]
+    ratios = [one.latency.times_faster for one in found if one.latency is not None]
     return (
         f"{count(first.kept)} of {count(first.total)}",
         share(first.macs, first.total_macs),
-        file_size(round(sum(packages) / len(packages))) if packages else "-",
-        f"{sum(one.forwards for one in found) / len(found):.2g}",
+        _package(found),
+        f"{median(ratios):.1f}" if ratios else "-",
+        _cost(found),
     )
+
+
+def _dense_sizes(found: Sequence[Dense]) -> tuple[str, ...]:
+    total = count(found[0].total)
+    return (f"{total} of {total}", share(1, 1), _package(found), "1", _cost(found))
+
+
+def _package(found: Sequence[Result | Dense]) -> str:
+    packages = [one.package_bytes for one in found if one.package_bytes is not None]
+    return file_size(round(sum(packages) / len(packages))) if packages else "-"
+
+
+def _cost(found: Sequence[Result | Dense]) -> str:
+    return f"{sum(one.forwards for one in found) / len(found):.2g}"
 
 
 def sentences(results: Results) -> Iterator[str]:
@@ -169,10 +191,11 @@ def as_csv(results: Results) -> str:
     measures = list(dict.fromkeys(name for result in results.measured for name in result.accuracies))
     plain = ("row", "method", "keep", "seed", "n", "kept", "total", "macs", "total_macs", "bytes", "package_bytes")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*plain, *measures, "seconds", "forwards"])
+    writer.writerow([*plain, *measures, "seconds", "forwards", "times_faster"])
     for result in results.measured:
         values = [result.accuracies[name].accuracy if name in result.accuracies else "" for name in measures]
-        writer.writerow([*(getattr(result, name) for name in plain), *values, result.seconds, result.forwards])
+        ratio = result.latency.times_faster if result.latency else ""
+        writer.writerow([*(getattr(result, name) for name in plain), *values, result.seconds, result.forwards, ratio])
     return out.getvalue()
 
 

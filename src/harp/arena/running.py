@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,29 +17,33 @@ from harp.runs import Run, write_atomic, write_json
 ASKED, FAILED, OUTPUT = "asked.yaml", "failed.json", "output.txt"
 
 
-def run_cells(cells: Sequence[Cell], folder: Path, jobs: int, display: Display, command: str = "run") -> None:
+def run_cells(
+    cells: Sequence[Cell], folder: Path, jobs: int, display: Display, ended: Callable[[], object] = lambda: None
+) -> None:
     """Every cell has run, `jobs` at a time; of one that failed the reason lies in its folder, in failed.json.
 
-    What is finished is not done again; a cell that was killed, or failed, goes on from its last checkpoint.
+    What is finished is not done again; a cell that was killed, or failed, goes on from its last checkpoint. `ended` is
+    called after each.
     """
-    waiting = [cell for cell in cells if not is_finished(cell, folder, command)]
+    waiting = [cell for cell in cells if not is_finished(cell, folder)]
     processes: set[subprocess.Popen[bytes]] = set()
     with _stopped(ThreadPoolExecutor(jobs), processes) as pool:
         futures: dict[Future[str | None], Cell] = {
-            pool.submit(_run, cell, folder, command, jobs, processes): cell for cell in waiting
+            pool.submit(_run, cell, folder, jobs, processes): cell for cell in waiting
         }
         with display.bar("arena", len(cells), len(cells) - len(waiting), 1) as move:
             for future in as_completed(futures):
                 reason = future.result()
                 move(1, f"{futures[future].folder}{f' failed: {reason}' if reason else ''}")
+                ended()
 
 
-def is_finished(cell: Cell, folder: Path, command: str = "run") -> bool:
+def is_finished(cell: Cell, folder: Path) -> bool:
     """Whether the cell ended, under the settings that are asked for now."""
     run = Run(folder / cell.folder)
     asked = folder / cell.folder / ASKED
-    last = ("1-pretrain",) if command == "pretrain" else (EVALUATION, EXPORT)
-    return all(run.done(stage) is not None for stage in last) and asked.exists() and asked.read_bytes() == _asked(cell)
+    ended = all(run.done(stage) is not None for stage in (EVALUATION, EXPORT))
+    return ended and asked.exists() and asked.read_bytes() == _asked(cell)
 
 
 def _asked(cell: Cell) -> bytes:
@@ -49,7 +53,7 @@ def _asked(cell: Cell) -> bytes:
         return f"# {error}\n".encode()
 
 
-def _run(cell: Cell, folder: Path, command: str, jobs: int, processes: set["subprocess.Popen[bytes]"]) -> str | None:
+def _run(cell: Cell, folder: Path, jobs: int, processes: set["subprocess.Popen[bytes]"]) -> str | None:
     """None once the cell has run, or why it failed."""
     place = folder / cell.folder
     asked = place / ASKED
@@ -62,7 +66,7 @@ def _run(cell: Cell, folder: Path, command: str, jobs: int, processes: set["subp
     share = max(1, (os.cpu_count() or 1) // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
     with (place / OUTPUT).open("wb") as output:
-        words = [sys.executable, "-m", "harp", command, str(asked), "--folder", str(place)]
+        words = [sys.executable, "-m", "harp", "run", str(asked), "--folder", str(place)]
         process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
         processes.add(process)
         code = process.wait()

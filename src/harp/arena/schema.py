@@ -14,6 +14,32 @@ class Share(BaseModel):
     doubts: tuple[str, ...] = ()
 
 
+class Latency(BaseModel):
+    """How fast a package answers one image on one thread, by processor time, beside that of its dense network."""
+
+    seconds: float
+    """the least over rounds, which a busy machine disturbs least"""
+    times_faster: float
+    """than the dense network's package: the median over rounds, and its 95 % interval"""
+    low: float
+    high: float
+
+
+class Dense(BaseModel):
+    """The dense network of one seed, from which its rows start."""
+
+    seed: int
+    folder: str
+    accuracies: dict[str, Share]
+    n: int
+    total: int
+    total_macs: int
+    bytes: int
+    package_bytes: int | None
+    seconds: float
+    forwards: float
+
+
 class Result(BaseModel):
     """One finished cell. `kept` counts the non-zero weights in the exported file, `allowed` is the budget."""
 
@@ -34,6 +60,8 @@ class Result(BaseModel):
     bytes: int
     package_bytes: int | None
     """None where the network could not be packed"""
+    latency: Latency | None
+    """None until all cells have run, and where there is no package to time"""
     shares: dict[str, float]
     """the share of its units that each layer group keeps"""
     seconds: float
@@ -86,6 +114,7 @@ class Results(BaseModel):
     """the data set's name"""
     threat: dict[str, Any]
     attacks: dict[str, str]
+    dense: tuple[Dense, ...]
     measured: tuple[Result, ...]
     failed: tuple[Failure, ...]
     unfinished: int

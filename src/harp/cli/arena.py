@@ -40,7 +40,7 @@ def run_arena(arguments: list[str]) -> None:
         for name in ("", "row", *measures_of(results)):
             table.add_column(name, justify="left" if name == "row" else "right", overflow="fold")
         for line in lines(results, keep):
-            table.add_row(str(line.rank), line.row, *line.measures)
+            table.add_row(line.rank, line.row, *line.measures)
         display.console.print(table)
     display.say(f"results: {folder / 'arena.html'}")
 

@@ -60,7 +60,7 @@ def lasting(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=asked)})
 
 
-AFTERWARDS = ("curve", "doubts", "acknowledge")
+AFTERWARDS = ("networks", "curve", "doubts", "acknowledge")
 
 
 def find_recipe(name: str) -> Path:

@@ -126,6 +126,8 @@ class EvaluationSettings(Settings):
     """step size of pgd and cw as a share of eps"""
     batch_size: Count = 250
     """images per batch; each finished batch is saved"""
+    networks: Literal["all", "last"] = "all"
+    """measure the network of every training stage, the dense one included, or the last stage's alone"""
     images: Count | None = None
     """evaluate so many test images, drawn from each class in proportion, the same for every seed; none: all"""
     curve: Whole = 0

@@ -37,7 +37,7 @@ def _budget(allocation: Allocation) -> Iterator[str]:
 
 def _evaluated(record: RunRecord) -> Iterator[str]:
     allocation = record.allocation
-    left, whole = record.pruned.left(allocation.of)
+    left, whole = record.final.left(allocation.of)
     if (left, whole) != (allocation.price, allocation.total):
         yield (
             f"The pruned network has {count(left)} of {count(whole)} {allocation.unit} left, "

@@ -74,7 +74,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
             "course": sentences.course(record),
             "macs": sentences.macs(allocation),
         },
-        "headline": formats.share(*record.pruned.left(allocation.of)),
+        "headline": formats.share(*record.final.left(allocation.of)),
         "doubts": doubts(record),
         "labels": table.labels(record),
         "threat": formats.threat_name(evaluation.threat),
@@ -82,7 +82,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "model": record.recipe["model"]["name"],
         "dense": evaluation.models.get("dense"),
         "final": record.final,
-        "sizes": {heading: record.pruned.left(of) for of, heading in table.SIZES.items()},
+        "sizes": {heading: record.final.left(of) for of, heading in table.SIZES.items()},
         "rows": table.rows(record),
         "stages": [(stage, sentences.objective(record.settings(stage))) for stage in record.stages],
         "environment": [

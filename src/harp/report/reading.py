@@ -44,7 +44,8 @@ def read_record(folder: Path) -> RunRecord:
     _require(folder, _files(stages, cuts[0]))
     data: DataSet = _as(folder / "data.json", DataSet)
     found = tuple(_stages(Run(folder), stages))
-    evaluation = _evaluation(folder / EVALUATION / "results.json", stages)
+    asked = recipe.get("evaluation", {}).get("networks", "all")
+    evaluation = _evaluation(folder / EVALUATION / "results.json", stages if asked == "all" else stages[-1:])
     dense = folder / "1-pretrain/model.safetensors"
     return RunRecord(
         recipe=recipe,

@@ -106,11 +106,6 @@ class RunRecord:
         return [stage for stage in self.stages if stage.planned.kind == "prune"][-1]
 
     @property
-    def pruned(self) -> ModelResult:
-        """What that stage left."""
-        return self.evaluation.models[self.search.planned.network]
-
-    @property
     def final(self) -> ModelResult:
         """The network that was exported: the last stage's."""
         return self.evaluation.models[self.stages[-1].planned.network]

@@ -10,13 +10,13 @@ from harp.written import Accuracy, Allocation
 
 def kept(record: RunRecord) -> str:
     """`The method harp (mode exact) kept 246 of 12,304 weights.`; for channels, also what that leaves."""
-    allocation, pruned = record.allocation, record.pruned
+    allocation, final = record.allocation, record.final
     told = ", ".join(f"{name} {value}" for name, value in record.settings(record.search).get("options", {}).items())
     units = f"{count(allocation.kept)} of {count(allocation.size)} {allocation.granularity}"
     first = f"The method {allocation.method}{f' ({told})' if told else ''} kept {units}"
     if allocation.granularity == "weights":
         return f"{first}."
-    weights, macs = (count(pruned.left(of)[0]) for of in ("parameters", "macs"))
+    weights, macs = (count(final.left(of)[0]) for of in ("parameters", "macs"))
     return f"{first}, which leaves {weights} weights and {macs} multiply-accumulates per image."
 
 

@@ -18,18 +18,24 @@ from harp.report.reading import read_models
 from harp.runs import Tree, remove, save_tree
 from harp.seals import write_sealed
 from harp.sparsity import Weights, trace_macs
-from harp.stages.files import finished, masks_in, masks_of, model_files
+from harp.stages.files import finished, masks_in, masks_of, measured_files, model_files
 from harp.written import Results, Sizes
 
 EXAMPLES = 10  # as many as fit side by side on a page
 
 
 def evaluate(work: Workspace) -> None:
-    """evaluation/: every model under every attack; flags per example, accuracies with intervals, some examples."""
+    """evaluation/: each model asked for under every attack; flags per example, accuracies with intervals, examples."""
     folder = work.run.at(EVALUATION)
     attacks = attacks_of(work.recipe.evaluation, work.threat.norm, work.recipe.seed)
-    files = model_files(work)
-    models = {name: work.loaded(path, small=name != "dense").eval() for name, path in files.items()}
+    files, asked = model_files(work), measured_files(work)
+    models = {
+        name: work.loaded(path, small=name != "dense").eval()
+        for name, path in files.items()
+        if name in asked or name == "dense"
+    }
+    dense = models.get("dense")
+    models = {name: models[name] for name in asked}
     work.open()
     # What is asked anew of a finished evaluation makes its marker out of date.
     remove(folder / "done.json")
@@ -37,7 +43,7 @@ def evaluate(work: Workspace) -> None:
     notes = [*work.sources.notes(), *work.split.notes]
     whole = _priced(work, work.model())
     for name, model in models.items():
-        others = [other for other in [models.get("dense")] if other is not None and other is not model]
+        others = [dense] if dense is not None and dense is not model else []
         outcome = assess_run(work, model, folder / name, name, others)
         results[name] = {**_sizes(work, name, model, whole).model_dump(), **outcome.values()["measures"]}
         notes += [f"{name}: {doubt.sentence} ({doubt.name})" for doubt in outcome.doubts]

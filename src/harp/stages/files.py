@@ -59,6 +59,12 @@ def model_files(work: Workspace) -> dict[str, Path]:
     return found
 
 
+def measured_files(work: Workspace) -> dict[str, Path]:
+    """Those of `model_files` that the recipe wants measured: all, or the last stage's."""
+    found = model_files(work)
+    return found if work.recipe.evaluation.networks == "all" else dict([list(found.items())[-1]])
+
+
 def finished(work: Workspace) -> list[Planned]:
     """The training stages that have ended."""
     return [stage for stage in work.stages if work.run.done(stage.folder) is not None]

@@ -15,7 +15,7 @@ from harp.pruners import begins_untrained
 from harp.report import REPORT
 from harp.stages.evaluate import asked_afterwards, evaluate
 from harp.stages.export import export
-from harp.stages.files import model_files
+from harp.stages.files import measured_files
 from harp.stages.finetune import finetune
 from harp.stages.pretrain import pretrain
 from harp.stages.prune import check_budget, prune
@@ -118,6 +118,6 @@ def _is_done(work: Workspace, job: Job) -> bool:
     done = work.run.done(EVALUATION)
     return (
         done is not None
-        and done.get("models") == sorted(model_files(work))
+        and done.get("models") == sorted(measured_files(work))
         and done.get("asked") == asked_afterwards(work)
     )
