@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from harp.attacks import ATTACKS, surrogate
-from harp.attacks.surrogate import Quick, Surrogate, judge
+from harp.attacks import ATTACKS, Offered, surrogate
+from harp.attacks.surrogate import Copies, Quick, Surrogate, judge
 from harp.models import build
 from harp.randomness import Keyed, generator
 from harp.threats import Threat
@@ -171,3 +171,15 @@ def test_nothing_of_a_network_that_is_gone_stays():
     del model
     gc.collect()
     assert gone() is None
+
+
+def test_copies_that_are_offered_are_taken_where_they_agree_with_the_network():
+    model, halved = network().eval(), network().eval()
+    with torch.no_grad():
+        next(halved.parameters()).mul_(0.5)
+    same: nn.Module = copy.deepcopy(model)
+    assert Copies.of(model, X, False, lambda *_: Offered(same, same)).quick is same
+    for made in (None, Offered(halved, same), Offered(same, halved), Offered(nn.Linear(1, 1), same)):
+        quick = Copies.of(model, X, False, lambda *_, made=made: made).quick
+        assert quick not in (None, same, halved)
+    assert Copies.of(model, X, True, lambda *_: Offered(same, same)).quick is not same

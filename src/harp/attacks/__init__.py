@@ -12,7 +12,7 @@ from harp.attacks.fab import FAB
 from harp.attacks.official import Official
 from harp.attacks.pgd import ATTACKS, PGD
 from harp.attacks.square import Square
-from harp.attacks.surrogate import Quick
+from harp.attacks.surrogate import Offer, Offered, Quick
 from harp.attacks.versions import VERSIONS, components
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "Attack",
     "AttackWarning",
     "Cascade",
+    "Offer",
+    "Offered",
     "Official",
     "Quick",
     "Square",

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import warnings
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,7 +31,8 @@ class Surrogate(nn.Module):
     Attacks search with it, and ask `judge` for every verdict: a copy can miss adversarial images, not invent them. It
     lies channels-last in memory. Where the network can be traced, batch norms are folded into the convolutions before
     them and ReLUs work in place; on a CPU, queries without a gradient go through a frozen TorchScript graph, or, with
-    `bf16`, all run under bfloat16 autocast. `original` itself computes where it cannot be copied, and where
+    `bf16`, all run under bfloat16 autocast. Copies of another make are taken where somebody offers some. `original`
+    itself computes where it cannot be copied, and where
     on `example` the copy's float32 logits differ by more than 1e-4 of their size or its gradients by more than a tenth,
     as those of a randomised network do.
     """
@@ -44,10 +46,10 @@ class Surrogate(nn.Module):
         copies = copies or Copies.of(original, example, bf16)
         # Not registered as submodules: the original keeps its modes, and a copy in eval mode stays there.
         self.__dict__.update(original=original, quick=copies.quick or original, blind=copies.blind)
-        self.bf16 = bf16
+        self.bf16, self.layout = bf16, copies.layout
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=self.layout)
         blind = self.__dict__["blind"]
         if blind is not None and not torch.is_grad_enabled():
             found: Tensor = blind(x)
@@ -58,16 +60,31 @@ class Surrogate(nn.Module):
 
 
 @dataclass(frozen=True)
+class Offered:
+    """Copies of a network, made elsewhere: one with gradients of the images, one without."""
+
+    quick: nn.Module
+    blind: nn.Module
+
+
+Offer = Callable[[nn.Module, Tensor], Offered | None]
+"""Copies of a network in eval mode for images like the examples [n, c, h, w] in float32; None: no faster ones."""
+
+
+@dataclass(frozen=True)
 class Copies:
     """What a `Surrogate` computes with: `quick` with gradients, `blind` without; None is the original itself."""
 
     quick: nn.Module | None
     blind: nn.Module | None
     kind: tuple[object, ...]
+    layout: torch.memory_format = torch.channels_last
 
     @classmethod
-    def of(cls, original: nn.Module, example: Tensor, bf16: bool) -> "Copies":
-        """The fastest copies that agree with `original` on `example`."""
+    def of(cls, original: nn.Module, example: Tensor, bf16: bool, offer: Offer | None = None) -> "Copies":
+        """The fastest copies that agree with `original` on `example`: those of `offer` before its own."""
+        if offer is not None and not bf16 and (made := _accepted(offer, original, example)) is not None:
+            return cls(made.quick, made.blind, _kind(example), torch.contiguous_format)
         quick = _quick(original, example)
         return cls(quick, None if quick is None or bf16 else _frozen(quick, original, example), _kind(example))
 
@@ -85,6 +102,7 @@ class Quick:
 
     attack: Attack
     bf16: bool = False
+    offer: Offer | None = field(default=None, repr=False, compare=False)
     _made: list[tuple[weakref.ref[nn.Module], Copies]] = field(default_factory=list, repr=False, compare=False)
 
     def fits(self, x: Tensor, threat: Threat) -> None:
@@ -96,7 +114,7 @@ class Quick:
         noise = given(noise, x)
         with evaluating(model):
             example = x[:EXAMPLES]
-            copies = self._known(model, example) or Copies.of(model, example, self.bf16)
+            copies = self._known(model, example) or Copies.of(model, example, self.bf16, self.offer)
             self._made[:] = [(weakref.ref(model), copies)]
             return self.attack(Surrogate(model, example, self.bf16, copies), x, y, threat, noise)
 
@@ -108,6 +126,19 @@ def judge(model: nn.Module) -> nn.Module:
     """The network whose answer counts: `model`, or the original of a `Surrogate`."""
     original: nn.Module = model.__dict__["original"] if isinstance(model, Surrogate) else model
     return original
+
+
+def _accepted(offer: Offer, model: nn.Module, example: Tensor) -> Offered | None:
+    """What is offered, or None where there is nothing, or nothing that agrees with the network."""
+    with evaluating(model), contextlib.suppress(Exception):  # a foreign network may refuse to be copied in any way
+        made = offer(model, example)
+        if made is None:
+            return None
+        with torch.no_grad():
+            near = [_near(answer(example), model(example), CLOSE) for answer in (made.quick, made.blind)]
+        if all(near) and _near(_slope(made.quick, example), _slope(model, example), STEEP):
+            return made
+    return None
 
 
 def _quick(model: nn.Module, example: Tensor) -> nn.Module | None:

@@ -26,6 +26,7 @@ from harp.evaluation import (
     security_curve,
 )
 from harp.networks.progress import Took, recorded
+from harp.networks.sparse import SparseCopies
 from harp.own import label_of
 from harp.pipeline.display import Display
 from harp.pipeline.workspace import Workspace
@@ -57,7 +58,8 @@ def attacks_of(settings: EvaluationSettings, norm: float, seed: int) -> Mapping[
     parts = autoattack(version, norm=norm, engine=engine, seed=seed, batch=_under_way(settings))
     if engine == "official":
         return parts
-    return Cascade({name: Quick(part, settings.bf16) for name, part in parts.items()})
+    offer = SparseCopies()
+    return Cascade({name: Quick(part, settings.bf16, offer) for name, part in parts.items()})
 
 
 def check(settings: EvaluationSettings, norm: float) -> None:
@@ -76,7 +78,8 @@ def _single(name: str, settings: EvaluationSettings, seed: int) -> Attack:
     own = {"steps": settings.steps, "restarts": settings.restarts, "step": settings.step}
     options = components(published[name])[name] if name in published else own
     factory = ATTACKS[name]
-    return Quick(factory(**accepted(factory, {**options, "batch": _under_way(settings)})), settings.bf16)
+    made = factory(**accepted(factory, {**options, "batch": _under_way(settings)}))
+    return Quick(made, settings.bf16, SparseCopies())
 
 
 def _under_way(settings: EvaluationSettings) -> int:

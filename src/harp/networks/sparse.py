@@ -1,0 +1,44 @@
+"""Faster copies of a pruned network, for attacks to search with."""
+
+import weakref
+
+import torch
+from torch import Tensor, nn
+
+from harp.attacks import Offered
+from harp.export.pack import small
+from harp.models import Function
+from harp.runtime import compile
+from harp.runtime.gradients import Differentiable
+from harp.runtime.native import native
+from harp.sparsity import find_weights
+
+SPARSE = 0.1  # the largest share of weights left of which sparse arithmetic is quicker in both directions
+
+
+class SparseCopies:
+    """What a package of a network computes: on the sparse engine, and with gradients by sparse products.
+
+    Called with a network and examples, as attacks call an `Offer`. None for a network with more than a tenth of its
+    weights left, and for images that are not float32 on the CPU. Copies of the last network are kept for as long as it
+    lives, so that all attacks of an evaluation share them; raises `HarpError` for a network that cannot be captured,
+    and where the engine is not built.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[weakref.ref[nn.Module], Offered] | None = None
+
+    def __call__(self, model: nn.Module, example: Tensor) -> Offered | None:
+        if self._made is not None and self._made[0]() is model:
+            return self._made[1]
+        weights = [site.param for site in find_weights(model)]
+        left = sum(int(weight.count_nonzero()) for weight in weights)
+        if example.device.type != "cpu" or example.dtype != torch.float32:
+            return None
+        if not weights or left > SPARSE * sum(weight.numel() for weight in weights):
+            return None
+        native()  # where it is not built, PyTorch would run the graph, which is no quicker
+        graph = small(model, example).graph
+        offered = Offered(Function(Differentiable(graph)), Function(compile(graph, torch.get_num_threads())))
+        self._made = (weakref.ref(model), offered)
+        return offered
