@@ -24,7 +24,8 @@ Layers = Annotated[dict[str, Finite], Field(min_length=1)]
 class Accuracy:
     """A share of `n` test images in [0, 1], with the ends of its 95 % interval; `doubts` speak against it.
 
-    `examined` says whether somebody looked for some, where it is a share to doubt.
+    `examined` says whether somebody looked for some, where it is a share to doubt. `balanced` is the same with all
+    classes counting alike, where they are of unequal size.
     """
 
     accuracy: Share
@@ -33,6 +34,7 @@ class Accuracy:
     n: Count
     doubts: tuple[str, ...] = ()
     examined: bool = True
+    balanced: "Accuracy | None" = None
 
 
 class Sizes(BaseModel):

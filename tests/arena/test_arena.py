@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from harp.arena import Results, arena
 from harp.arena.cost import forwards
 from harp.arena.latency import latency_of
+from harp.arena.pages import lines, measures_of
 from harp.arena.results import RESULTS
 from harp.config import make_recipe, plan
 from harp.pipeline.display import Display
@@ -109,6 +110,17 @@ def test_packages_are_timed_beside_the_dense_one_and_only_once(finished):
     place, dense = folder / results.measured[0].folder, folder / "dense-seed0"
     assert latency_of(place, dense) == results.measured[0].latency
     assert latency_of(place, place) is None  # that is beside another network
+
+
+def test_where_classes_are_unequal_they_are_also_counted_alike(finished):
+    _, results = finished
+    assert measures_of(results) == ["clean", "fgsm", "worst"]
+    told = results.model_dump()
+    for one in (*told["dense"], *told["measured"]):
+        one["accuracies"]["worst"]["balanced"] = 0.125
+    uneven = Results.model_validate(told)
+    assert measures_of(uneven) == ["clean", "fgsm", "worst", "clean, classes alike", "worst, classes alike"]
+    assert {line.measures[3:] for line in lines(uneven, 0.3)} == {("-", "12.5")}
 
 
 def test_pages_are_there_after_every_cell(tmp_path, monkeypatch):

@@ -23,7 +23,9 @@ def test_the_published_files_are_read(tmp_path):
 
 def test_a_note_tells_how_unequal_the_classes_are(tmp_path):
     (note,) = load("svhn", svhn_files(tmp_path, test=(10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9))).notes
-    assert note.startswith("svhn's classes are unequal, 1 to 2 test images each: read the balanced accuracies")
+    assert note.startswith(
+        "svhn's classes are unequal, 1 to 2 test images each: read the rows in which classes count alike"
+    )
 
 
 def test_parquet_is_read_too(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from harp.errors import HarpError
 from harp.evaluation import balanced_accuracy, wilson
+from harp.evaluation.balanced import uneven
 
 Z = 1.959963984540054
 tables = st.lists(
@@ -119,3 +120,11 @@ def test_95_per_cent_of_samples_hold_the_truth(classes):
 def test_what_are_no_flags_with_labels_is_refused(right, labels, message):
     with pytest.raises(HarpError, match=message):
         balanced_accuracy(right, labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [([0, 0, 1, 1], False), ([0, 0, 0, 1, 1], False), ([0, 0, 0, 0, 1, 1], True), ([4, 4], False), ([], False)],
+)
+def test_classes_are_uneven_where_one_is_half_as_large_again_as_another(labels, wanted):
+    assert uneven(torch.tensor(labels, dtype=torch.int64)) is wanted

@@ -23,9 +23,20 @@ def test_without_doubts_the_number_is_quoted():
     assert values["robust"] == 0.5
     assert values["broken_by"] == {"clean": 1, "pgd": 1}
     assert values["measures"]["clean"]["accuracy"] == 0.75
-    assert values["measures"]["worst"]["balanced"]["accuracy"] == 0.5
+    assert "balanced" not in values["measures"]["worst"]
     assert "doubts" not in values["measures"]["worst"]
     assert values["notes"] == ["pgd: slow"]
+
+
+def test_classes_of_unequal_size_are_also_counted_alike_under_the_same_doubts():
+    few = replace(FOUND, labels=torch.tensor([0, 0, 0, 1]))
+    flags = FOUND.flags["worst"]
+    assert flags.tolist() == [True, False, True, False]
+    measures = Outcome(few).values()["measures"]
+    assert measures["worst"]["balanced"]["accuracy"] == pytest.approx((2 / 3 + 0) / 2)
+    doubted = Outcome(few, (FLAT,)).values()["measures"]
+    assert doubted["worst"]["balanced"]["doubts"] == ["zero-gradients"]
+    assert "doubts" not in doubted["clean"]["balanced"]
 
 
 def test_an_open_doubt_takes_the_numbers_place_until_it_is_acknowledged():

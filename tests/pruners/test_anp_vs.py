@@ -153,3 +153,19 @@ def test_what_it_cannot_do_is_refused():
         AnpVs(find_sites(network()), Budget(0.5), course=Course(1))
     with pytest.raises(HarpError, match="needs course="):
         AnpVs(find_units(network(), X[:1], "channels"), Budget(0.5, "macs"))
+
+
+def test_in_the_published_form_passes_draw_for_themselves_and_only_the_later_one_is_pulled():
+    model, pruner = gated(form="published", vs=1.0)
+    model.train()
+    images = [X.clone().requires_grad_() for _ in range(2)]
+    passes = [model(x) for x in images]
+    assert not torch.equal(*(logits.detach() for logits in passes))
+    (sum(logits.sum() for logits in passes) * 0).backward()
+    first, second = (x.grad for x in images)
+    assert first is not None
+    assert not first.any()
+    assert second is not None
+    assert second.any()  # equal images, and yet features differ: by their gates
+    pruner.push(Moment(1))
+    assert not torch.equal(model(X).detach(), passes[0].detach())

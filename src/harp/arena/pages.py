@@ -34,6 +34,7 @@ class Line:
     sizes: tuple[str, ...]
 
 
+ALIKE = ", classes alike"
 PUBLISHED = "Published, under their own protocols; not ranked with ours"
 SIZES = ("kept in the file", "MACs", "package", "times faster", "training, forwards")
 
@@ -67,9 +68,11 @@ def keeps_of(results: Results) -> list[float]:
 
 
 def measures_of(results: Results) -> list[str]:
-    """What was measured, the worst case last."""
+    """What was measured, the worst case last, and then the same with classes counting alike where they are unequal."""
     names = dict.fromkeys(name for result in results.measured for name in result.accuracies)
-    return [*(name for name in names if name != "worst"), *(["worst"] if "worst" in names else [])]
+    ordered = [*(name for name in names if name != "worst"), *(["worst"] if "worst" in names else [])]
+    uneven = any(share.balanced is not None for result in results.measured for share in result.accuracies.values())
+    return [*ordered, *(name + ALIKE for name in ("clean", "worst") if uneven and name in names)]
 
 
 def lines(results: Results, keep: float) -> Iterator[Line]:
@@ -85,18 +88,26 @@ def lines(results: Results, keep: float) -> Iterator[Line]:
 
 
 def _measure(found: Sequence[Result | Dense], name: str) -> str:
-    doubts = dict.fromkeys(d for one in found if name in one.accuracies for d in one.accuracies[name].doubts)
+    kind = name.removesuffix(ALIKE)
+    doubts = dict.fromkeys(d for one in found if kind in one.accuracies for d in one.accuracies[kind].doubts)
     if doubts:
         return f"in doubt: {', '.join(doubts)}"
-    values = [100 * one.accuracies[name].accuracy for one in found if name in one.accuracies]
+    values = [100 * value for one in found if (value := _value(one, name)) is not None]
     if not values:
         return "-"
     mean = sum(values) / len(values)
+    if len(values) == 1 and name.endswith(ALIKE):
+        return f"{mean:.1f}"
     if len(values) == 1:
         (only,) = (one.accuracies[name] for one in found)
         return f"{mean:.1f} ({100 * only.low:.1f}-{100 * only.high:.1f})"
     deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
     return f"{mean:.1f} ± {deviation:.1f}"
+
+
+def _value(one: Result | Dense, name: str) -> float | None:
+    share = one.accuracies.get(name.removesuffix(ALIKE))
+    return None if share is None else share.balanced if name.endswith(ALIKE) else share.accuracy
 
 
 def _sizes(found: Sequence[Result]) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def _told(cell: Cell, folder: Path) -> dict[str, Any]:
     row = read_models(run.at(EVALUATION) / "results.json")[stages[-1].network]
     manifest = read_export(run.at(EXPORT) / "manifest.json")
     markers = {stage: run.done(stage.folder) or {} for stage in stages}
-    shares = {name: Share.model_validate(value) for name, value in row.items() if isinstance(value, Mapping)}
+    shares = {name: _share(value) for name, value in row.items() if isinstance(value, Mapping)}
     return {
         "seed": cell.seed,
         "folder": cell.folder,
@@ -93,6 +93,11 @@ def _told(cell: Cell, folder: Path) -> dict[str, Any]:
         "seconds": sum(done.get("seconds") or 0.0 for done in markers.values()),
         "forwards": sum(forwards(recipe, stage, done.get("steps") or 0) for stage, done in markers.items() if done),
     }
+
+
+def _share(value: Mapping[str, Any]) -> Share:
+    balanced = value.get("balanced")
+    return Share.model_validate({**value, "balanced": balanced and balanced["accuracy"]})
 
 
 def _nonzeros(path: Path, sites: Mapping[str, Any]) -> int:

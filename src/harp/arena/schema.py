@@ -12,6 +12,8 @@ class Share(BaseModel):
     low: float
     high: float
     doubts: tuple[str, ...] = ()
+    balanced: float | None = None
+    """the mean of the classes' accuracies, where they are of unequal size"""
 
 
 class Latency(BaseModel):

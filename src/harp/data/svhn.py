@@ -42,7 +42,7 @@ def _imbalance(test: Images) -> str:
     least, most = int(counts.min()), int(counts.max())
     return (
         f"svhn's classes are unequal, {least:,} to {most:,} test images each: "
-        "read the balanced accuracies in results.json beside the plain ones"
+        "read the rows in which classes count alike beside the plain ones"
     )
 
 

@@ -1,6 +1,7 @@
 """Accuracy in which every class counts the same, however many points it has."""
 
 import numpy
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,6 +32,13 @@ def balanced_accuracy(right: Tensor, labels: Tensor) -> Estimate:
     _, place, n = numpy.unique(labels.cpu().numpy(), return_inverse=True, return_counts=True)
     share = numpy.bincount(place, weights=right.cpu().numpy()) / n
     return Estimate(float(share.mean()), _lowest(share, n), 1 - _lowest(1 - share, n), len(right))
+
+
+def uneven(labels: Tensor) -> bool:
+    """Whether the largest class that occurs has more than half as many points again as the smallest, as in SVHN."""
+    counts = torch.bincount(labels.cpu()) if len(labels) else labels
+    counts = counts[counts > 0]
+    return len(counts) > 0 and bool(2 * counts.max() > 3 * counts.min())
 
 
 def _lowest(share: Floats, n: NDArray[numpy.int64]) -> float:

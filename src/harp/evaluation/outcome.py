@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harp.errors import HarpError, choices
+from harp.evaluation.balanced import uneven
 from harp.evaluation.doubts import DOUBTS, Doubt
 from harp.evaluation.gathered import Evaluation, summary
 
@@ -50,13 +51,15 @@ class Outcome:
     def values(self) -> dict[str, Any]:
         """All of it as JSON values; while a doubt is open, "worst" has "doubts", which tables show in its place.
 
+        Where classes are of unequal size each measure has "balanced", the same with all classes counting alike.
         "worst" also says "examined": 0 where nobody looked for doubts. "classes" counts, for each label, its images and
         those that were right, measure by measure.
         """
         found = self.evaluation
-        measures = summary(found.flags, found.labels)
+        measures = summary(found.flags, found.labels if uneven(found.labels) else None)
         if self.robust is None:
-            measures["worst"]["doubts"] = [doubt.name for doubt in self.open]
+            for cell in filter(None, (measures["worst"], measures["worst"].get("balanced"))):
+                cell["doubts"] = [doubt.name for doubt in self.open]
         if self.examined == 0:
             measures["worst"]["examined"] = 0
         return {

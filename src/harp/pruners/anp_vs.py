@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class AnpVsOptions(Options):
     """weight of the features' distance between clean and adversarial images; the paper has 1e-4 and 0.1"""
     gate_lr: Positive = 10.0
     """learning rate of the gates, as a factor on the stage's"""
+    form: Literal["published", "repaired"] = "repaired"
+    """published: each pass of a step draws its own gates, and vs moves the features of the later pass alone"""
 
 
 @METHODS.register("anp-vs")
@@ -39,7 +41,9 @@ class AnpVs(MovingMasks):
     Each channel has a gate. In training gates are drawn once a step, the same for clean and adversarial images; an
     attack, which runs in eval mode, meets their means, those up to 1e-3 as 0. `penalty` is `beta` times the divergence
     of all gates over the images of an epoch. `settle` keeps the channels of largest mean within the budget, whole, and
-    takes the gates away: the paper has no budget and keeps soft gates.
+    takes the gates away: the paper has no budget and keeps soft gates. In the `published` form, as in the released
+    code, each pass of a step draws gates for itself, so that suppression sees their noise, too, and pulls at the later
+    pass alone.
 
     Vulnerability suppression is `vs` times the mean |difference| of what each layer reads, of two train-mode forward
     passes whose losses go backward together (clean and adversarial, as in trades and mart); it joins on the way back,
@@ -72,8 +76,9 @@ class AnpVs(MovingMasks):
             for group in self.units.groups
         }
         self._step, self._batch, self._compared = 0, 1, False
+        self._passes: dict[str, int] = {}
         self._looking = self._settled = False
-        self._draws: dict[tuple[str, int], Tensor] = {}
+        self._draws: dict[tuple[str, int, int], Tensor] = {}
         self._seen: dict[str, Tensor] = {}
         slices = [(group.name, part) for group in self.units.groups for part in group.consumers]
         self._parts = {
@@ -89,20 +94,24 @@ class AnpVs(MovingMasks):
             return None
         x = inputs[0]
         axis = 1 if isinstance(module, _ConvNd) else x.ndim - 1
+        turn = self._passes.get(name, 0)
+        if module.training and self.options.form == "published":
+            self._passes[name] = turn + 1
         for group, part in self._parts[name]:
-            gate = self._drawn(group, len(x)) if module.training else self._means(group)[None]
+            gate = self._drawn(group, len(x), turn) if module.training else self._means(group)[None]
             # Index -1 reads the column that is appended: what belongs to no unit passes.
             gate = torch.cat([gate, gate.new_ones(len(gate), 1)], 1)[:, part.owner.to(gate.device)]
             shape = [len(gate) if at == 0 else -1 if at == axis else 1 for at in range(x.ndim)]
             x = x * gate.to(x.dtype).view(shape)
         return self._steadied(name, x) if module.training and torch.is_grad_enabled() and self.options.vs else x
 
-    def _drawn(self, group: str, n: int) -> Tensor:
-        self._batch, size = n, len(self.gates[group].raw_a)
-        if (group, n) not in self._draws:
-            noise = self.course.noise("anp-vs", group, self._step)
-            self._draws[group, n] = torch.rand(n + 1, size, generator=noise).to(self.gates[group].raw_a)
-        once, each = self._draws[group, n][0], self._draws[group, n][1:]
+    def _drawn(self, group: str, n: int, turn: int = 0) -> Tensor:
+        """Gates [n, channels] of a group, in the pass of that number where passes do not share them."""
+        self._batch, size, key = n, len(self.gates[group].raw_a), (group, n, turn)
+        if key not in self._draws:
+            noise = self.course.noise("anp-vs", group, self._step, *([turn] if turn else []))
+            self._draws[key] = torch.rand(n + 1, size, generator=noise).to(self.gates[group].raw_a)
+        once, each = self._draws[key][0], self._draws[key][1:]
         return self.gates[group].drawn(once, each)
 
     @torch.no_grad()
@@ -114,6 +123,7 @@ class AnpVs(MovingMasks):
         other = self._seen.pop(name, None)
         if other is not None and other.shape == x.shape:
             self._compared = True
+            other = other.detach() if self.options.form == "published" else other
             distance = (x - other).abs().mean() / len(self.sites)
             joined: Tensor = _Joined.apply(x, self.options.vs * distance)  # type: ignore[no-untyped-call]
             return joined
@@ -135,7 +145,7 @@ class AnpVs(MovingMasks):
         return self.options.beta * total / (self.course.steps_per_epoch * self._batch)
 
     def push(self, moment: Moment) -> None:
-        self._step, self._draws, self._seen = moment.step, {}, {}
+        self._step, self._draws, self._seen, self._passes = moment.step, {}, {}, {}
         super().push(moment)
         if not self._handles and not self._settled:
             self._handles = [self._hung(site) for site in self.sites]

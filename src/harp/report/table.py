@@ -1,5 +1,6 @@
 """The table of results: a row for what was measured, a column for each network."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harp.report import formats, sentences
@@ -31,7 +32,8 @@ def rows(record: RunRecord) -> list[Row]:
     # The worst case comes last: it follows from the rows above it, and it is the one to judge a model by.
     names = dict.fromkeys(["clean", *evaluation.attacks, *models[-1].accuracies])
     del names["worst"]
-    return [*(_sizes(record, of) for of in SIZES), *(_accuracies(record, name) for name in [*names, "worst"])]
+    measured = (row for name in [*names, "worst"] for row in _accuracies(record, name))
+    return [*(_sizes(record, of) for of in SIZES), *measured]
 
 
 def _sizes(record: RunRecord, of: str) -> Row:
@@ -42,12 +44,16 @@ def _sizes(record: RunRecord, of: str) -> Row:
     )
 
 
-def _accuracies(record: RunRecord, name: str) -> Row:
+def _accuracies(record: RunRecord, name: str) -> Iterator[Row]:
     cells = [record.evaluation.models[model].accuracies.get(name) for model in labels(record)]
     detail = {"clean": "no attack", "worst": "right on the clean image and under every attack"}
-    return Row(
+    yield Row(
         _HEADINGS.get(name, name),
         detail.get(name) or record.evaluation.attacks.get(name, ""),
         tuple(formats.interval(cell) for cell in cells),
         ", ".join(formats.count(n) for n in sorted({cell.n for cell in cells if cell})),
     )
+    balanced = [cell and cell.balanced for cell in cells]
+    if any(balanced):
+        detail_of = "the mean of the classes' accuracies, for they are of unequal size"
+        yield Row(f"{_HEADINGS.get(name, name)}, classes alike", detail_of, tuple(map(formats.interval, balanced)))

@@ -75,11 +75,7 @@ def table(work: Workspace) -> Table:
         "weights kept": [f"{r['kept']:,} of {r['total']:,}" for r in results.values()],
         "MACs per image": [f"{r['macs']:,} of {r['total_macs']:,}" for r in results.values()],
     }
-    # Balanced accuracies are recorded, but three columns of them would double the table.
-    cells = {
-        name: {m: {**cell, "balanced": None} for m, cell in r.items() if isinstance(cell, dict)}
-        for name, r in results.items()
-    }
+    cells = {name: {m: cell for m, cell in r.items() if isinstance(cell, dict)} for name, r in results.items()}
     return accuracy_table(cells, f"accuracy in %, with 95 % intervals; {work.threat}", sizes)
 
 
