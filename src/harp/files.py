@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,24 @@ def _way_out(path: Path) -> str:
             anew = folder / path.relative_to(folder).parts[0]
             return f"bring back a whole copy, or delete {anew} and run the same command, which makes it anew"
     return "bring back a whole copy"
+
+
+@dataclass
+class _Pen:
+    writes: bool = True
+
+
+_pen = _Pen()
+
+
+@contextmanager
+def writes(allowed: bool) -> Iterator[None]:
+    """Inside, this process writes and removes files, or leaves that to another, which does the same work."""
+    before, _pen.writes = _pen.writes, allowed
+    try:
+        yield
+    finally:
+        _pen.writes = before
 
 
 @contextmanager
@@ -72,6 +91,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises `HarpError` in one sentence for a full disk, a folder that may not be written, a name that is too long.
     """
+    if not _pen.writes:
+        return
     partial = path.with_name(f".{path.name}.partial")
     with writing(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +115,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def remove(path: Path) -> None:
     """There is no file `path`; raises `HarpError` where it may not be removed."""
+    if not _pen.writes:
+        return
     with writing(path):
         path.unlink(missing_ok=True)
 

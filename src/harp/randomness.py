@@ -87,6 +87,21 @@ class Keyed:
         return _shifted(_mixed(self.keys[:, None] + count), 40).view(-1, *shape)
 
 
+class Portion(torch.Generator):
+    """A stream of draws for a batch of `of` points, of which one process has those from `first` on.
+
+    `uniform`, `normal` and `per_image` draw for the whole batch and give that process its points' numbers, so that they
+    are those of a process that has all points. Whoever draws from it otherwise draws the same on each process.
+    """
+
+    def __new__(cls, device: torch.device | str, seed: int, first: int, of: int) -> "Portion":
+        return super().__new__(cls, device)  # type: ignore[call-arg]
+
+    def __init__(self, device: torch.device | str, seed: int, first: int, of: int):
+        self.first, self.of = first, of
+        self.manual_seed(seed)
+
+
 Noise = torch.Generator | Keyed
 """Where an attack's random numbers come from: one stream for a whole batch, or one for each point."""
 
@@ -100,7 +115,9 @@ def per_image(noise: Noise, n: int) -> Keyed:
     """Noise of each image's own: `noise` where it is that, else `n` keys drawn on the generator's device."""
     if isinstance(noise, Keyed):
         return noise
-    return Keyed(torch.randint(-(1 << 63), (1 << 63) - 1, (n,), generator=noise, device=noise.device))
+    count = noise.of if isinstance(noise, Portion) else n
+    keys = torch.randint(-(1 << 63), (1 << 63) - 1, (count,), generator=noise, device=noise.device)
+    return Keyed(_own(keys, noise, n))
 
 
 def fork(noise: Noise, name: int) -> Noise:
@@ -112,14 +129,28 @@ def uniform(noise: Noise, like: Tensor, low: float, high: float) -> Tensor:
     """Numbers in [low, high) in the shape, dtype and place of `like`, a batch of the noise's points."""
     if isinstance(noise, Keyed):
         return noise.uniform(like.shape[1:], low, high).to(like)
-    return torch.empty_like(like).uniform_(low, high, generator=noise)
+    return _own(_blank(noise, like).uniform_(low, high, generator=noise), noise, len(like))
 
 
 def normal(noise: Noise, like: Tensor) -> Tensor:
     """Standard normal numbers in the shape, dtype and place of `like`, a batch of the noise's points."""
     if isinstance(noise, Keyed):
         return noise.normal(like.shape[1:]).to(like)
-    return torch.empty_like(like).normal_(generator=noise)
+    return _own(_blank(noise, like).normal_(generator=noise), noise, len(like))
+
+
+def _blank(noise: torch.Generator, like: Tensor) -> Tensor:
+    """Room for the draws of the whole batch, laid out in memory as `like`: a stream fills it in that order."""
+    if not isinstance(noise, Portion):
+        return torch.empty_like(like)
+    last = like.ndim == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    shape = (noise.of, *like.shape[1:])
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+def _own(drawn: Tensor, noise: torch.Generator, n: int) -> Tensor:
+    return drawn[noise.first : noise.first + n] if isinstance(noise, Portion) else drawn
 
 
 def _mixed(z: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from harp.files import (
     write_json,
     writing,
 )
-from harp.trees import Tree, digest, load_tensors, load_tree, save_tree
+from harp.trees import Tree, digest, load_tensors, load_tree, save_tree, tree_digest
 from harp.version import VERSION, commit
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "read_json",
     "remove",
     "save_tree",
+    "tree_digest",
     "write_atomic",
     "write_json",
     "writing",

@@ -87,6 +87,11 @@ def digest(tensors: Mapping[str, Any]) -> str:
     return found.hexdigest()
 
 
+def tree_digest(tree: Tree) -> str:
+    """The SHA-256 (64 hex digits) of everything in a tree that `save_tree` could write."""
+    return _seal(*_split(tree))
+
+
 def _seal(tensors: Mapping[str, torch.Tensor], rest: Tree) -> str:
     return hashlib.sha256((digest(tensors) + _text(rest)).encode()).hexdigest()
 

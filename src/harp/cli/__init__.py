@@ -99,8 +99,11 @@ def _call(command: str, arguments: list[str]) -> None:
         return
     # torch takes seconds, which no help should wait for.
     from harp.ambient import pinned
+    from harp.ranks import joining, launched
 
-    with pinned():
+    if launched() > 1 and command not in ("run", *STAGES):
+        raise HarpError(f"harp {command} runs in one process; start it without torchrun (arena: --jobs)")
+    with joining(), pinned():
         call(arguments)
 
 

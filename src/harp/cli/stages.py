@@ -18,7 +18,7 @@ def run_command(command: str, arguments: list[str]) -> None:
     if wanted.chosen:
         work.display.say(f"{wanted.chosen}; {work.threat}")
     run_stages(work, tuple(STAGES) if command == "run" else (command,))
-    if command in ("run", "evaluate"):
+    if command in ("run", "evaluate") and work.ranks.first:
         work.display.console.print(table(work))
         for note in work.split.notes:
             work.display.say(f"note: {note}")

@@ -111,6 +111,11 @@ class PrecisionSettings(Settings):
     """torch.compile in training; needs a C++ compiler on a CPU"""
 
 
+class RanksSettings(Settings):
+    batch_norm: Literal["synchronised", "local"] = "synchronised"
+    """of several processes (`torchrun`): batch norms see the whole batch, as one process does, or each its own part"""
+
+
 class EvaluationSettings(Settings):
     attacks: tuple[Text, ...] = ("fgsm", "pgd", "cw")
     """attacks (`harp list`), or one of AutoAttack's versions: standard, plus, rand; clean is always measured"""
@@ -166,6 +171,8 @@ class Recipe(Settings):
     """the attack trained against"""
     precision: PrecisionSettings = PrecisionSettings()
     """how training computes"""
+    ranks: RanksSettings = RanksSettings()
+    """several processes on one run; a batch size is that of all of them together"""
     stages: tuple[Turn, ...] = KINDS
     """the training stages in their order; one may come again, with settings over its section's"""
     pretrain: PretrainSettings = PretrainSettings()

@@ -12,10 +12,12 @@ from harp.errors import HarpError
 from harp.randomness import generator
 
 
-def check_batches(images: Images, batch_size: int, pad: int) -> None:
-    """Raises `HarpError` where no such batches of `images` can be drawn."""
+def check_batches(images: Images, batch_size: int, pad: int, parts: int = 1) -> None:
+    """Raises `HarpError` where no such batches of `images` can be drawn, in so many equal parts."""
     if not 1 <= batch_size <= len(images):
         raise HarpError(f"batch size {batch_size} for {len(images)} images; expected 1 to {len(images)}")
+    if batch_size % parts:
+        raise HarpError(f"batch size {batch_size} for {parts} processes; expected a multiple of {parts}")
     side = min(images.images.shape[2:])
     # With a whole side of zeros around it an image could be cropped to nothing but zeros.
     if pad and not 0 <= pad < side:
@@ -29,7 +31,8 @@ class Resident:
     "augment", s)`, both made on the CPU: `after(k)` yields, bit for bit, what `after(0)` yields from its
     batch k on, on every device. `flip` mirrors half of the images; `pad` is how many zero pixels pad-and-crop
     adds on each side. With `shuffle` the rest of an epoch that fills no batch is left out (other images each
-    time); without it, it is a smaller last batch. Raises `HarpError` where `batch_size` is not from 1 to the
+    time); without it, it is a smaller last batch. With `part` (k, m) the training batches are the k-th of m equal parts
+    of those of (0, 1), bit for bit; `once` has all. Raises `HarpError` where `batch_size` is not from 1 to the
     number of images, or `pad` from 0 to less than a side of the images.
     """
 
@@ -43,8 +46,10 @@ class Resident:
         flip: bool = False,
         pad: int = 0,
         shuffle: bool = True,
+        part: tuple[int, int] = (0, 1),
     ):
-        check_batches(images, batch_size, pad)
+        check_batches(images, batch_size, pad, part[1])
+        self.part = part
         self.images = images.images.to(device)
         self.labels = images.labels.to(device)
         self.batch_size = batch_size
@@ -88,7 +93,11 @@ class Resident:
             order = self._order(epoch)
             for position in range(first, self.steps_per_epoch):
                 chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
-                yield self._augmented(self.images[chosen], step), self.labels[chosen]
+                x, y = self._augmented(self.images[chosen], step), self.labels[chosen]
+                # The draws are those of the whole batch; what is not this process's goes once it is augmented.
+                size = len(y) // self.part[1]
+                own = slice(self.part[0] * size, (self.part[0] + 1) * size)
+                yield (x, y) if self.part[1] == 1 else (x[own].contiguous(), y[own])
                 step += 1
 
     def _order(self, epoch: int) -> Tensor:

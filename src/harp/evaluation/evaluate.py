@@ -23,9 +23,11 @@ from harp.evaluation.passes import Passes, fingerprints
 from harp.evaluation.record import Record
 from harp.evaluation.steadiness import Untouched, accompanied
 from harp.evaluation.verdicts import attacked
+from harp.files import writes
 from harp.models import Function, Logits, classes_of
 from harp.modes import evaluating
 from harp.randomness import Keyed, global_draws
+from harp.ranks import ALONE, Ranks, joined
 from harp.runs import Tree, digest
 from harp.threats import Threat
 from harp.version import VERSION
@@ -64,7 +66,8 @@ def evaluate(
     Raises `HarpError` for an attack called "clean" or "worst", for an eps beyond the box, for images outside the
     threat's box or labels outside the logits, for images that are not the same in each pass, for a network that fails
     or changes its images, for an attack that fails or leaves the threat, and for a folder with the record of another
-    model, data set, threat, attack, seed, version or code, or one that was changed since.
+    model, data set, threat, attack, seed, version or code, or one that was changed since. Of the ranks that a command
+    runs on each measures some of the batches, into one folder.
     """
     taken = {"clean", "worst"} & set(attacks)
     if taken:
@@ -72,8 +75,10 @@ def evaluate(
     untouched = Untouched(model)
     model = as_network(model, batches)
     note = mode_note(model)
-    record = Record(folder, _asked(model, attacks, threat, seed))
-    measured = _Measured(model, untouched, batches, threat, seed, record, tick)
+    asked, ranks = _asked(model, attacks, threat, seed), ALONE if folder is None else joined()
+    ranks.told(lambda: Record(folder, asked) and None)  # the first begins the folder, before others look into it
+    record = Record(folder, asked)
+    measured = _Measured(model, untouched, batches, threat, seed, record, tick, ranks)
     with evaluating(model):
         count = measured.clean(attacks)
         before = ["clean"]
@@ -81,6 +86,7 @@ def evaluate(
             measured.under(name, attack, before)
             if isinstance(attacks, Cascade):
                 before.append(name)
+    ranks.wait()
     notes = [text for text in (note, _unknown(record, count)) if text]
     found = gathered(record, count, tuple(attacks), isinstance(attacks, Cascade))
     return replace(found, notes=(*notes, *found.notes))
@@ -97,6 +103,7 @@ class _Measured:
     seed: int
     record: Record
     tick: Callable[[str, int], None]
+    ranks: Ranks
     passes: Passes = field(default_factory=Passes)
 
     def clean(self, attacks: Mapping[str, Attack]) -> int:
@@ -110,13 +117,21 @@ class _Measured:
                     fits(attack, x, self.threat)
             prints = fingerprints(x, y)
             self.passes.begin(prints)
-            self._judge(index, int(points[0]) if len(points) else 0, prints, x, y)
+            if self._is_own(index):
+                self._judge(index, int(points[0]) if len(points) else 0, prints, x, y)
             self.tick("clean", len(x))
         if not self.passes:
             raise HarpError("there are no batches to evaluate on")
         if self.record.get("clean", len(self.passes)) is not None:
             raise HarpError(f"{self.record.folder} holds a record of more")
         return len(self.passes)
+
+    def _is_own(self, index: int) -> bool:
+        return index % self.ranks.size == self.ranks.rank
+
+    def _put(self, measure: str, index: int, tree: Tree) -> None:
+        with writes(True):
+            self.record.put(measure, index, tree)
 
     def _judge(self, index: int, first: int, prints: Tensor, x: Tensor, y: Tensor) -> None:
         """The batch's clean verdicts are on record; one that was there before is compared with what is here now."""
@@ -128,19 +143,19 @@ class _Measured:
         with global_draws(x.device, self.seed, "evaluate", "clean", index):
             logits = answered(self.model, x, first)
         check_labels(y, len(x), classes_of(logits, len(x)), first)
-        self.record.put("clean", index, {**answers, "right": ~wrong(logits, y), "labels": y, "images": prints})
+        self._put("clean", index, {**answers, "right": ~wrong(logits, y), "labels": y, "images": prints})
 
     def under(self, name: str, attack: Attack, before: Sequence[str]) -> None:
         """The attack's verdicts on every batch are on record, tried where the network is right under all `before`."""
         count = 0
         for index, x, y, points in _placed(self.batches):
             self.passes.check(name, index, fingerprints(x, y))
-            if self.record.get(name, index) is None:
+            if self._is_own(index) and self.record.get(name, index) is None:
                 alive = torch.stack([_right(self.record, other, index) for other in before]).all(0).to(x.device)
                 noise = Keyed.of(points.to(x.device), self.seed, "evaluate", name)
                 with global_draws(x.device, self.seed, "evaluate", name, index):
                     tree = self._attacked(name, attack, x, y, alive, noise)
-                self.record.put(name, index, tree)
+                self._put(name, index, tree)
             self.tick(name, len(x))
             count = index + 1
         self.passes.end(name, count)

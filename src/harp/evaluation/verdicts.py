@@ -1,6 +1,6 @@
 """One batch under one attack: who is still right, and the images that prove the others wrong."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from harp.errors import HarpError
 from harp.evaluation.steadiness import Untouched
 from harp.modes import evaluating
 from harp.randomness import Keyed
+from harp.ranks import ALONE, Ranks
 from harp.threats import Threat
 
 # How far rounding may carry an image out of ball and box, in pixel units, or as a share of an eps above 1.
@@ -50,23 +51,25 @@ def correct(
     threat: Threat,
     seed: int,
     *names: str | int,
-    tick: Callable[[int], None] = lambda n: None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """A bool tensor [n] on the CPU: where the model is right, on clean images if `attack` is None.
 
     Under attack an example counts as right only if it is right clean, too, so only those are attacked. An example's
-    noise is named by (seed, *names) and its place among all. `tick` is called with each batch's size.
+    noise is named by (seed, *names) and its place among all. Of several `ranks` each measures some of the batches.
     """
     flags, place = [], 0
     with evaluating(model):
-        for x, y in (map(usable, batch) for batch in batches):
+        for index, (x, y) in enumerate(map(usable, batch) for batch in batches):
+            flags.append(torch.zeros(len(x), dtype=torch.bool))
+            place += len(x)
+            if index % ranks.size != ranks.rank:
+                continue
             with torch.no_grad():
                 right = ~wrong(model(x), y)
             if attack is not None and right.any():
-                noise = Keyed.of(place + right.nonzero().squeeze(1), seed, *names)
+                noise = Keyed.of(place - len(x) + right.nonzero().squeeze(1), seed, *names)
                 held, _ = attacked(model, attack, x[right], y[right], threat, noise)
                 right = right.masked_scatter(right, held)
-            flags.append(right.cpu())
-            place += len(x)
-            tick(len(x))
-    return torch.cat(flags)
+            flags[-1] = right.cpu()
+    return ranks.mean(torch.cat(flags).float()) > 0

@@ -31,6 +31,7 @@ from harp.own import label_of
 from harp.pipeline.display import Display
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
+from harp.ranks import joined
 from harp.registry import accepted
 from harp.runs import file_digest, load_tree, read_json, save_tree, write_json
 from harp.seals import write_sealed
@@ -125,9 +126,9 @@ def assess(model: nn.Module, batches: Resident, asked: Asked) -> Outcome:
 
         found = evaluate(model, batches, attacks, threat, asked.seed, folder=folder, tick=tick)
     model, examined = as_network(model, batches), min(settings.doubts, len(batches))
-    doubts = tuple(_doubts(model, batches, asked, found.flags, untouched, took))
+    doubts = joined().told(lambda: tuple(_doubts(model, batches, asked, found.flags, untouched, took)))
     outcome = Outcome(found, doubts, settings.acknowledge, examined)
-    if folder is None:
+    if folder is None or not joined().first:
         return outcome
     if settings.curve:
         asked.display.say(f"{asked.title}: nearest adversarial images ...")

@@ -3,10 +3,19 @@
 import torch
 
 from harp.errors import HarpError
+from harp.ranks import ALONE, Ranks
 
 
-def find_device(name: str) -> torch.device:
-    """The device called `name`, for auto a GPU where there is one; raises `HarpError` where it cannot compute."""
+def find_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+    """The device called `name`, for auto a GPU where there is one; raises `HarpError` where it cannot compute.
+
+    Of several `ranks` on a machine each has a card of its own, which `auto` and `cuda` mean.
+    """
+    if ranks.size > 1 and torch.cuda.is_available() and name in ("auto", "cuda"):
+        cards = torch.cuda.device_count()
+        if ranks.local >= cards:
+            raise HarpError(f"device: {ranks.local + 1} processes on this machine, and {cards} cards; expected no more")
+        return torch.device("cuda", ranks.local)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from harp import data, models
@@ -33,6 +34,7 @@ from harp.pipeline.limits import check_width
 from harp.pipeline.names import check_names, without_teacher
 from harp.pipeline.objectives import make_objective
 from harp.randomness import seed_of
+from harp.ranks import Ranks, joined
 from harp.report import PAGES
 from harp.runs import Run, checked, environment, load_tensors, read_json, remove, write_atomic, write_json
 from harp.sparsity import Budget, Sites, Units, find_sites, find_units, resize
@@ -63,12 +65,19 @@ class Workspace:
     ):
         self.recipe = recipe
         self.display = display or Display()
+        if not self.ranks.first:
+            self.display = Display(Console(quiet=True))
         self.run = Run(folder or default_folder(recipe))
         self.sources = Sources(self.run.folder, own_names(recipe), edited)
-        self.device = find_device(recipe.device)
+        self.device = find_device(recipe.device, self.ranks)
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
         check_names(recipe)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that work on this run, as far as they are working together."""
+        return joined()
 
     @property
     def stages(self) -> tuple[Planned, ...]:
@@ -92,6 +101,9 @@ class Workspace:
         """
         split = self.split
         self.model()
+        self.ranks.told(lambda: self._begin(split))
+
+    def _begin(self, split: Split) -> None:
         self.run.claim()
         self.sources.record()
         for page in PAGES:
@@ -124,7 +136,8 @@ class Workspace:
 
     def environment(self) -> dict[str, Any]:
         """What a result depends on beside recipe and data: of a user's own network its sources, too."""
-        return {**environment(self.device), "sources": self.sources.digests()}
+        ranks = {"ranks": self.ranks.size} if self.ranks.size > 1 else {}
+        return {**environment(self.device), **ranks, "sources": self.sources.digests()}
 
     @property
     def threat(self) -> Threat:
@@ -164,8 +177,11 @@ class Workspace:
         """The images of the run by their use."""
         return split_images(self.recipe)
 
-    def batches(self, stage: str, batch_size: int) -> data.Resident:
-        """The training images as `fit` wants them, augmented, in an order of the stage's own."""
+    def batches(self, stage: str, batch_size: int, whole: bool = False) -> data.Resident:
+        """The training images as `fit` wants them, augmented, in an order of the stage's own.
+
+        Of several ranks each gets its part of every batch, unless it is to have the `whole`.
+        """
         settings, dataset = self.recipe.data, self.split.dataset
         return data.Resident(
             self.split.train,
@@ -174,6 +190,7 @@ class Workspace:
             device=self.device,
             flip=dataset.flip if settings.flip is None else settings.flip,
             pad=padding(settings, dataset),
+            part=(0, 1) if whole else self.ranks.part,
         )
 
     def in_order(self, images: data.Images, batch_size: int) -> data.Resident:

@@ -48,6 +48,9 @@ def evaluate(work: Workspace) -> None:
         results[name] = {**_sizes(work, name, model, whole).model_dump(), **outcome.values()["measures"]}
         notes += [f"{name}: {doubt.sentence} ({doubt.name})" for doubt in outcome.doubts]
         notes += [f"{name}: {note}" for note in outcome.evaluation.notes]
+    work.ranks.wait()
+    if not work.ranks.first:
+        return
     if work.recipe.evaluation.curve:
         draw(folder, {name: (folder / name, row["worst"]) for name, row in results.items()}, work.threat)
     save_tree(folder / "examples.safetensors", _examples(work, models, attacks))

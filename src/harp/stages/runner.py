@@ -12,6 +12,7 @@ from harp.pipeline.limits import check_sizes
 from harp.pipeline.outside import check_network
 from harp.pipeline.workspace import Workspace
 from harp.pruners import begins_untrained
+from harp.ranks import alone
 from harp.report import REPORT
 from harp.stages.evaluate import asked_afterwards, evaluate
 from harp.stages.export import export
@@ -38,6 +39,11 @@ class Job:
     stage: Planned | None
     do: Callable[[Workspace], None]
 
+    @property
+    def together(self) -> bool:
+        """Whether several ranks work on it; else the first does it and the others wait."""
+        return self.name not in ("export", "report")
+
 
 @pinned()
 @deterministic()
@@ -48,7 +54,7 @@ def run_stages(work: Workspace, names: Sequence[str] = STAGES) -> None:
     name, those whose turn has come. A stage that begins from a `source` of its own makes those before it unnecessary,
     and a whole run then leaves them out; it leaves out the report, too, where there is no prune stage to tell of.
     """
-    jobs = list(_jobs(work, names))
+    jobs, ranks = list(_jobs(work, names)), work.ranks
     if "evaluate" in names:
         check(work.recipe.evaluation, work.threat.norm)
     training = [job.stage for job in jobs if job.stage is not None]
@@ -64,14 +70,15 @@ def run_stages(work: Workspace, names: Sequence[str] = STAGES) -> None:
     try:
         for job in jobs:
             # Asked in turn: a stage that ran makes an earlier report out of date.
-            if _is_done(work, job):
+            if ranks.told(lambda job=job: _is_done(work, job) or _was_done_meanwhile(work, job)):  # type: ignore[misc]
                 continue
-            if work.run.folder.is_dir():
-                work.run.claim()
-                if _is_done(work, job):  # by another process, a moment ago
-                    continue
             work.display.say(f"{job.name} ...")
-            job.do(work)
+            if job.together:
+                job.do(work)
+            elif ranks.first:
+                with alone():
+                    job.do(work)
+            ranks.wait()
     finally:
         work.run.release()
 
@@ -104,6 +111,14 @@ def _needed(work: Workspace) -> Sequence[Planned]:
 def _has_its_turn(work: Workspace, stage: Planned) -> bool:
     """Whether the stage is the first of its kind, or what comes before it is done."""
     return stage.turn == 1 or work.run.done(work.stages[stage.number - 2].folder) is not None
+
+
+def _was_done_meanwhile(work: Workspace, job: Job) -> bool:
+    """Whether another process had the folder until a moment ago, and did it; from now on this one has it."""
+    if not work.run.folder.is_dir():
+        return False
+    work.run.claim()
+    return _is_done(work, job)
 
 
 def _is_done(work: Workspace, job: Job) -> bool:

@@ -51,17 +51,20 @@ def train(
         every=Step.parse(settings.validate_every).steps(per_epoch),
         checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
         validate=validate if settings.selection == "best" else None,
+        ranks=work.ranks,
     )
     start = tracker.resume()
     if not start:
-        pruner.prepare(_scoring(work, stage.name, settings, model, objective, data))
+        # All ranks look at all images, so that what they make of them is equal in every bit.
+        whole = work.batches(stage.name, settings.batch_size, whole=True)
+        pruner.prepare(_scoring(work, stage.name, settings, model, objective, whole))
     _fit(work, stage.name, settings, tracker, data, start)
     selected = tracker.select()
     model, notes = finish(model, pruner)
     notes = [*notes, *work.sources.notes(), *unused_by_objective(stage.name, settings), *objective.notes()]
     path = folder / "model.safetensors"
     save_tree(path, dict(model.state_dict()))
-    check_file(work, model, path, small=stage.kind != "pretrain")
+    work.ranks.told(lambda: check_file(work, model, path, small=stage.kind != "pretrain"))
     record = {
         "selected_step": selected,
         "steps": tracker.last,
@@ -121,6 +124,8 @@ def _fit(work: Workspace, name: str, settings: TrainingSettings, tracker: Tracke
             precision=work.precision,
             seed=work.recipe.seed,
             stage=name,
+            ranks=work.ranks,
+            whole_norms=work.recipe.ranks.batch_norm == "synchronised",
             on=[tracker, show],
         )
 
@@ -139,7 +144,7 @@ def _validator(work: Workspace, stage: str, pruner: Pruner) -> Validate | None:
         named, measures = (work.recipe.seed, "validation", stage), {}
         for part, images in parts.items():
             for what, attack in (("clean", None), ("robust", work.training_attack)):
-                right = correct(model, images.once(), attack, work.threat, *named)
+                right = correct(model, images.once(), attack, work.threat, *named, ranks=work.ranks)
                 measures[f"{part}{what}"] = float(right.float().mean())
         return measures
 

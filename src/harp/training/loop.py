@@ -19,12 +19,15 @@ from harp.modes import evaluating, set_mode
 from harp.objectives import LEVEL, Ascent, Closure, Objective
 from harp.pruners import Moment, Pruner, SearchWarning
 from harp.pruners.gradients import check_gradients
-from harp.randomness import generator, seed_of
+from harp.randomness import Portion, generator, seed_of
+from harp.ranks import ALONE, Ranks, grouped
+from harp.runs import digest
 from harp.threats import Threat
 from harp.training.batch import BatchCheck, enough_for_norms
 from harp.training.optimizers import check_sites, set_lr
 from harp.training.precision import FLOAT32, Precision
 from harp.training.schedules import SCHEDULES, Schedule
+from harp.training.together import averaged, statistics, synchronised
 from harp.training.trial import trial
 
 
@@ -43,6 +46,10 @@ class FitOptions(TypedDict, total=False):
     """of every random draw: 0"""
     stage: str
     """names the random draws, and the stage in errors: "fit"""
+    ranks: Ranks
+    """the processes that train together, each on its part of every batch, all parts of one size: this one alone"""
+    whole_norms: bool
+    """of several ranks, whether batch norms see the whole batch: they do"""
     on: Sequence[Callable[[Moment], None]]
     """called after every step, in order: nobody"""
 
@@ -67,14 +74,24 @@ def fit(
     are not finite, before a weight is touched, for labels that are no class of the model, and for a batch too small for
     its batch norms; callbacks never see such a step. Raises it, too, for a pruner of another network. Rates that have
     collapsed at the end are told by a `SearchWarning`.
+
+    With `ranks` each process calls it with its own part of every batch and the same of all else; gradients, losses and
+    running statistics are those of the whole batch, and so are random draws, dropout's aside. In a process group of
+    several, `ranks` has to be said: `harp.of_group()`, or `harp.ALONE`.
     """
+    if grouped() and "ranks" not in options:
+        raise HarpError(
+            "this process is one of several in a process group; say ranks=harp.of_group() to train one network "
+            "together, each with its part of every batch, or ranks=harp.ALONE to train one alone"
+        )
     data = batches_of(data, placed(model))
     check_sites(model, pruner)
     loop = _Loop(model, objective, optimizer, pruner, until, steps_per_epoch(data, objective), **options)
     set_mode(loop.precision.lay_out(model), training=True)
+    loop.ranks.same("the network", digest(model.state_dict()))
     pruner.push(Moment(loop.start, optimizer))
     if not loop.ended:
-        with opened(model):
+        with opened(model), loop.together():
             loop.run(data)
         for note in pruner.collapsed():
             warnings.warn(SearchWarning(note), stacklevel=3)
@@ -96,6 +113,8 @@ class _Loop:
     precision: Precision = FLOAT32
     seed: int = 0
     stage: str = "fit"
+    ranks: Ranks = ALONE
+    whole_norms: bool = True
     on: Sequence[Callable[[Moment], None]] = ()
 
     def __post_init__(self) -> None:
@@ -105,13 +124,22 @@ class _Loop:
     def ended(self) -> bool:
         return self.step >= self.until or self.pruner.done
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What the gradients and the batch norms of several ranks need."""
+        trained = (param for group in self.optimizer.param_groups for param in group["params"])
+        parameters = averaged((*self.model.parameters(), *trained), self.ranks)
+        with parameters, synchronised(self.model, self.ranks, self.whole_norms):
+            yield
+
     def run(self, data: Batches) -> None:
         """Batch after batch, each for as many steps as the objective replays it."""
         check, replays = BatchCheck(self.model, self.stage), self.objective.replays
         for x, y in (map(usable, batch) for batch in data.after(self.step // replays)):
-            check(x, y, self.step)
+            with self.ranks.together():
+                check(x, y, self.step)
             done = self.step % replays
-            noise = generator(self.seed, self.stage, "attack", self.step - done, device=x.device)
+            noise = self._noise(x, self.step - done)
             closures = self.objective(self.view, x, y, noise)
             for _ in range(done):
                 next(closures)
@@ -120,9 +148,17 @@ class _Loop:
                 if self.ended:
                     return
 
+    def _noise(self, x: Tensor, step: int) -> torch.Generator:
+        """The attack noise of the batch whose first step it is: of several ranks the numbers of this one's part."""
+        rank, size = self.ranks.part
+        if size == 1:
+            return generator(self.seed, self.stage, "attack", step, device=x.device)
+        seed = seed_of(self.seed, self.stage, "attack", step)
+        return Portion(x.device, seed, rank * len(x), size * len(x))
+
     def _make_step(self, closures: Iterator[Closure], x: Tensor) -> None:
         """One optimizer step, pulled before and pushed after, on the images `x`; then everyone who listens is told."""
-        seed = seed_of(self.seed, self.stage, "model", self.step)
+        seed = seed_of(self.seed, self.stage, "model", self.step, *([self.ranks.rank] if self.ranks.rank else []))
         with _global_noise(seed, x.device), enough_for_norms(x, self.stage, self.step):
             evaluate = next(closures)
             set_lr(self.optimizer, self.schedule(self.step, self.until, self.per_epoch))
@@ -131,13 +167,16 @@ class _Loop:
             moved = self.ascent(self.model, evaluate, self.step, self.pruner.kept)
             with self.pruner.around(trial(self.model, evaluate)), moved:
                 loss = evaluate()
-                _check_loss(loss, self.stage, self.step)
+                shown = self.ranks.mean(loss.detach())
+                _check_loss(shown, self.stage, self.step)
                 torch.autograd.backward(loss + self.pruner.penalty())
                 self.pruner.pull()
             check_gradients(self.pruner, self.optimizer, self.step + 1)
             self.optimizer.step()
+            if not self.whole_norms:
+                self.ranks.average(statistics(self.model))
             self.step += 1
-            moment = Moment(self.step, self.optimizer, loss.detach())
+            moment = Moment(self.step, self.optimizer, shown)
             self.pruner.push(moment)
             for callback in self.on:
                 callback(moment)

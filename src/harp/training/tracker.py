@@ -12,7 +12,8 @@ from torch import nn
 from harp.errors import HarpError
 from harp.objectives import Objective
 from harp.pruners import Moment, Pruner
-from harp.runs import DamagedError, Metrics, Tree, load_tree, remove, save_tree
+from harp.ranks import ALONE, Ranks
+from harp.runs import DamagedError, Metrics, Tree, load_tree, remove, save_tree, tree_digest
 from harp.written import Line
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -35,7 +36,8 @@ class Tracker:
     The folder gets `metrics.jsonl`, `checkpoint.safetensors` (everything the next step depends on) and, where there is
     a `validate`, `best.safetensors`: the state of highest robust, then clean validation accuracy. What is validated is
     always the settled network, so a candidate over budget does not exist. `every`, `checkpoint`
-    and `per_epoch` are in optimizer steps.
+    and `per_epoch` are in optimizer steps. Each of several `ranks` has one; they compare what they hold before every
+    checkpoint, which the first writes and all take up, however many they then are.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Tracker:
     every: int
     checkpoint: int
     validate: Validate | None
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.folder / "metrics.jsonl")
@@ -60,15 +63,15 @@ class Tracker:
         """The optimizer step from which to go on: 0, or that of the checkpoint, whose state is then in place."""
         path = self.folder / CHECKPOINT
         step = 0
-        if path.exists():
+        if self.ranks.told(path.exists):
             step = self._take_up(path, self._everything)
-        self.metrics.rewind(step)
+        self.ranks.told(lambda: self.metrics.rewind(step))
         self.last = step
         return step
 
     def _everything(self, state: Tree) -> int:
         self._networks(state)
-        self.objective.load_state_dict(state.get("objective", {}))  # checkpoints once had none
+        self.objective.load_state_dict(self._part_of(state.get("objective", {})))  # checkpoints once had none
         self.optimizer.load_state_dict(_from_text_keys(state.get("optimizer") or state["optimiser"]))
         _lay_out_like_parameters(self.optimizer)
         self.best, self._losses = state["best"], state["losses"]
@@ -100,6 +103,7 @@ class Tracker:
 
     def select(self) -> int:
         """The step whose state the model and the pruner now hold: the best validated one, else the last."""
+        self.ranks.wait()
         if self.best is None:
             return self.last
         self._take_up(self.folder / BEST, self._networks)
@@ -137,15 +141,35 @@ class Tracker:
 
     def _state(self, step: int) -> Tree:
         self._check_finite()
+        self._check_same()
         return {
             "step": step,
             "best": self.best,
             "losses": dict(self._losses),
             "model": self.model.state_dict(),
             "pruner": self.pruner.state_dict(),
-            "objective": self.objective.state_dict(),
+            "objective": self._whole(self.objective.state_dict()),
             "optimizer": _to_text_keys(self.optimizer.state_dict()),
         }
+
+    def _whole(self, state: Tree) -> Tree:
+        """What an objective remembers of all ranks' parts of a batch; its other values are the first rank's."""
+        return {name: self.ranks.joined(v) if isinstance(v, torch.Tensor) else v for name, v in state.items()}
+
+    def _part_of(self, state: Tree) -> Tree:
+        """This rank's part of what an objective remembers of a batch."""
+        rank, size = self.ranks.part
+        return {
+            name: value.tensor_split(size)[rank] if isinstance(value, torch.Tensor) and value.ndim else value
+            for name, value in state.items()
+        }
+
+    def _check_same(self) -> None:
+        if self.ranks.size > 1:
+            optimizer = _to_text_keys(self.optimizer.state_dict())
+            for what, tree in (("pruner", self.pruner.state_dict()), ("optimizer", optimizer)):
+                self.ranks.same(f"the {what}", tree_digest(tree))
+            self.ranks.same("the network", tree_digest(dict(self.model.state_dict())))
 
     def _check_finite(self) -> None:
         # A step can overflow the weights while its own loss was still finite; such a state must not replace a good one.
