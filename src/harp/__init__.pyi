@@ -111,6 +111,11 @@ from .pruners import (
     TwinRep as TwinRep,
     TwinRepOptions as TwinRepOptions,
 )
+from .ranks import (
+    ALONE as ALONE,
+    Ranks as Ranks,
+    of_group as of_group,
+)
 from .sparsity import (
     ALLOCATIONS as ALLOCATIONS,
     Blocks as Blocks,

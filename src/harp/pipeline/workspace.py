@@ -21,10 +21,10 @@ from harp.config import (
     identity,
     lasting,
     plan,
-    write_recipe,
 )
 from harp.errors import HarpError
 from harp.objectives import Objective
+from harp.pipeline.beginning import begin
 from harp.pipeline.devices import find_device
 from harp.pipeline.display import Display
 from harp.pipeline.edits import Sources, own_names
@@ -35,12 +35,10 @@ from harp.pipeline.names import check_names, without_teacher
 from harp.pipeline.objectives import make_objective
 from harp.randomness import seed_of
 from harp.ranks import Ranks, joined
-from harp.report import PAGES
-from harp.runs import Run, checked, environment, load_tensors, read_json, remove, write_atomic, write_json
+from harp.runs import Run, environment, load_tensors
 from harp.sparsity import Budget, Sites, Units, find_sites, find_units, resize
 from harp.threats import Threat
-from harp.training import Precision, clear
-from harp.written import DataSet
+from harp.training import Precision
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -99,40 +97,8 @@ class Workspace:
 
         Gone are a report, which does not tell what is done now, and what a kill left of stages that had ended.
         """
-        split = self.split
-        self.model()
-        self.ranks.told(lambda: self._begin(split))
-
-    def _begin(self, split: Split) -> None:
-        self.run.claim()
-        self.sources.record()
-        for page in PAGES:
-            remove(self.run.folder / page)
-        self._clear()
-        record = {
-            "name": split.dataset.name,
-            "fingerprint": split.dataset.fingerprint,
-            "train": len(split.train),
-            "validation": len(split.validation) if split.validation else 0,
-            "test": len(split.test),
-            "classes": list(split.dataset.classes),
-        }
-        path = self.run.folder / "data.json"
-        if path.exists():
-            before: DataSet = checked(path, read_json(path), DataSet)
-            if before.fingerprint != record["fingerprint"]:
-                raise HarpError(f"the images of {split.dataset.name} are not those {self.run.folder} was begun with")
-        write_json(path, record)
-        write_atomic(self.run.folder / "recipe.yaml", write_recipe(self.recipe))
-        if not (self.run.folder / "environment.json").exists():
-            write_json(self.run.folder / "environment.json", self.environment())
-
-    def _clear(self) -> None:
-        for stage in self.folders:
-            for partial in self.run.at(stage).glob("**/.*.partial"):
-                remove(partial)
-            if self.run.done(stage) is not None:
-                clear(self.run.at(stage))
+        self.model()  # with the images that it is for: what cannot be had raises before a file is touched
+        self.ranks.told(lambda: begin(self))
 
     def environment(self) -> dict[str, Any]:
         """What a result depends on beside recipe and data: of a user's own network its sources, too."""
