@@ -20,11 +20,16 @@ from tests.stages.test_runner import CHANNELS, OF_CHANNELS, OF_WEIGHTS
 from tests.tiny import TINY, results, workspace
 
 MEASURED = [name for name in STAGES if name != "report"]
+TRAINED = ["pretrain", "prune", "finetune"]
 
 
 def run(ranks, folder, *all_sections, names=MEASURED):
     for number, sections in enumerate(all_sections):
         run_stages(workspace(folder / str(number), **sections), names)
+
+
+def train(ranks, folder, *all_sections):
+    run(ranks, folder, *all_sections, names=TRAINED)
 
 
 def accuracies(folder):
@@ -56,6 +61,7 @@ def test_what_one_process_began_two_go_on_with(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # some twenty runs, by more processes than there are cores
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("granularity", ["weights", "channels"])
 def test_every_method_holds_the_same_on_all_ranks(tmp_path, size, granularity):
@@ -63,11 +69,12 @@ def test_every_method_holds_the_same_on_all_ranks(tmp_path, size, granularity):
     without = OF_CHANNELS if granularity == "weights" else OF_WEIGHTS
     cut = {} if granularity == "weights" else CHANNELS
     sections = [{"prune": {"method": method, **cut}} for method in METHODS if method not in without]
-    ranked(size, run, tmp_path, tmp_path, *sections)
-    assert all((tmp_path / str(number) / "export" / "done.json").exists() for number in range(len(sections)))
+    ranked(size, train, tmp_path, tmp_path, *sections)
+    assert all((tmp_path / str(number) / "3-finetune" / "done.json").exists() for number in range(len(sections)))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # some twenty runs, by more processes than there are cores
 @pytest.mark.parametrize("size", [2, 4])
 def test_every_objective_holds_the_same_on_all_ranks(tmp_path, size):
     names = [name for name in OBJECTIVES if not has_teacher(OBJECTIVES[name])]
@@ -77,8 +84,8 @@ def test_every_objective_holds_the_same_on_all_ranks(tmp_path, size):
         for awp in (0.0, 0.01)
     ]
     taught = {"prune": {"objective": "pwoa", "attacked": 0.5}, "finetune": {"objective": "pwoa"}}
-    ranked(size, run, tmp_path, tmp_path, *sections, taught)
-    assert all((tmp_path / str(number) / "export" / "done.json").exists() for number in range(len(sections) + 1))
+    ranked(size, train, tmp_path, tmp_path, *sections, taught)
+    assert all((tmp_path / str(number) / "3-finetune" / "done.json").exists() for number in range(len(sections) + 1))
 
 
 def torchrun(recipe, folder, *, nodes=1, port=0, more=()):

@@ -13,13 +13,15 @@ from harp.runtime.gradients import Differentiable
 from harp.runtime.native import native
 from harp.sparsity import find_weights
 
-SPARSE = 0.1  # the largest share of weights left of which sparse arithmetic is quicker in both directions
+# The largest share of weights left with which gradients, too, are quicker by sparse products: docs/results, "Searching
+# with what a package computes".
+SPARSE = 0.05
 
 
 class SparseCopies:
     """What a package of a network computes: on the sparse engine, and with gradients by sparse products.
 
-    Called with a network and examples, as attacks call an `Offer`. None for a network with more than a tenth of its
+    Called with a network and examples, as attacks call an `Offer`. None for a network with more than a twentieth of its
     weights left, and for images that are not float32 on the CPU. Copies of the last network are kept for as long as it
     lives, so that all attacks of an evaluation share them; raises `HarpError` for a network that cannot be captured,
     and where the engine is not built.
@@ -37,8 +39,13 @@ class SparseCopies:
             return None
         if not weights or left > SPARSE * sum(weight.numel() for weight in weights):
             return None
-        native()  # where it is not built, PyTorch would run the graph, which is no quicker
-        graph = small(model, example).graph
-        offered = Offered(Function(Differentiable(graph)), Function(compile(graph, torch.get_num_threads())))
+        offered = copies(model, example)
         self._made = (weakref.ref(model), offered)
         return offered
+
+
+def copies(model: nn.Module, example: Tensor) -> Offered:
+    """The copies of any network, quicker or not; raises `HarpError` as `SparseCopies` does."""
+    native()  # where it is not built, PyTorch would run the graph, which is no quicker
+    graph = small(model, example).graph
+    return Offered(Function(Differentiable(graph)), Function(compile(graph, torch.get_num_threads())))
