@@ -19,7 +19,7 @@ Y = torch.arange(20) % 10
 
 def network(left):
     torch.manual_seed(0)
-    model = build("cifar_cnn", classes=10, channels=3, size=32, width=0.5)
+    model = build("cifar_cnn", classes=10, channels=3, size=32)
     draws = generator(0, "masks")
     with torch.no_grad():
         for site in find_weights(model):
