@@ -272,3 +272,13 @@ def test_importing_harp_loads_nothing_until_it_is_used():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["False True", "['torch']"]
+
+
+@pytest.mark.parametrize("words", [["list"], ["arena", "grid.yaml"], ["evaluate", "small.safetensors"]])
+def test_what_is_no_stage_of_a_recipe_is_refused_under_torchrun(monkeypatch, capsys, words):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert f"harp {words[0]} runs in one process; start it without torchrun" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from torch.nn import functional
 from harp.graph import Interpreter, capture
 from harp.models import build
 from harp.randomness import generator
+from harp.runtime import gradients
 from harp.runtime.gradients import WIDTH, Differentiable, _Convolution
 from harp.sparsity import find_weights
 
@@ -79,3 +80,17 @@ def test_what_is_dense_or_in_groups_stays_pytorchs():
     model = torch.nn.Sequential(*convolutions, torch.nn.Flatten()).eval()
     answer = Differentiable(capture(model, torch.rand(2, 4, 8, 8)))
     assert not any(isinstance(step.call, _Convolution) for step in answer._steps)
+
+
+def test_matrices_stay_within_the_memory_that_is_meant_for_them(monkeypatch):
+    first, second = torch.nn.Conv2d(1, 1, 1, bias=False), torch.nn.Conv2d(1, 8, 1, bias=False)
+    with torch.no_grad():
+        first.weight.zero_()
+        second.weight.zero_()[0] = 1
+    model = torch.nn.Sequential(first, second, torch.nn.Flatten()).eval()
+    graph = capture(model, torch.rand(2, 1, 4, 4))
+    kinds = {}
+    for most in (16, 15):  # one number at 4 x 4 places
+        monkeypatch.setattr(gradients, "MOST", most)
+        kinds[most] = [isinstance(step.call, _Convolution) for step in Differentiable(graph)._steps][-3:-1]
+    assert kinds == {16: [True, True], 15: [True, False]}

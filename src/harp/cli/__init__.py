@@ -101,8 +101,11 @@ def _call(command: str, arguments: list[str]) -> None:
     from harp.ambient import pinned
     from harp.ranks import joining, launched
 
-    if launched() > 1 and command not in ("run", *STAGES):
-        raise HarpError(f"harp {command} runs in one process; start it without torchrun (arena: --jobs)")
+    stage = command in ("run", *STAGES) and not (command in ("evaluate", "export") and _names_network(arguments))
+    if launched() > 1 and not stage:
+        raise HarpError(
+            f"harp {command} runs in one process; start it without torchrun, which is for the stages of a recipe"
+        )
     with joining(), pinned():
         call(arguments)
 

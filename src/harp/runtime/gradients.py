@@ -1,5 +1,6 @@
 """A pruned graph with gradients, its sparse convolutions as sparse matrices: the engine in C++ only goes forward."""
 
+import math
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -8,24 +9,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harp.graph import Graph, Interpreter
+from harp.graph import Graph, Interpreter, shapes
 from harp.graph.interpret import Step
 
 # Above this share of numbers left PyTorch's dense convolution is as quick: on one core with AVX2 it makes some 25
 # thousand million operations a second of all there are, a sparse product some 8 of those that are left.
 FEW = 0.25
+MOST = 2**25  # entries of all matrices in one direction: with both directions 0.8 GB, and for a while thrice as much
 WIDTH = 64  # images side by side in one product: of more, a large layer's columns leave the second-level cache
 
 
 class Differentiable(Interpreter):
     """A float32 graph on the CPU as a function from images [n, *shape] to logits [n, classes], to be differentiated.
 
-    Convolutions with few numbers left are products with a sparse matrix, in both directions; all else is PyTorch's own,
-    operator by operator. Only the images get a gradient. Logits are off by the rounding of another order of sums.
+    Convolutions with few numbers left are products with a sparse matrix, in both directions, the first ones of a large
+    network until their matrices fill the memory that is meant for them; all else is PyTorch's own, operator by
+    operator. Only the images get a gradient. Logits are off by the rounding of another order of sums.
     """
 
     def __init__(self, graph: Graph):
         super().__init__(graph)
+        self._sizes, self._entries = shapes(graph), 0
         self._steps = tuple(map(self._sparse, self._steps))
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -41,8 +45,11 @@ class Differentiable(Interpreter):
         filters, added = (None if ref is None else self._tensors.get(ref.name) for ref in (weight, bias))
         if filters is None or (bias is not None and added is None):  # computed by the graph itself
             return step
-        if groups != 1 or filters.count_nonzero() > FEW * filters.numel():
+        left = int(filters.count_nonzero())
+        entries = left * math.prod(self._sizes[step.name][-2:])
+        if groups != 1 or left > FEW * filters.numel() or self._entries + entries > MOST:
             return step
+        self._entries += entries
         return replace(step, call=_Convolution(filters, added, stride, padding, dilation), args=(x,))
 
 
