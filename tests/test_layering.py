@@ -22,7 +22,7 @@ LAYERS = (
             "notation",
         ),
     },
-    {"sparsity", "attacks", "models", "data", "graph"},
+    {"sparsity", "attacks", "models", "data", "graph", "boards"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
     {"pipeline"},

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harp.ambient import deterministic, pinned
+from harp.boards import check_boards
 from harp.config import EVALUATION, EXPORT, Planned, PruneSettings, settings_of
 from harp.errors import HarpError
 from harp.networks.assess import check
@@ -56,6 +57,7 @@ def run_stages(work: Workspace, names: Sequence[str] = STAGES) -> None:
         raise HarpError("threat.norm: training knows inf and 2; 1 is for `harp evaluate` with AutoAttack's attacks")
     work.check_recipe()
     if waiting := [stage for stage in training if work.run.done(stage.folder) is None]:
+        check_boards(work.recipe.boards)
         check_sizes(work.recipe, work.split, waiting)
         check_network(work)
     for stage in waiting:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 from torch.optim import Optimizer
 
+from harp.boards import About, fed
 from harp.clock import Step
 from harp.config import Planned, TrainingSettings
 from harp.data import Batches, subset
@@ -55,7 +56,9 @@ def train(
     start = tracker.resume()
     if not start:
         pruner.prepare(_scoring(work, stage.name, settings, model, objective, data))
-    _fit(work, stage.name, settings, tracker, data, start)
+    about = About(folder, work.run.folder.absolute().name, stage.folder, settings.model_dump(mode="json"))
+    with fed(work.recipe.boards, about, tracker.metrics, work.display.say):
+        _fit(work, stage.name, settings, tracker, data, start)
     selected = tracker.select()
     model, notes = finish(model, pruner)
     notes = [*notes, *work.sources.notes(), *unused_by_objective(stage.name, settings), *objective.notes()]
