@@ -29,6 +29,7 @@ LAYERS = (
     {"networks"},
     {"stages", "bench"},
     {"arena"},
+    {"watching"},
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -1,6 +1,7 @@
 """Feeding: each step once, also after a kill; a board that fails stops nothing."""
 
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -46,6 +47,14 @@ def line(step, loss=1.0):
     return {"step": step, "loss": loss, "validation": None}
 
 
+def killed(names, about, metrics, lines):
+    """A stage that is interrupted once it has added these lines."""
+    with suppress(KeyboardInterrupt), fed(names, about, metrics, print):
+        for one in lines:
+            metrics.add(one)
+        raise KeyboardInterrupt
+
+
 def test_numbers_are_called_by_their_path_and_the_rest_is_left_out():
     record = {"step": 2, "loss": 0.5, "validation": {"robust": 0.25}, "pruner": {"target_met": True, "rates": None}}
     assert dict(numbers(record)) == {"step": 2, "loss": 0.5, "validation/robust": 0.25, "pruner/target_met": 1}
@@ -53,10 +62,7 @@ def test_numbers_are_called_by_their_path_and_the_rest_is_left_out():
 
 def test_a_resumed_stage_tells_no_step_twice(tmp_path, opened):
     metrics = Metrics(tmp_path / "metrics.jsonl")
-    with pytest.raises(KeyboardInterrupt), fed(["wandb"], about(tmp_path), metrics, print):
-        for step in (2, 4, 6):
-            metrics.add(line(step))
-        raise KeyboardInterrupt
+    killed(["wandb"], about(tmp_path), metrics, [line(step) for step in (2, 4, 6)])
     again = Metrics(metrics.path)
     again.rewind(2)  # the checkpoint was of step 2 or 3
     with fed(["wandb"], about(tmp_path), again, print):

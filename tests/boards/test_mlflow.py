@@ -4,6 +4,7 @@ import pytest
 
 from harp.boards import About, fed
 from harp.runs import Metrics
+from tests.boards.test_feed import killed
 
 mlflow = pytest.importorskip("mlflow")
 pytest.importorskip("sqlalchemy")
@@ -14,9 +15,7 @@ def test_the_database_holds_every_step_once(tmp_path, monkeypatch):
     (tmp_path / "2-prune").mkdir()
     about = About(tmp_path / "2-prune", "mine", "2-prune", {"epochs": 3})
     metrics = Metrics(about.folder / "metrics.jsonl")
-    with pytest.raises(KeyboardInterrupt), fed(["mlflow"], about, metrics, print):
-        metrics.add({"step": 2, "loss": 0.5})
-        raise KeyboardInterrupt
+    killed(["mlflow"], about, metrics, [{"step": 2, "loss": 0.5}])
     with fed(["mlflow"], about, metrics, print):
         metrics.add({"step": 4, "loss": 0.25})
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")

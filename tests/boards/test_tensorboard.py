@@ -6,6 +6,7 @@ from harp.boards import About, fed
 from harp.config import identity
 from harp.runs import Metrics
 from harp.stages import run_stages
+from tests.boards.test_feed import killed
 from tests.tiny import results, tiny, workspace
 
 reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -13,15 +14,13 @@ reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumu
 
 def test_event_files_hold_every_step_once(tmp_path):
     about, metrics = About(tmp_path, "mine", "2-prune", {}), Metrics(tmp_path / "metrics.jsonl")
-    with pytest.raises(KeyboardInterrupt), fed(["tensorboard"], about, metrics, print):
-        for step in (2, 4):
-            metrics.add({"step": step, "loss": 1 / step, "validation": {"clean": 0.5, "robust": 0.25}})
-        raise KeyboardInterrupt
+    lines = [{"step": step, "loss": 1 / step, "validation": {"clean": 0.5, "robust": 0.25}} for step in (2, 4, 6)]
+    killed(["tensorboard"], about, metrics, lines[:2])
     again = Metrics(metrics.path)
     again.rewind(2)
     with fed(["tensorboard"], about, again, print):
-        for step in (4, 6):
-            again.add({"step": step, "loss": 1 / step, "validation": {"clean": 0.5, "robust": 0.25}})
+        for one in lines[1:]:
+            again.add(one)
     found = reading.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert sorted(found.Tags()["scalars"]) == ["loss", "validation/clean", "validation/robust"]
     assert [(one.step, one.value) for one in found.Scalars("loss")] == [

@@ -14,6 +14,7 @@ COMMANDS = {
     "import": "read a network that was trained or pruned elsewhere, and write it as ours",
     "inspect": "what pruning would do to a network, or what a package holds",
     "arena": "methods against one another: budgets x seeds, one dense network a seed",
+    "watch": "a run or an arena that another process makes, live",
     "compare": "finished runs side by side, with mean and spread over seeds",
     "bench": "how fast and how large a network is, beside other runtimes",
     "verify": "whether a package is whole and what it says it is",
