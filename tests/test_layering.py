@@ -28,7 +28,7 @@ LAYERS = (
     {"pipeline"},
     {"networks"},
     {"stages", "bench"},
-    {"arena"},
+    {"arena", "probing"},
     {"watching"},
     {"cli"},
 )

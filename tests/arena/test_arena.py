@@ -12,11 +12,10 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from harp.arena import Results, arena
-from harp.arena.cost import forwards
 from harp.arena.latency import latency_of
 from harp.arena.pages import lines, measures_of
 from harp.arena.results import RESULTS
-from harp.config import make_recipe, plan
+from harp.config import make_recipe
 from harp.pipeline.display import Display
 from tests.tiny import TINY
 
@@ -155,10 +154,3 @@ def test_a_killed_arena_goes_on_and_ends_as_one_that_was_not(finished, tmp_path)
     assert [(one.row, one.accuracies, one.shares) for one in results.measured] == [
         (one.row, one.accuracies, one.shares) for one in whole.measured
     ]
-
-
-def test_training_costs_what_its_passes_cost():
-    recipe = make_recipe({"attack": {"steps": 10}, "pretrain": {"objective": "natural", "batch_size": 4, "awp": 0.01}})
-    dense, prune, _ = plan()
-    assert forwards(recipe, dense, 5) == 5 * 4 * (3 + 3)  # a step, and AWP's
-    assert forwards(recipe, prune, 1) == 128 * (10 * 3 + 3)

@@ -12,6 +12,7 @@ COMMANDS = {
     "run": "all stages in turn",
     **STAGES,
     "import": "read a network that was trained or pruned elsewhere, and write it as ours",
+    "plan": "what a run would take: steps, passes, time, memory; from a short probe",
     "inspect": "what pruning would do to a network, or what a package holds",
     "arena": "methods against one another: budgets x seeds, one dense network a seed",
     "watch": "a run or an arena that another process makes, live",

@@ -80,11 +80,11 @@ def run_stages(work: Workspace, names: Sequence[str] = STAGES) -> None:
 
 def _jobs(work: Workspace, names: Sequence[str]) -> Iterator[Job]:
     alone = len(names) == 1
-    for stage in work.stages if alone else _needed(work):
+    for stage in work.stages if alone else needed(work):
         if stage.kind in names and (not alone or _has_its_turn(work, stage)):
             yield Job(stage.name, stage, partial(_train, stage))
     for name, do in AFTER.items():
-        if name in names and (name != "report" or alone or any(stage.kind == "prune" for stage in _needed(work))):
+        if name in names and (name != "report" or alone or any(stage.kind == "prune" for stage in needed(work))):
             yield Job(name, None, do)
 
 
@@ -92,7 +92,7 @@ def _train(stage: Planned, work: Workspace) -> None:
     TRAINING[stage.kind](work, stage)
 
 
-def _needed(work: Workspace) -> Sequence[Planned]:
+def needed(work: Workspace) -> Sequence[Planned]:
     """The training stages from the last one on that begins from nothing before it."""
     first = 0
     for place, stage in enumerate(work.stages):

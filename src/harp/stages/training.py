@@ -45,7 +45,7 @@ def train(
         folder,
         model,
         pruner,
-        _optimizer(settings, model, pruner),
+        optimizer_of(settings, model, pruner),
         objective=objective,
         per_epoch=per_epoch,
         until=settings.epochs * per_epoch if until is None else until,
@@ -90,7 +90,8 @@ def _scoring(
     )
 
 
-def _optimizer(settings: TrainingSettings, model: nn.Module, pruner: Pruner) -> Optimizer:
+def optimizer_of(settings: TrainingSettings, model: nn.Module, pruner: Pruner) -> Optimizer:
+    """Who makes the steps of a stage."""
     make = OPTIMIZERS[settings.optimizer]
     return make(
         model,
