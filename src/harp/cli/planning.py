@@ -1,6 +1,8 @@
 """`harp plan`: what a run would take, before anything starts."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,12 +13,11 @@ from harp.config import make_recipe
 if TYPE_CHECKING:
     from harp.probing import Estimate, Range
 
-ABOUT = (
-    "Time and memory are from a few real steps of each stage on this machine, validation included; what a method does "
-    "before its first step, settling, export and report are not in them.",
-    "The evaluation's time depends on how many images hold: the least is where each falls at an attack's first query, "
-    "the most where all hold to the end. Doubts and the curve are not in it; attacks on sparse networks are quicker.",
-)
+ABOUT = """\
+Time and memory are from a few real steps of each stage on this machine, validation included; what a method does \
+before its first step, settling, export and report are not in them.
+The evaluation's time depends on how many images hold: the least is where each falls at an attack's first query, the \
+most where all hold to the end. Doubts and the curve are not in it; attacks on sparse networks are quicker."""
 
 
 def plan_run(arguments: list[str]) -> None:
@@ -32,8 +33,7 @@ def plan_run(arguments: list[str]) -> None:
         display.say(wanted.chosen)
     rows = estimate(recipe, wanted.folder, wanted.edited, lambda text: display.errors.print(text, markup=False))
     display.console.print(table(rows))
-    for line in ABOUT:
-        display.say(line)
+    display.say(ABOUT)
 
 
 def table(rows: "Sequence[Estimate]") -> Table:
@@ -47,18 +47,18 @@ def table(rows: "Sequence[Estimate]") -> Table:
             continue
         steps = "" if row.steps is None else f"{row.steps:,}"
         found.add_row(row.stage, steps, _count(row.forwards), _time(row.seconds), _size(row.memory), _size(row.disk))
-    left = [row for row in rows if not row.done]
-    passes, seconds = left[0].forwards, left[0].seconds
-    for row in left[1:]:
-        passes, seconds = passes + row.forwards, seconds + row.seconds
-    found.add_section()
-    most = max((row.memory or 0 for row in left), default=0)
-    found.add_row("all", "", _count(passes), _time(seconds), _size(most), _size(max(row.disk or 0 for row in left)))
+    if left := [row for row in rows if not row.done]:
+        passes, seconds = reduce(add, [row.forwards for row in left]), reduce(add, [row.seconds for row in left])
+        memory, disk = (
+            max(count or 0 for count in counts) for counts in zip(*((r.memory, r.disk) for r in left), strict=True)
+        )
+        found.add_section()
+        found.add_row("all", "", _count(passes), _time(seconds), _size(memory), _size(disk))
     return found
 
 
 def _count(passes: "Range") -> str:
-    return _ends(f"{passes.low:.3g}", f"{passes.high:.3g}")
+    return _ends(f"{passes.low:.2g}", f"{passes.high:.2g}")
 
 
 def _time(seconds: "Range") -> str:

@@ -66,6 +66,8 @@ def estimate(
         memory = _probe({**task, "memory": stage.name})["peak"]
         ranges = Range(passes, passes), Range(seconds, seconds)
         rows.append(Estimate(stage.name, told["steps"], *ranges, memory, told["bytes"]))
+    if found["evaluation"] is None:
+        return [*rows, Estimate("evaluate", None, *_NOTHING, None, None, done=True)]
     tell("probing: memory of evaluate")
     memory = _probe({**task, "memory": "evaluate"})["peak"]
     return [*rows, _evaluation(found["evaluation"], memory)]

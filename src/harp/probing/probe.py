@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.ambient import pinned, precise
-from harp.config import NETWORKS, Planned, make_recipe, settings_of
+from harp.config import EVALUATION, Planned, make_recipe
 from harp.errors import HarpError
 from harp.networks.assess import attacks_of, check
 from harp.pipeline.display import Display
@@ -64,7 +64,7 @@ def _times(work: Workspace, stages: Sequence[Planned]) -> dict[str, Any]:
             stage.name: _described(one, times)
             for (stage, one), times in zip(found.items(), _timed(list(found.values())), strict=True)
         },
-        "evaluation": _evaluation(work),
+        "evaluation": None if not stages and work.run.done(EVALUATION) is not None else _evaluation(work),
     }
 
 
@@ -97,10 +97,10 @@ def _evaluation(work: Workspace) -> dict[str, Any]:
     attacks = attacks_of(ours, work.threat.norm, work.recipe.seed)
     shape = tuple(work.split.test.images.shape[1:])
     least, most = queries(attacks, shape, len(dataset.classes), work.threat)
-    stages = work.stages if settings.networks == "all" else work.stages[-1:]
+    every = len(needed(work)) + (work.recipe.prune.source is not None)  # the dense one that was trained elsewhere
     forward, gradient = _asked(work, [work.model() for _ in range(3)])
     return {
-        "networks": len({NETWORKS[stage.kind] + str(stage.turn) for stage in stages}),
+        "networks": every if settings.networks == "all" else 1,
         "images": min(settings.images or len(work.split.test), len(work.split.test)),
         "least": [least.forward, least.gradient],
         "most": [most.forward, most.gradient],
