@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from safetensors.numpy import load_file
 
 from harp.arena import Results, arena
@@ -16,32 +15,9 @@ from harp.arena.latency import latency_of
 from harp.arena.pages import lines, measures_of
 from harp.arena.results import RESULTS
 from harp.config import make_recipe
-from harp.pipeline.display import Display
-from tests.tiny import TINY
+from tests.arena.conftest import GRID, quiet
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "arena.schema.json"
-GRID = {
-    "name": "tiny",
-    "settings": {
-        **TINY,
-        "pretrain": {**TINY["pretrain"], "epochs": 2},
-        "prune": {**TINY["prune"], "epochs": 1},
-        "finetune": {**TINY["finetune"], "epochs": 1},
-        "evaluation": {"attacks": ["fgsm"], "images": 40, "doubts": 0, "curve": 0},
-    },
-    "rows": ["hydra", "magnitude", {"bad": {"prune": {"method": "harp", "options": {"gama": 1}}}}],
-    "keeps": [0.3],
-}
-
-
-def quiet():
-    return Display(Console(quiet=True))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arena")
-    return folder, arena(GRID, folder, jobs=2, display=quiet())
 
 
 def test_what_is_ranked_was_measured_and_a_poisoned_cell_stops_no_other(finished):

@@ -25,10 +25,10 @@ def arena(
     """What the methods of a grid come to, all from the same dense network a seed; the folder has it as files, too.
 
     `grid` is a `Grid`, its settings, or a YAML file with them; `folder` None: arenas/NAME. `jobs` cells run at a time,
-    each in a process of its own, or as `launcher` does it (`Processes`, `Submitted`). What is finished is not done again; a cell that fails is told with its reason and
-    stops no other. The folder gets results.json, results.csv, arena.md, arena.html, arena.tex and the figure, anew
-    after every cell; how fast the packages are is measured once all have run. Raises `HarpError`
-    for a grid that is none.
+    each in a process of its own, or as `launcher` does it (`Processes`, `Submitted`). What is finished is not done
+    again; a cell that fails is told with its reason and stops no other. The folder gets results.json, results.csv,
+    arena.md, arena.html, arena.tex and the figure, anew after every cell; how fast the packages are is measured once
+    all have run. Raises `HarpError` for a grid that is none.
     """
     if isinstance(grid, Path | str):
         grid = read_grid(Path(grid))

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,14 +17,17 @@ ASKED, OUTPUT = "asked.yaml", "output.txt"
 Begin = Callable[[Path, str], object]
 """Called with a cell's folder as it begins: what is asked of it then lies there in a file of this name."""
 
+Ends = Generator[tuple[Path, str | None], None, None]
+"""As they end, the folder of each cell, and why it failed or None."""
+
 
 class Launcher(Protocol):
-    """Runs what lies in asked.yaml in each of these folders; gives the folder, and why it failed or None, as they end.
+    """Runs the cell in each of these folders; whatever ends the iteration ends those that are under way.
 
-    Whatever ends the iteration ends the cells that run, which go on from their last checkpoints another time.
+    Their runs go on from their last checkpoints another time.
     """
 
-    def __call__(self, places: Sequence[Path], begin: Begin) -> Iterator[tuple[Path, str | None]]: ...
+    def __call__(self, places: Sequence[Path], begin: Begin) -> Ends: ...
 
 
 def words_of(place: Path) -> list[str]:
@@ -60,7 +63,7 @@ class Processes:
         if self.cards:
             _check_enough(jobs, len(self.cards), "GPU")
 
-    def __call__(self, places: Sequence[Path], begin: Begin) -> Iterator[tuple[Path, str | None]]:
+    def __call__(self, places: Sequence[Path], begin: Begin) -> Ends:
         slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.jobs):
             slots.put(slot)

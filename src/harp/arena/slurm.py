@@ -1,8 +1,8 @@
 """The cells of an arena as jobs of a cluster, one array of them, through submitit.
 
-What is pickled for a job is `Job`, which holds nothing, and plain strings, so that a job that is requeued after harp was
-updated can still be read. It runs `harp run` as a process of its own; what a requeued one goes on from is the run's
-own checkpoint.
+What is pickled for a job is `Job`, which holds nothing, and plain strings, so that one that is requeued after harp was
+updated can still be read. It runs `harp run` as a process of its own, and a requeued one goes on from the run's own
+checkpoint.
 """
 
 import os
@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harp.arena.launching import ASKED, OUTPUT, Begin, reason_of, words_of
+from harp.arena.launching import ASKED, OUTPUT, Begin, Ends, reason_of, words_of
 from harp.errors import HarpError
 from harp.extras import need
 
@@ -112,7 +112,7 @@ class Submitted:
         except RuntimeError as error:
             raise HarpError(f"--launcher slurm: {' '.join(str(error).split())}") from None
 
-    def __call__(self, places: Sequence[Path], begin: Begin) -> Iterator[tuple[Path, str | None]]:
+    def __call__(self, places: Sequence[Path], begin: Begin) -> Ends:
         if not places:
             return
         for place in places:
@@ -148,8 +148,10 @@ def _ended(job: Any, place: Path) -> str | None:
     try:
         code = job.result()
     except Exception as error:  # what a job, its node or the cluster can end by
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"its job {job.job_id} failed: {lines[-1].strip()}"
+        # A traceback between dashes, and then where the logs are.
+        told = str(error).partition("You can check full logs")[0].splitlines()
+        lines = [line.strip() for line in told if line.strip(" -")] or [type(error).__name__]
+        return f"its job {job.job_id} failed: {lines[-1]}"
     return reason_of(place, code)
 
 

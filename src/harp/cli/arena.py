@@ -11,7 +11,7 @@ from harp.cli.flags import Parser
 from harp.errors import HarpError
 
 if TYPE_CHECKING:
-    from harp.arena import Launcher
+    from harp.arena import Grid, Launcher
 
 
 def run_arena(arguments: list[str]) -> None:
@@ -53,7 +53,7 @@ def run_arena(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, _interrupted)
     grid, display = read_grid(own.grid), Display()
     folder = own.folder or Path("arenas") / grid.name
-    results = arena(grid, folder, display=display, launcher=_launcher(own, folder))
+    results = arena(grid, folder, display=display, launcher=_launcher(own, grid, folder))
     for keep in keeps_of(results):
         table = Table(title=f"{share_of(keep)} kept; in %, over seeds mean and deviation, of one the 95 % interval")
         for name in ("", "row", *measures_of(results)):
@@ -64,8 +64,9 @@ def run_arena(arguments: list[str]) -> None:
     display.say(f"results: {folder / 'arena.html'}")
 
 
-def _launcher(own: argparse.Namespace, folder: Path) -> "Launcher":
+def _launcher(own: argparse.Namespace, grid: "Grid", folder: Path) -> "Launcher":
     from harp.arena import Processes, Submitted
+    from harp.arena.grid import dense_cell
     from harp.arena.launching import cards
 
     if own.launcher == "slurm":
@@ -74,7 +75,8 @@ def _launcher(own: argparse.Namespace, folder: Path) -> "Launcher":
             raise HarpError(f"--slurm {strange[0]}: expected KEY=VALUE, as in partition=gpu")
         return Submitted(folder.absolute(), {key: value for key, _, value in pairs}, own.jobs, own.ranks)
     pinned = own.launcher == "local"
-    return Processes(own.jobs or 1, pinned, cards() if pinned else ())
+    on_cards = pinned and dense_cell(grid, 0).values.get("device") != "cpu"
+    return Processes(own.jobs or 1, pinned, cards() if on_cards else ())
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:
