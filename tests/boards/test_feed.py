@@ -85,7 +85,8 @@ def test_a_board_that_comes_later_is_told_what_was_there(tmp_path, opened):
 
 
 def test_a_board_that_fails_is_told_and_metrics_go_on(tmp_path, opened):
-    metrics, said = Metrics(tmp_path / "metrics.jsonl"), []
+    said: list[str] = []
+    metrics = Metrics(tmp_path / "metrics.jsonl")
     with fed(["wandb"], about(tmp_path), metrics, said.append):
         for step, loss in ((2, 13.0), (4, 1.0)):
             metrics.add(line(step, loss))

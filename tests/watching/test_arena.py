@@ -21,7 +21,7 @@ def finish(place):
 
 def results(unfinished, failed=()):
     known = {"name": "a", "recipe": "digits", "data": "digits", "threat": {}, "attacks": {}, "environment": {}}
-    lists = {"dense": [], "measured": [], "ranking": [], "neighbours": []}
+    lists: dict[str, list[str]] = {"dense": [], "measured": [], "ranking": [], "neighbours": []}
     gone = [{"row": row, "keep": 0.1, "seed": 0, "reason": "why"} for row in failed]
     return json.dumps({**known, **lists, "failed": gone, "unfinished": unfinished})
 

@@ -52,8 +52,8 @@ def estimate(
     Each is probed for seconds, in processes of their own; `tell` hears which. Raises `HarpError` for all that the run
     would refuse before it begins.
     """
-    task = {"recipe": recipe.model_dump(mode="json"), "folder": str(folder) if folder else None}
-    task["edited"] = list(edited)
+    place = str(folder) if folder else None
+    task = {"recipe": recipe.model_dump(mode="json"), "folder": place, "edited": list(edited)}
     tell("probing: time")
     found = _probe({**task, "memory": None})
     rows = [Estimate(name, None, *_NOTHING, None, None, done=True) for name in found["done"]]

@@ -70,7 +70,7 @@ def _cell(folder: Path, place: Path) -> CellState:
     name, run = str(place.relative_to(folder)), Run(place)
     if (place / FAILED).exists():
         return CellState(name, "failed", patiently(lambda: str(read_json(place / FAILED)["reason"]), ""))
-    if all(patiently(lambda stage=stage: run.done(stage), None) is not None for stage in (EVALUATION, EXPORT)):
+    if patiently(lambda: all(run.done(stage) is not None for stage in (EVALUATION, EXPORT)), False):
         return CellState(name, "finished")
     status: CellStatus = "begun" if at_work(place) is False else "running"
     return CellState(name, status, run=patiently(lambda: watched_run(place), None))

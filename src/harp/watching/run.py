@@ -94,7 +94,8 @@ def _stage(run: Run, recipe: Recipe, stage: Planned, data: DataSet | None, befor
     metrics = folder / "metrics.jsonl"
     if not metrics.exists():
         return StageState(stage.name, "waiting")
-    records = patiently(lambda: tuple(Line.model_validate(line) for line in Metrics(metrics)), ())
+    none: tuple[Line, ...] = ()
+    records = patiently(lambda: tuple(Line.model_validate(line) for line in Metrics(metrics)), none)
     done: Mapping[str, Any] | None = patiently(lambda: run.done(stage.folder), None)
     step = records[-1].step if records else 0
     begun, ended = changed_at(run.folder / "recipe.yaml"), changed_at(before)
@@ -130,7 +131,7 @@ def _evaluation(run: Run, recipe: Recipe, data: DataSet | None) -> StageState:
     """The evaluation by its finished batches, those of the measure that was written last."""
     if patiently(lambda: run.done(EVALUATION), None) is not None:
         return StageState("evaluate", "done")
-    files = patiently(lambda: list(run.at(EVALUATION).glob("*/*-?????.safetensors")), [])
+    files = list(run.at(EVALUATION).glob("*/*-?????.safetensors"))
     if not files:
         return StageState("evaluate", "waiting")
     last = max(files, key=lambda path: changed_at(path) or 0.0)
