@@ -23,13 +23,14 @@ LAYERS = (
             "ranks",
         ),
     },
-    {"sparsity", "attacks", "models", "data", "graph"},
+    {"sparsity", "attacks", "models", "data", "graph", "boards"},
     {"pruners", "objectives", "package", "runtime"},
     {"training", "evaluation", "export", "report"},
     {"pipeline"},
     {"networks"},
     {"stages", "bench"},
-    {"arena"},
+    {"arena", "probing"},
+    {"watching"},
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -98,5 +98,18 @@ def test_the_evaluation_of_a_run(tmp_path):
 
 def test_the_commands_exist():
     commands = set(re.findall(r"^harp (\w+)", README, flags=re.MULTILINE))
-    named = {"run", "prune", "evaluate", "export", "verify", "bench", "compare", "arena", "inspect", "list"}
+    named = {
+        "run",
+        "prune",
+        "evaluate",
+        "export",
+        "verify",
+        "bench",
+        "compare",
+        "arena",
+        "inspect",
+        "list",
+        "plan",
+        "watch",
+    }
     assert commands == named

@@ -7,7 +7,7 @@ through here.
 import json
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,14 @@ class Done(pydantic.BaseModel, extra="allow"):
 
 
 class Metrics:
-    """A file of JSON lines, one record per moment, that can be cut back to a step and continued."""
+    """A file of JSON lines, one record per moment, that can be cut back to a step and continued.
+
+    `listeners` are told each record that is added, once it is in the file.
+    """
 
     def __init__(self, path: Path):
         self.path = path
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The whole records; a last line that a kill cut short is left out; `DamagedError` for any other line."""
@@ -98,6 +102,8 @@ class Metrics:
         """`record` is the file's last line; a line before it that a kill cut short is gone."""
         line = json.dumps(record, allow_nan=False).encode()
         write_atomic(self.path, b"".join([*(whole + b"\n" for whole in self._lines()), line, b"\n"]))
+        for listener in self.listeners:
+            listener(record)
 
     def rewind(self, step: int) -> None:
         """Only records up to `step` remain: those after it will be written again by the resumed stage."""

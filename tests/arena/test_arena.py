@@ -8,41 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from safetensors.numpy import load_file
 
 from harp.arena import Results, arena
-from harp.arena.cost import forwards
 from harp.arena.latency import latency_of
 from harp.arena.pages import lines, measures_of
 from harp.arena.results import RESULTS
-from harp.config import make_recipe, plan
-from harp.pipeline.display import Display
-from tests.tiny import TINY
+from harp.config import make_recipe
+from tests.arena.conftest import GRID, quiet
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "arena.schema.json"
-GRID = {
-    "name": "tiny",
-    "settings": {
-        **TINY,
-        "pretrain": {**TINY["pretrain"], "epochs": 2},
-        "prune": {**TINY["prune"], "epochs": 1},
-        "finetune": {**TINY["finetune"], "epochs": 1},
-        "evaluation": {"attacks": ["fgsm"], "images": 40, "doubts": 0, "curve": 0},
-    },
-    "rows": ["hydra", "magnitude", {"bad": {"prune": {"method": "harp", "options": {"gama": 1}}}}],
-    "keeps": [0.3],
-}
-
-
-def quiet():
-    return Display(Console(quiet=True))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arena")
-    return folder, arena(GRID, folder, jobs=2, display=quiet())
 
 
 def test_what_is_ranked_was_measured_and_a_poisoned_cell_stops_no_other(finished):
@@ -155,10 +130,3 @@ def test_a_killed_arena_goes_on_and_ends_as_one_that_was_not(finished, tmp_path)
     assert [(one.row, one.accuracies, one.shares) for one in results.measured] == [
         (one.row, one.accuracies, one.shares) for one in whole.measured
     ]
-
-
-def test_training_costs_what_its_passes_cost():
-    recipe = make_recipe({"attack": {"steps": 10}, "pretrain": {"objective": "natural", "batch_size": 4, "awp": 0.01}})
-    dense, prune, _ = plan()
-    assert forwards(recipe, dense, 5) == 5 * 4 * (3 + 3)  # a step, and AWP's
-    assert forwards(recipe, prune, 1) == 128 * (10 * 3 + 3)

@@ -8,13 +8,12 @@ import numpy
 import torch
 from safetensors.numpy import load_file
 
-from harp.arena.cost import forwards
 from harp.arena.grid import Cell, Grid, data_of, dense_cell
 from harp.arena.latency import latency_of
 from harp.arena.ranking import neighbours, ranked
 from harp.arena.running import FAILED, is_finished
 from harp.arena.schema import Dense, Failure, Result, Results, Share
-from harp.config import EVALUATION, EXPORT, plan
+from harp.config import EVALUATION, EXPORT, forwards, plan
 from harp.report.reading import read_allocation, read_export, read_models
 from harp.runs import Run, environment, read_json, write_json
 

@@ -1,41 +1,55 @@
 """The cells of an arena, each an ordinary `harp run` in a process of its own, so that one that fails stops no other."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from harp.arena.grid import Cell
+from harp.arena.launching import ASKED, OUTPUT, Launcher
 from harp.config import EVALUATION, EXPORT, write_recipe
 from harp.errors import HarpError
 from harp.pipeline.display import Display
 from harp.runs import Run, write_atomic, write_json
 
-ASKED, FAILED, OUTPUT = "asked.yaml", "failed.json", "output.txt"
+__all__ = ["ASKED", "FAILED", "OUTPUT", "is_finished", "run_cells"]
+
+FAILED = "failed.json"
 
 
 def run_cells(
-    cells: Sequence[Cell], folder: Path, jobs: int, display: Display, ended: Callable[[], object] = lambda: None
+    cells: Sequence[Cell],
+    folder: Path,
+    launcher: Launcher,
+    display: Display,
+    ended: Callable[[], object] = lambda: None,
 ) -> None:
-    """Every cell has run, `jobs` at a time; of one that failed the reason lies in its folder, in failed.json.
+    """Every cell has run; of one that failed the reason lies in its folder, in failed.json.
 
     What is finished is not done again; a cell that was killed, or failed, goes on from its last checkpoint. `ended` is
     called after each.
     """
-    waiting = [cell for cell in cells if not is_finished(cell, folder)]
-    processes: set[subprocess.Popen[bytes]] = set()
-    with _stopped(ThreadPoolExecutor(jobs), processes) as pool:
-        futures: dict[Future[str | None], Cell] = {
-            pool.submit(_run, cell, folder, jobs, processes): cell for cell in waiting
-        }
-        with display.bar("arena", len(cells), len(cells) - len(waiting), 1) as move:
-            for future in as_completed(futures):
-                reason = future.result()
-                move(1, f"{futures[future].folder}{f' failed: {reason}' if reason else ''}")
-                ended()
+    waiting = {folder / cell.folder: cell for cell in cells if not is_finished(cell, folder)}
+    # What is no recipe says so at once, in its own words, and is not launched.
+    refused = {place: reason for place, cell in waiting.items() if (reason := _refusal(cell))}
+
+    def begin(place: Path, name: str) -> None:
+        (place / FAILED).unlink(missing_ok=True)
+        write_atomic(place / name, _asked(waiting[place]))
+
+    with display.bar("arena", len(cells), len(cells) - len(waiting), 1) as move:
+
+        def tell(place: Path, reason: str | None) -> None:
+            if reason:
+                write_json(place / FAILED, {"reason": reason})
+            move(1, f"{waiting[place].folder}{f' failed: {reason}' if reason else ''}")
+            ended()
+
+        for place, reason in refused.items():
+            begin(place, ASKED)
+            tell(place, reason)
+        with closing(launcher([place for place in waiting if place not in refused], begin)) as results:
+            for place, failed in results:
+                tell(place, failed)
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:
@@ -53,43 +67,9 @@ def _asked(cell: Cell) -> bytes:
         return f"# {error}\n".encode()
 
 
-def _run(cell: Cell, folder: Path, jobs: int, processes: set["subprocess.Popen[bytes]"]) -> str | None:
-    """None once the cell has run, or why it failed."""
-    place = folder / cell.folder
-    asked = place / ASKED
-    (place / FAILED).unlink(missing_ok=True)
-    write_atomic(asked, _asked(cell))
+def _refusal(cell: Cell) -> str:
     try:
-        cell.recipe  # noqa: B018  what is no recipe says so here, in its own words
+        cell.recipe  # noqa: B018  what is read is whether it can be made
     except HarpError as error:
-        return _failed(place, str(error))
-    share = max(1, (os.cpu_count() or 1) // jobs)
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
-    with (place / OUTPUT).open("wb") as output:
-        words = [sys.executable, "-m", "harp", "run", str(asked), "--folder", str(place)]
-        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
-        processes.add(process)
-        code = process.wait()
-        processes.discard(process)
-    if code:
-        told = (place / OUTPUT).read_text(errors="replace").strip().splitlines()
-        said = [line.removeprefix("harp: ") for line in told if line.startswith("harp: ")] or told
-        return _failed(place, said[-1] if said else f"it ended with exit status {code} and said nothing")
-    return None
-
-
-def _failed(place: Path, reason: str) -> str:
-    write_json(place / FAILED, {"reason": reason})
-    return reason
-
-
-@contextmanager
-def _stopped(pool: ThreadPoolExecutor, processes: set["subprocess.Popen[bytes]"]) -> Iterator[ThreadPoolExecutor]:
-    """Whatever ends this ends the cells, too; their runs go on from their last checkpoints another time."""
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list(processes):
-            process.terminate()
-        pool.shutdown()
+        return str(error)
+    return ""

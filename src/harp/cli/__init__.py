@@ -67,6 +67,14 @@ def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
         from harp.cli.arena import run_arena
 
         return run_arena
+    if command == "plan":
+        from harp.cli.planning import plan_run
+
+        return plan_run
+    if command == "watch":
+        from harp.cli.watch import watch
+
+        return watch
     if command == "compare":
         from harp.cli.compare import compare_runs
 

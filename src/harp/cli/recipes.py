@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from harp.cli.commands import STAGES
+from harp.cli.commands import COMMANDS
 from harp.cli.flags import Parser
 from harp.config import Recipe, find_recipe, fitting, merged, read_recipe
 from harp.errors import HarpError
@@ -38,7 +38,7 @@ class Asked:
 
 def asked(command: str, arguments: list[str]) -> Asked:
     """What a command that takes a recipe was asked for."""
-    about = "all stages in turn" if command == "run" else STAGES[command]
+    about = COMMANDS[command]
     short = f"In this command --{command}.NAME may be written --NAME. " if command in Recipe.model_fields else ""
     parser = Parser(
         command,

@@ -1,5 +1,6 @@
 """Recipes: every number of a run in one frozen, typed tree, read from YAML."""
 
+from harp.config.cost import STEP, forwards
 from harp.config.plan import EVALUATION, EXPORT, NETWORKS, Planned, check_plan, plan, pruning, settings_of, tuning
 from harp.config.reading import (
     AFTERWARDS,
@@ -27,6 +28,7 @@ __all__ = [
     "KINDS",
     "NETWORKS",
     "RECIPES",
+    "STEP",
     "DataSettings",
     "EvaluationSettings",
     "FinetuneSettings",
@@ -41,6 +43,7 @@ __all__ = [
     "different",
     "find_recipe",
     "fitting",
+    "forwards",
     "identity",
     "is_recipe",
     "lasting",

@@ -20,8 +20,8 @@ SHOWN, WIDEST = 20, 300  # mistakes told at once, and characters of one
 
 
 def different(recipe: Recipe) -> dict[str, Any]:
-    """The settings of `recipe` that differ from the defaults, as JSON values."""
-    return recipe.model_dump(mode="json", exclude_defaults=True)
+    """The settings of `recipe` that differ from the defaults and can change what a run comes to, as JSON values."""
+    return recipe.model_dump(mode="json", exclude_defaults=True, exclude={"boards"})
 
 
 def identity(recipe: Recipe) -> str:

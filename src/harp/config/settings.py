@@ -161,6 +161,8 @@ class Recipe(Settings):
     """processor threads; none: torch's own choice"""
     plugins: tuple[Text, ...] = ()
     """Python files or modules that are loaded first, and may register methods, objectives, attacks, ... by name"""
+    boards: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """where metrics are shown, too, while training: tensorboard, wandb, mlflow; they change nothing of the run"""
     data: DataSettings = DataSettings()
     """images"""
     model: ModelSettings = ModelSettings()

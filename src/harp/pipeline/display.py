@@ -54,7 +54,7 @@ class Display:
 
             yield move
         if pace.count > done:
-            took = f"{title}: {pace.count - done:,} of {total:,} in {_span(self.clock() - began)}"
+            took = f"{title}: {pace.count - done:,} of {total:,} in {span(self.clock() - began)}"
             self.say(", ".join(filter(None, [took, words])))
 
     @contextmanager
@@ -130,10 +130,10 @@ class _Pace:
         moved = self.count - self._from
         if not moved or self.count >= self.total:
             return ""
-        return f"{_span((self._now - self._began) / moved * (self.total - self.count))} left"
+        return f"{span((self._now - self._began) / moved * (self.total - self.count))} left"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """`25 s`, `12 min`, `2.5 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s"

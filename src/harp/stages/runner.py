@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harp.ambient import deterministic, pinned
+from harp.boards import check_boards
 from harp.config import EVALUATION, EXPORT, Planned, PruneSettings, settings_of
 from harp.errors import HarpError
 from harp.networks.assess import check
@@ -62,6 +63,7 @@ def run_stages(work: Workspace, names: Sequence[str] = STAGES) -> None:
         raise HarpError("threat.norm: training knows inf and 2; 1 is for `harp evaluate` with AutoAttack's attacks")
     work.check_recipe()
     if waiting := [stage for stage in training if work.run.done(stage.folder) is None]:
+        check_boards(work.recipe.boards)
         check_sizes(work.recipe, work.split, waiting)
         check_network(work)
     for stage in waiting:
@@ -85,11 +87,11 @@ def run_stages(work: Workspace, names: Sequence[str] = STAGES) -> None:
 
 def _jobs(work: Workspace, names: Sequence[str]) -> Iterator[Job]:
     alone = len(names) == 1
-    for stage in work.stages if alone else _needed(work):
+    for stage in work.stages if alone else needed(work):
         if stage.kind in names and (not alone or _has_its_turn(work, stage)):
             yield Job(stage.name, stage, partial(_train, stage))
     for name, do in AFTER.items():
-        if name in names and (name != "report" or alone or any(stage.kind == "prune" for stage in _needed(work))):
+        if name in names and (name != "report" or alone or any(stage.kind == "prune" for stage in needed(work))):
             yield Job(name, None, do)
 
 
@@ -97,7 +99,7 @@ def _train(stage: Planned, work: Workspace) -> None:
     TRAINING[stage.kind](work, stage)
 
 
-def _needed(work: Workspace) -> Sequence[Planned]:
+def needed(work: Workspace) -> Sequence[Planned]:
     """The training stages from the last one on that begins from nothing before it."""
     first = 0
     for place, stage in enumerate(work.stages):

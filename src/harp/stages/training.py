@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 from torch.optim import Optimizer
 
+from harp.boards import About, fed
 from harp.clock import Step
 from harp.config import Planned, TrainingSettings
 from harp.data import Batches, subset
@@ -44,7 +45,7 @@ def train(
         folder,
         model,
         pruner,
-        _optimizer(settings, model, pruner),
+        optimizer_of(settings, model, pruner),
         objective=objective,
         per_epoch=per_epoch,
         until=settings.epochs * per_epoch if until is None else until,
@@ -58,7 +59,9 @@ def train(
         # All ranks look at all images, so that what they make of them is equal in every bit.
         whole = work.batches(stage.name, settings.batch_size, whole=True)
         pruner.prepare(_scoring(work, stage.name, settings, model, objective, whole))
-    _fit(work, stage.name, settings, tracker, data, start)
+    about = About(folder, work.run.folder.absolute().name, stage.folder, settings.model_dump(mode="json"))
+    with fed(work.recipe.boards if work.ranks.first else (), about, tracker.metrics, work.display.say):
+        _fit(work, stage.name, settings, tracker, data, start)
     selected = tracker.select()
     model, notes = finish(model, pruner)
     notes = [*notes, *work.sources.notes(), *unused_by_objective(stage.name, settings), *objective.notes()]
@@ -90,7 +93,8 @@ def _scoring(
     )
 
 
-def _optimizer(settings: TrainingSettings, model: nn.Module, pruner: Pruner) -> Optimizer:
+def optimizer_of(settings: TrainingSettings, model: nn.Module, pruner: Pruner) -> Optimizer:
+    """Who makes the steps of a stage."""
     make = OPTIMIZERS[settings.optimizer]
     return make(
         model,

@@ -1,6 +1,7 @@
 """What training cost, in forward passes of one image: a backward pass counts as two."""
 
-from harp.config import Planned, Recipe, settings_of
+from harp.config.plan import Planned, settings_of
+from harp.config.settings import Recipe
 
 STEP = 3  # a forward pass and its backward pass
 # Beside the attack's steps and the optimizer's: clean passes of the loss, or of a teacher.

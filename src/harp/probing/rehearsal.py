@@ -1,0 +1,135 @@
+"""A training stage as a run would begin it, on the recipe's own network and images, to make a few steps of it."""
+
+import time
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harp.clock import Step
+from harp.config import Planned, PruneSettings, plan, pruning, settings_of
+from harp.data import subset
+from harp.evaluation import correct
+from harp.objectives import AWP, LEVEL
+from harp.pipeline.objectives import make_objective
+from harp.pipeline.workspace import Workspace
+from harp.pruners import Masked, Moment, Pruner
+from harp.sparsity import ChannelUnits, allocation, allot, remove, top_mask
+from harp.stages.methods import make_method, steps_needed
+from harp.stages.training import VALIDATION_BATCH, optimizer_of
+from harp.training import SCHEDULES, fit, steps_per_epoch
+
+
+class Rehearsal:
+    """One training stage. Its network has the weights it is built with, since what they are costs no time.
+
+    What fine-tuning finds pruned is shared out evenly. `until` is how many optimizer steps the stage has.
+    """
+
+    def __init__(self, work: Workspace, stage: Planned):
+        self.work, self.stage = work, stage
+        self.settings = settings = settings_of(work.recipe, stage)
+        self.data = work.batches(stage.name, settings.batch_size)
+        attack, per_batch = work.attack(settings), self.data.steps_per_epoch
+        self.objective = make_objective(settings, attack, work.threat, per_batch, work.model)
+        self.per_epoch = steps_per_epoch(self.data, self.objective)
+        self.until = settings.epochs * self.per_epoch
+        if isinstance(settings, PruneSettings):
+            self.until = steps_needed(settings, self.per_epoch, work.recipe.seed)
+        self.model, self.pruner = _network(work, stage, self.per_epoch)
+        self.optimizer = optimizer_of(settings, self.model, self.pruner)
+        self.made = 0
+
+    def steps(self, count: int) -> list[float]:
+        """Seconds of each but the first of so many further steps; the first stands for what a loop sets up."""
+        settings, ends = self.settings, list[float]()
+
+        def tell(moment: Moment) -> None:
+            ends.append(now(self.work.device))
+
+        fit(
+            self.model,
+            self.data,
+            objective=self.objective,
+            ascent=AWP(settings.awp, 0) if settings.awp else LEVEL,
+            optimizer=self.optimizer,
+            pruner=self.pruner,
+            until=self.made + count,
+            start=self.made,
+            schedule=SCHEDULES[settings.schedule],
+            precision=self.work.precision,
+            seed=self.work.recipe.seed,
+            stage=self.stage.name,
+            on=[tell],
+        )
+        self.made += len(ends)
+        return [after - before for before, after in pairwise(ends)]
+
+    @property
+    def validations(self) -> int:
+        """How often the stage measures its network."""
+        if self.work.split.validation is None or self.settings.selection != "best":
+            return 0
+        every = Step.parse(self.settings.validate_every).steps(self.per_epoch)
+        return -(-self.until // every)
+
+    def validate(self) -> float:
+        """Seconds that one look at the held-out images takes, by those of a single batch."""
+        held = self.work.split.validation
+        if held is None:
+            return 0.0
+        chosen = subset(held.labels, min(VALIDATION_BATCH, len(held)), 0)
+        images = self.work.in_order(held.take(chosen), VALIDATION_BATCH)
+        begun = now(self.work.device)
+        for attack in (None, self.work.training_attack):
+            correct(self.model, images.once(), attack, self.work.threat, 0, "probe")
+        looked_at = len(held) + (min(len(held), len(self.work.split.train)) if self.pruner.hears_training else 0)
+        return (now(self.work.device) - begun) * looked_at / len(chosen)
+
+    @property
+    def bytes(self) -> int:
+        """What the stage's checkpoint takes on disk, and the best state beside it where one is kept."""
+        model, pruner = _size(self.model.state_dict()), _size(self.pruner.state_dict())
+        best = model + pruner if self.validations else 0
+        return model + pruner + best + _size(self.objective.state_dict()) + _size(self.optimizer.state_dict())
+
+
+def now(device: torch.device) -> float:
+    """Seconds by the clock, once the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _network(work: Workspace, stage: Planned, per_epoch: int) -> tuple[nn.Module, Pruner]:
+    model = work.model()
+    if stage.kind == "pretrain":
+        return model, Pruner(work.sites(model))
+    if stage.kind == "prune":
+        return model, make_method(work, pruning(work.recipe, stage), work.units(model), per_epoch)
+    cuts = [one for one in plan(work.recipe.stages)[: stage.number] if one.kind == "prune"]
+    settings = pruning(work.recipe, cuts[-1]) if cuts else work.recipe.prune
+    units = work.units(model)
+    kept = allot(units, work.budget(settings), allocation("uniform", units))
+    masks = {name: top_mask(values, kept[name]) for name, values in units.magnitudes().items()}
+    if isinstance(units, ChannelUnits):
+        small = remove(model, units.groups, masks)
+        return small, Pruner(work.sites(small))
+    return model, Masked(units.sites, units.by_site(masks))
+
+
+def _size(value: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(value))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _tensors(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _tensors(inner)
