@@ -105,11 +105,12 @@ def magnified(images: Tensor, windows: Sequence[Window]) -> Tensor:
     `images` is float32 [n, c, h, w], with a window for each. A window is no larger than its image, so none is shrunk.
     """
     h, w = images.shape[2:]
-    places = torch.tensor([[one.top, one.left, one.height, one.width] for one in windows], device=images.device).T
-    low, high, rest = (one[:, None, :, None] for one in _between(places[0], places[2], h))
+    places = [[one.top, one.left, one.height, one.width] for one in windows]
+    top, left, height, width = torch.tensor(places, dtype=torch.int64, device=images.device).view(-1, 4).unbind(1)
+    low, high, rest = (one[:, None, :, None] for one in _between(top, height, h))
     above, below = images.gather(2, low.expand_as(images)), images.gather(2, high.expand_as(images))
     images = _mixed(above, below, rest)
-    low, high, rest = (one[:, None, None, :] for one in _between(places[1], places[3], w))
+    low, high, rest = (one[:, None, None, :] for one in _between(left, width, w))
     before, after = images.gather(3, low.expand_as(images)), images.gather(3, high.expand_as(images))
     return _mixed(before, after, rest)
 
@@ -124,7 +125,7 @@ def jittered(images: Tensor, factors: Tensor) -> Tensor:
     images = (images * light).clamp(0, 1)
     # Whole numbers, whose sum does not depend on how many images there are or how a device adds up.
     whole = (_grey(images) * (1 << 24)).to(torch.int64)
-    mean = (whole.sum((1, 2, 3), keepdim=True).double() / whole[0].numel() / (1 << 24)).float()
+    mean = (whole.sum((1, 2, 3), keepdim=True).double() / (images.shape[2] * images.shape[3]) / (1 << 24)).float()
     images = (mean + contrast * (images - mean)).clamp(0, 1)
     if images.shape[1] != 3:
         return images

@@ -2,9 +2,9 @@
 
 Every registered factory has the signature
 `(classes: int, channels: int, size: Size, width: float) -> nn.Module`: `classes` logits come out for images of
-`channels` channels and `size` x `size` pixels, or of the height and width that `size` is, with values in [0, 1]; `width`
-multiplies the numbers of channels (1.0 is the published network). Weights start as PyTorch's own layers start them:
-Kaiming-uniform with a = sqrt(5), which is uniform in +-1/sqrt(fan_in); batch norm starts at scale 1 and shift 0.
+`channels` channels and `size` x `size` pixels, or of the height and width that `size` is, with values in [0, 1];
+`width` multiplies the numbers of channels (1.0 is the published network). Weights start as PyTorch's own layers start
+them: Kaiming-uniform with a = sqrt(5), which is uniform in +-1/sqrt(fan_in); batch norm starts at scale 1 and shift 0.
 """
 
 import math
