@@ -159,7 +159,7 @@ def test_an_iterator_that_is_dropped_ends_its_threads(tmp_path):
     before = threading.active_count()
     batches = Streamed(train, 5, 0, device="cpu").after(0)
     next(batches)
-    assert threading.active_count() == before + 2
+    assert before < threading.active_count() <= before + 2
     del batches
     assert threading.active_count() == before
 
