@@ -137,7 +137,7 @@ class Stored:
                     f"{where} is {found.shape[0]}x{found.shape[1]} pixels, the first picture {self.shape[1]}x"
                     f"{self.shape[2]}; expected one size, or data.size, to which all are resized"
                 )
-            torch.from_numpy(piece.images[place]).copy_(torch.from_numpy(np.ascontiguousarray(found)).permute(2, 0, 1))
+            piece.images[place] = found.transpose(2, 0, 1)
         return piece
 
 
