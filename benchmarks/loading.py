@@ -6,8 +6,9 @@ All do the same work, by the same functions: read the file, decode it, cut out t
 pixels. "bare" is that in a pool of threads and nothing else, no order, no batch; "decode" is simplejpeg alone, without
 window and size. "bytes" is harp's loader up to uint8 batches, "harp" `Streamed` up to float32 in [0, 1], as `fit` gets
 it, which on a CPU is mostly the memory for it. Torch's DataLoader and grain (where it is installed) have as many worker
-processes as the others have threads, and their batches become float32 in the same way. They take turns within a round, so that what slows the machine slows all; ratios are of
-medians over rounds. Start-up is left out: each is asked for one batch before its time is taken.
+processes as the others have threads, and their batches become float32 in the same way. They take turns within a round,
+so that what slows the machine slows all; ratios are of medians over rounds. Start-up is left out: each is asked for one
+batch before its time is taken.
 """
 
 import argparse
