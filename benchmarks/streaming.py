@@ -84,7 +84,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(*options.child, options.size)
+        root, log = options.child
+        child(root, log, options.size)
         return
     rng, kills, grown, ended = random.Random(0), 0, 0, False
     with tempfile.TemporaryDirectory() as box:

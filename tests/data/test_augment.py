@@ -66,21 +66,25 @@ def test_brightness_contrast_and_saturation_are_multiplied():
 def test_jitter_stays_in_the_box_and_each_image_has_its_own(seed, channels):
     images = torch.rand(5, channels, 4, 4, generator=generator(seed, "test"))
     draws = Draws.of({"jitter": 1.0}, 5, generator(seed, "draws"))
+    assert draws.factors is not None
     found = jittered(images, draws.factors)
     assert ((found >= 0) & (found <= 1)).all()
     for place in range(5):
         part = slice(place, place + 1)
-        assert torch.equal(jittered(images[part], draws.part(part).factors), found[part])
+        assert torch.equal(jittered(images[part], draws.factors[:, part]), found[part])
 
 
 def test_draws_are_named_by_the_batch_and_cut_into_parts():
-    varied = {"flip": True, "crop": (0.08, 1.0), "jitter": 0.4}
-    draws = Draws.of(varied, 8, generator(0, "test"))
+    draws = Draws.of({"flip": True, "crop": (0.08, 1.0), "jitter": 0.4}, 8, generator(0, "test"))
+    assert draws.windows is not None
+    assert draws.mirrored is not None
+    assert draws.factors is not None
     assert (draws.shifts, draws.windows.shape, draws.mirrored.shape) == (None, (4, 8), (8,))
     assert ((draws.factors >= 0.6) & (draws.factors <= 1.4)).all()
-    parts = [draws.part(slice(0, 4)), draws.part(slice(4, 8))]
-    assert torch.equal(torch.cat([part.windows for part in parts], 1), draws.windows)
-    assert torch.equal(torch.cat([part.mirrored for part in parts]), draws.mirrored)
+    part = draws.part(slice(2, 4))
+    assert part.shifts is None
+    for field in ("windows", "mirrored", "factors"):
+        assert torch.equal(getattr(part, field), getattr(draws, field)[..., 2:4])
 
 
 @pytest.mark.parametrize(

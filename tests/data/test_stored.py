@@ -62,6 +62,13 @@ def tar_set(root: Path) -> Path:
     return root
 
 
+def train_of(name: str, root: Path, reading: Reading = ALWAYS) -> Stored:
+    """The training part of the set."""
+    train = load(name, root, reading=reading).train
+    assert isinstance(train, Stored)
+    return train
+
+
 def pixels(images: torch.Tensor) -> list[list[int]]:
     return images[:, :, 0, 0].tolist()
 
@@ -81,8 +88,8 @@ def test_shards_are_read_by_row_as_they_are_held(tmp_path, name, make):
 
 
 def test_rows_of_several_groups_are_found(tmp_path):
-    pictures, labels = [png((value, 0, 0)) for value in range(7)], [value % 2 for value in range(7)]
-    shard(tmp_path / "train-0.parquet", pictures, labels)
+    pictures = [png((value, 0, 0)) for value in range(7)]
+    shard(tmp_path / "train-0.parquet", [*pictures], [value % 2 for value in range(7)])
     shard(tmp_path / "test-0.parquet", [png(RED)], [1])
     import pyarrow.parquet as pq
 
@@ -112,7 +119,7 @@ def test_what_fits_is_held_and_what_does_not_is_not(tmp_path, monkeypatch):
 
 
 def test_every_image_comes_once_an_epoch_in_an_order_that_resumes(tmp_path):
-    train = load("folder", picture_folder(tmp_path), reading=ALWAYS).train
+    train = train_of("folder", picture_folder(tmp_path))
     data = Streamed(train, 5, 3, device="cpu")
     assert (len(data), data.steps_per_epoch) == (10, 2)
     straight = list(islice(data.after(0), 6))
@@ -129,7 +136,7 @@ def test_every_image_comes_once_an_epoch_in_an_order_that_resumes(tmp_path):
 
 @pytest.mark.parametrize("options", [{"flip": True, "pad": 2}, {"flip": True, "crop": (0.1, 1.0), "jitter": 0.5}])
 def test_parts_together_are_the_batch(tmp_path, options):
-    train = load("folder", picture_folder(tmp_path), reading=ALWAYS).train
+    train = train_of("folder", picture_folder(tmp_path))
     whole, *parts = (
         feed(train, 4, 7, device="cpu", shuffle=shuffle, part=part, **options)
         for shuffle in (False,)
@@ -141,7 +148,7 @@ def test_parts_together_are_the_batch(tmp_path, options):
 
 
 def test_windows_are_cut_out_at_random_and_measuring_sees_the_middle(tmp_path):
-    train = load("folder", picture_folder(tmp_path), reading=ALWAYS).train
+    train = train_of("folder", picture_folder(tmp_path))
     data = Streamed(train, 10, 0, device="cpu", shuffle=False, crop=(0.1, 0.4))
     (first, y), (second, _) = islice(data.after(0), 2)
     assert first.shape == (10, 3, 6, 6)
@@ -155,7 +162,7 @@ def test_windows_are_cut_out_at_random_and_measuring_sees_the_middle(tmp_path):
 def test_an_iterator_that_is_dropped_ends_its_threads(tmp_path):
     import threading
 
-    train = load("folder", picture_folder(tmp_path), reading=ALWAYS).train
+    train = train_of("folder", picture_folder(tmp_path))
     before = threading.active_count()
     batches = Streamed(train, 5, 0, device="cpu").after(0)
     next(batches)
@@ -212,7 +219,7 @@ def batch(root: Path, name: str = "folder", reading: Reading = ALWAYS) -> None:
 
 def test_what_changes_while_it_is_read_is_named(tmp_path):
     picture_folder(tmp_path)
-    train = load("folder", tmp_path, reading=ALWAYS).train
+    train = train_of("folder", tmp_path)
     file = tmp_path / "train" / "b" / "3.jpg"
     file.write_bytes(jpeg(99, (30, 30)))
     with pytest.raises(HarpError, match=r"b/3\.jpg has changed since the set was opened"):
@@ -224,7 +231,7 @@ def test_what_changes_while_it_is_read_is_named(tmp_path):
 
 @pytest.mark.parametrize(("name", "make"), [("parquet", parquet_set), ("tar", tar_set)])
 def test_a_shard_that_changes_is_named(tmp_path, name, make):
-    train = load(name, make(tmp_path), reading=Reading(stream="always")).train
+    train = train_of(name, make(tmp_path), Reading(stream="always"))
     file = sorted(tmp_path.glob("train-*"))[1]
     os.utime(file, ns=(1, 1))
     with pytest.raises(HarpError, match=rf"{file.name} has changed"):

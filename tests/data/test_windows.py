@@ -19,7 +19,8 @@ SIZES = st.tuples(st.integers(1, 300), st.integers(1, 300))
     ],
 )
 def test_the_middle_window_is_the_largest_of_its_shape(picture, size, share, window):
-    assert centred(*picture, size, share) == window
+    height, width = picture
+    assert centred(height, width, size, share) == window
 
 
 @given(PIXELS, PIXELS, SIZES, st.tuples(SHARES, SHARES, SHARES, SHARES))

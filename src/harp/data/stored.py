@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from harp.data.ahead import ahead
-from harp.data.pictures import Fit, Pixels, picture
+from harp.data.jpeg import Pixels
+from harp.data.pictures import Fit, picture
 from harp.data.reading import Reading
 from harp.data.windows import Range
 from harp.errors import HarpError
