@@ -1,72 +1,17 @@
 """Pictures that stay in their files, in all three forms: files, rows, members of tar files."""
 
 import hashlib
-import io
 import os
-import tarfile
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from harp.data import Reading, Stored, Streamed, feed, load
+from harp.data import Reading, Stored, feed, load
 from harp.data.folder import folder
-from harp.data.order import Permutation
 from harp.errors import HarpError
 
-from .samples import BLUE, RED, parquet_set, png, shard
-
-SIZES = [(4, 6), (8, 8), (20, 9), (70, 90), (6, 4), (5, 5), (64, 64), (9, 30), (7, 7), (12, 8)]
-ALWAYS = Reading(size=(6, 6), stream="always", workers=2)
-
-
-def jpeg(number: int, size: tuple[int, int]) -> bytes:
-    """A picture of noise of its own; `size` is height and width."""
-    pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=90)
-    return stream.getvalue()
-
-
-def picture_folder(root: Path, n: int = 10) -> Path:
-    """n training pictures of many sizes in two classes, one test picture of each."""
-    for number in range(n):
-        place = root / "train" / "ab"[number % 2] / f"{number}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(jpeg(number, SIZES[number % len(SIZES)]))
-    for name, colour in (("a", RED), ("b", BLUE)):
-        place = root / "test" / name / "1.png"
-        place.parent.mkdir(parents=True)
-        place.write_bytes(png(colour, size=(9, 5)))
-    return root
-
-
-def archive(file: Path, members: dict[str, bytes]) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w") as made:
-        for name, data in members.items():
-            told = tarfile.TarInfo(name)
-            told.size = len(data)
-            made.addfile(told, io.BytesIO(data))
-    return file
-
-
-def tar_set(root: Path) -> Path:
-    """Two training shards (red 0, blue 1, red 0) and one test shard (blue 1)."""
-    archive(root / "train-000000.tar", {"a.png": png(RED), "a.cls": b"0", "b.png": png(BLUE), "b.cls": b"1"})
-    archive(root / "train-000001.tar", {"c.cls": b"0\n", "c.json": b"{}", "c.png": png(RED)})
-    archive(root / "test-000000.tar", {"x/d.png": png(BLUE), "x/d.cls": b"1"})
-    return root
-
-
-def train_of(name: str, root: Path, reading: Reading = ALWAYS) -> Stored:
-    """The training part of the set."""
-    train = load(name, root, reading=reading).train
-    assert isinstance(train, Stored)
-    return train
+from .samples import ALWAYS, BLUE, RED, archive, jpeg, parquet_set, picture_folder, png, shard, tar_set, train_of
 
 
 def pixels(images: torch.Tensor) -> list[list[int]]:
@@ -116,59 +61,6 @@ def test_what_fits_is_held_and_what_does_not_is_not(tmp_path, monkeypatch):
     for memory, kind in ((4 * size, False), (4 * size - 4, True)):
         monkeypatch.setattr("harp.data.reading.memory", lambda memory=memory: memory)
         assert isinstance(load("folder", tmp_path, reading=Reading(size=(6, 6))).train, Stored) == kind
-
-
-def test_every_image_comes_once_an_epoch_in_an_order_that_resumes(tmp_path):
-    train = train_of("folder", picture_folder(tmp_path))
-    data = Streamed(train, 5, 3, device="cpu")
-    assert (len(data), data.steps_per_epoch) == (10, 2)
-    straight = list(islice(data.after(0), 6))
-    for epoch in range(3):
-        order = Permutation(10, 3, ("order", epoch))(torch.arange(10))
-        batches = straight[2 * epoch : 2 * epoch + 2]
-        assert torch.equal(torch.cat([y for _, y in batches]), train.labels[order])
-        assert torch.equal(torch.cat([x for x, _ in batches]) * 255, train.images[order].float())
-    for step in range(5):
-        x, y = next(data.after(step))
-        assert torch.equal(x, straight[step][0])
-        assert torch.equal(y, straight[step][1])
-
-
-@pytest.mark.parametrize("options", [{"flip": True, "pad": 2}, {"flip": True, "crop": (0.1, 1.0), "jitter": 0.5}])
-def test_parts_together_are_the_batch(tmp_path, options):
-    train = train_of("folder", picture_folder(tmp_path))
-    whole, *parts = (
-        feed(train, 4, 7, device="cpu", shuffle=shuffle, part=part, **options)
-        for shuffle in (False,)
-        for part in ((0, 1), (0, 2), (1, 2))
-    )
-    for (x, y), first, second in islice(zip(whole.after(1), *(part.after(1) for part in parts), strict=True), 4):
-        assert torch.equal(torch.cat([first[0], second[0]]), x)
-        assert torch.equal(torch.cat([first[1], second[1]]), y)
-
-
-def test_windows_are_cut_out_at_random_and_measuring_sees_the_middle(tmp_path):
-    train = train_of("folder", picture_folder(tmp_path))
-    data = Streamed(train, 10, 0, device="cpu", shuffle=False, crop=(0.1, 0.4))
-    (first, y), (second, _) = islice(data.after(0), 2)
-    assert first.shape == (10, 3, 6, 6)
-    assert torch.equal(y, train.labels)
-    assert not torch.equal(first, second)
-    ((seen, _),) = data.once()
-    assert torch.equal(seen * 255, train.images.float())
-    assert [len(x) for x, _ in data.once(4)] == [4, 4, 2]
-
-
-def test_an_iterator_that_is_dropped_ends_its_threads(tmp_path):
-    import threading
-
-    train = train_of("folder", picture_folder(tmp_path))
-    before = threading.active_count()
-    batches = Streamed(train, 5, 0, device="cpu").after(0)
-    next(batches)
-    assert before < threading.active_count() <= before + 2
-    del batches
-    assert threading.active_count() == before
 
 
 def test_grey_pictures_are_streamed_in_colour(tmp_path):

@@ -6,8 +6,7 @@ import pytest
 from harp.data import load
 from harp.errors import HarpError
 
-from .samples import RED, png
-from .test_stored import archive, tar_set
+from .samples import RED, archive, png, tar_set
 
 ONE = {"a.png": png(RED), "a.cls": b"0"}
 
