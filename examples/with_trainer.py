@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
 import harp
-from harp.data import Images, load
+from harp.data import Labelled, load
 
 BATCH = 64
 attack, threat, noise = harp.PGD(steps=3), harp.Threat(eps=0.1), torch.Generator().manual_seed(0)
@@ -26,7 +26,7 @@ class Network(ResNetForImageClassification):
 
 
 class Pictures(Dataset[dict[str, Tensor]]):
-    def __init__(self, images: Images):
+    def __init__(self, images: Labelled):
         # Twice as wide: the network halves its images twice before its first block.
         self.x = nn.functional.interpolate(images.images / 255, scale_factor=2)
         self.y = images.labels

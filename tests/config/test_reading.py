@@ -287,3 +287,35 @@ def test_names_of_folders_and_radii_beyond_the_box_are_refused(values, message):
     with pytest.raises(HarpError, match=message):
         make_recipe(values)
     assert make_recipe({"threat": {"eps": 8, "norm": "1"}}).threat.eps == 8
+
+
+def test_one_number_is_height_and_width():
+    for given in (24, [24], ["24"], [24, 24]):
+        assert make_recipe({"data": {"size": given}}).data.size == (24, 24)
+    assert make_recipe({"data": {"size": [24, 40]}}).data.size == (24, 40)
+    assert Recipe().data.size is None
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"size": 0}, r"data\.size\.0: .*greater than or equal to 1"),
+        ({"size": [1, 2, 3]}, r"data\.size: .*at most 2 items"),
+        ({"crop": [1, 0.5]}, "expected the smaller share first"),
+        ({"crop": [0, 1]}, r"data\.crop\.0: .*greater than 0"),
+        ({"crop": [0.5, 1], "pad": 2}, "pad is 2 beside crop"),
+        ({"centre": 0.5}, "centre is 0.5 where no picture is resized"),
+        ({"jitter": 2}, r"data\.jitter: .*less than or equal to 1"),
+    ],
+)
+def test_settings_of_pictures_that_cannot_be_are_refused(data, message):
+    with pytest.raises(HarpError, match=message):
+        make_recipe({"data": data})
+
+
+def test_how_pictures_are_resized_is_part_of_a_verdict_and_how_they_are_read_is_not():
+    def known(**data: object) -> str:
+        return identity(measured(make_recipe({"data": {"size": 24, **data}})))
+
+    assert known(centre=0.5) != known() != known(size=32)
+    assert known(stream="always", workers=2, crop=[0.1, 1], jitter=0.1) == known()

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from harp.data import Images
+from harp.data import Images, Reading, Stored, load
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
+ALWAYS = Reading(size=(6, 6), stream="always", workers=2)
+SIZES = [(4, 6), (8, 8), (20, 9), (70, 90), (6, 4), (5, 5), (64, 64), (9, 30), (7, 7), (12, 8)]
 
 
 def numbered(n: int, channels: int = 1, side: int = 4, classes: int = 2) -> Images:
@@ -82,3 +85,49 @@ def dump(file: Path, value: object) -> Path:
     """A pickle of the protocol that the original files have."""
     file.write_bytes(pickle.dumps(value, protocol=2))
     return file
+
+
+def jpeg(number: int, size: tuple[int, int]) -> bytes:
+    """A picture of noise of its own; `size` is height and width."""
+    pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def picture_folder(root: Path, n: int = 10) -> Path:
+    """n training pictures of many sizes in two classes, one test picture of each."""
+    for number in range(n):
+        place = root / "train" / "ab"[number % 2] / f"{number}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(jpeg(number, SIZES[number % len(SIZES)]))
+    for name, colour in (("a", RED), ("b", BLUE)):
+        place = root / "test" / name / "1.png"
+        place.parent.mkdir(parents=True)
+        place.write_bytes(png(colour, size=(9, 5)))
+    return root
+
+
+def archive(file: Path, members: dict[str, bytes]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as made:
+        for name, data in members.items():
+            told = tarfile.TarInfo(name)
+            told.size = len(data)
+            made.addfile(told, io.BytesIO(data))
+    return file
+
+
+def tar_set(root: Path) -> Path:
+    """Two training shards (red 0, blue 1, red 0) and one test shard (blue 1)."""
+    archive(root / "train-000000.tar", {"a.png": png(RED), "a.cls": b"0", "b.png": png(BLUE), "b.cls": b"1"})
+    archive(root / "train-000001.tar", {"c.cls": b"0\n", "c.json": b"{}", "c.png": png(RED)})
+    archive(root / "test-000000.tar", {"x/d.png": png(BLUE), "x/d.cls": b"1"})
+    return root
+
+
+def train_of(name: str, root: Path, reading: Reading = ALWAYS) -> Stored:
+    """The training part of the set."""
+    train = load(name, root, reading=reading).train
+    assert isinstance(train, Stored)
+    return train

@@ -6,7 +6,7 @@ from harp.errors import HarpError
 
 
 def test_every_set_has_a_name_and_a_summary():
-    assert list(DATA) == ["arrays", "cifar10", "cifar100", "digits", "folder", "parquet", "svhn"]
+    assert list(DATA) == ["arrays", "cifar10", "cifar100", "digits", "folder", "parquet", "svhn", "tar"]
     assert all(DATA.summary(name).endswith((".", ":")) for name in DATA)
 
 

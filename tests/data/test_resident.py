@@ -1,3 +1,4 @@
+import hashlib
 from itertools import islice
 
 import pytest
@@ -99,3 +100,44 @@ def test_other_senseless_numbers_are_refused():
         resident().after(-1)
     with pytest.raises(HarpError, match="batch size is 0"):
         resident().once(batch_size=0)
+
+
+def varied(**options) -> Resident:
+    noise = torch.randint(0, 256, (9, 3, 5, 5), generator=generator(0, "test")).to(torch.uint8)
+    return Resident(Images(noise, torch.arange(9)), 4, 7, device="cpu", **options)
+
+
+def test_batches_are_those_of_earlier_versions():
+    digest = hashlib.sha256()
+    for batch in islice(varied(flip=True, pad=2).after(0), 6):
+        for tensor in batch:
+            digest.update(tensor.numpy().tobytes())
+    assert digest.hexdigest() == "28fd324bb511619b607d1fda3d81d1d0d0cfe86db08202bede4ac077492a6728"
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("options", [{"flip": True, "pad": 2}, {"flip": True, "crop": (0.2, 1.0), "jitter": 0.5}])
+def test_parts_together_are_the_batch(shuffle, options):
+    whole = varied(shuffle=shuffle, **options)
+    parts = [varied(shuffle=shuffle, part=(index, 2), **options) for index in range(2)]
+    for (x, y), first, second in islice(zip(whole.after(1), *(part.after(1) for part in parts), strict=True), 6):
+        assert torch.equal(torch.cat([first[0], second[0]]), x)
+        assert torch.equal(torch.cat([first[1], second[1]]), y)
+    assert [len(x) for x, _ in parts[1].once()] == [4, 4, 1]
+
+
+def test_windows_change_the_images_and_resume():
+    data = varied(crop=(0.1, 0.5))
+    (first, _), (second, _) = islice(data.after(0), 2)
+    assert torch.equal(next(data.after(1))[0], second)
+    assert first.shape == second.shape == (4, 3, 5, 5)
+    assert not torch.equal(second, next(varied().after(1))[0])
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [((2, 2), "part 2 of 2; expected one from 0 to 1"), ((0, 3), "batch size 4 in 3 equal parts; expected a multiple")],
+)
+def test_parts_that_cannot_be_are_refused(part, message):
+    with pytest.raises(HarpError, match=message):
+        varied(part=part)

@@ -1,7 +1,7 @@
 import torch
 
 from harp import data
-from harp.pipeline.images import drawn, leading, padding, split_images
+from harp.pipeline.images import drawn, leading, padding, split_images, varied
 from tests.tiny import tiny
 
 
@@ -36,3 +36,10 @@ def test_a_leaderboard_takes_the_first_images_unless_they_are_sorted_by_class():
     assert leading(labelled(1, 0, 1, 0), 2).images.flatten().tolist() == [0, 1]
     assert leading(labelled(0, 0, 0, 0, 1, 1, 2, 2), 4).labels.bincount().tolist() == [2, 1, 1]
     assert leading(labelled(0, 0, 1, 1), 4).images.flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_windows_take_the_place_of_padding():
+    dataset = split_images(tiny()).dataset
+    assert varied(tiny().data, dataset) == {"flip": False, "pad": 1, "crop": None, "jitter": 0.0}
+    cropped = tiny(data={"crop": [0.5, 1], "jitter": 0.2, "flip": True}).data
+    assert varied(cropped, dataset) == {"flip": True, "pad": 0, "crop": (0.5, 1.0), "jitter": 0.2}

@@ -46,7 +46,7 @@ def measured(recipe: Recipe) -> Recipe:
 
 
 _VERDICTS = {
-    "data": ("name", "path"),
+    "data": ("name", "path", "size", "centre"),
     "model": ("name", "width", "mean", "std", "output"),
     "precision": ("channels_last",),
     "evaluation": ("attacks", "engine", "bf16", "steps", "restarts", "step", "batch_size", "images"),

@@ -15,10 +15,13 @@ from harp.config.values import (
     FilePath,
     NonNegative,
     Norm,
+    Part,
     Portion,
     Positive,
     Real,
     Seed,
+    Share,
+    Size,
     Text,
     Threads,
     Whole,
@@ -53,7 +56,29 @@ class DataSettings(Settings):
     flip: bool | None = None
     """mirror training images at random; none: where the set allows it"""
     pad: Whole | None = None
-    """pad by this many pixels and crop at random; none: the set's own value"""
+    """pad by this many pixels and crop at random; none: the set's own value, without crop"""
+    crop: tuple[Share, Share] | None = None
+    """cut windows of so much of a training image's area out at random and resize them, as 0.08, 1; none: no windows"""
+    jitter: Part = 0.0
+    """change brightness, contrast and saturation of training images at random, by up to this share of each"""
+    size: Size | None = None
+    """height and width to which pictures are resized, one number for both; none: as they are, all alike"""
+    centre: Share = 1.0
+    """share of a resized picture's sides that is kept where no window is drawn; ImageNet's 224 of 256 is 0.875"""
+    stream: Literal["auto", "always", "never"] = "auto"
+    """read pictures as they are needed, not all at first; auto: what would take more than a quarter of the memory"""
+    workers: Threads | None = None
+    """threads that decode pictures; none: one a processor"""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DataSettings":
+        if self.crop is not None and self.crop[0] > self.crop[1]:
+            raise ValueError(f"crop is {self.crop[0]:g} to {self.crop[1]:g}; expected the smaller share first")
+        if self.crop is not None and self.pad:
+            raise ValueError(f"pad is {self.pad} beside crop, which cuts windows out, too; expected one of them")
+        if self.centre < 1 and self.size is None:
+            raise ValueError(f"centre is {self.centre:g} where no picture is resized; expected size, too")
+        return self
 
 
 class ModelSettings(Settings):

@@ -12,6 +12,7 @@ from harp.notation import fraction, order_of
 LONGEST = 4096  # characters of a word or a path
 DIGITS = 100  # more than any number needs; Python itself stops at thousands
 MOST = 10**9  # images, epochs, steps
+SIDE = 2**14  # pixels
 SEED = 2**63 - 1  # what torch takes
 
 
@@ -34,6 +35,13 @@ def _norm(value: Any) -> Any:
         return f"{order_of(value):g}"
     except ValueError:
         return value
+
+
+def _size(value: Any) -> Any:
+    """Height and width, of which one number is both; from a flag it comes as a list of one."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    return (value, value) if isinstance(value, int | str) else value
 
 
 def plain(text: str) -> str:
@@ -87,6 +95,8 @@ NonNegative = Annotated[float, Number, Field(ge=0, le=1e6)]
 Real = Annotated[float, Number, Field(ge=-1e6, le=1e6)]
 Count = Annotated[int, Number, Field(ge=1, le=MOST)]
 Whole = Annotated[int, Number, Field(ge=0, le=MOST)]
+Side = Annotated[int, Number, Field(ge=1, le=SIDE)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_size)]
 Seed = Annotated[int, Number, Field(ge=-SEED, le=SEED)]
 Threads = Annotated[int, Number, Field(ge=1, le=4096)]
 Text = Annotated[str, AfterValidator(plain)]

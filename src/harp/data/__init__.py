@@ -1,22 +1,35 @@
 """Labelled images: named sets, parts of them, and batches on the device."""
 
-from harp.data import arrays, cifar, digits, folder, parquet, svhn  # noqa: F401  each registers its sets
-from harp.data.base import DATA, Dataset, Images
+from harp.data import arrays, cifar, digits, folder, parquet, svhn, tar  # noqa: F401  each registers its sets
+from harp.data.augment import Varied
+from harp.data.base import DATA, Dataset, Images, Labelled
 from harp.data.batches import Batch, Batches, Loader, batches_of
+from harp.data.epochs import Epochs, check_batches
+from harp.data.feeding import feed
 from harp.data.named import load
-from harp.data.resident import Resident, check_batches
+from harp.data.reading import Reading
+from harp.data.resident import Resident
 from harp.data.split import holdout, nested, subset
+from harp.data.stored import Stored
+from harp.data.streamed import Streamed
 
 __all__ = [
     "DATA",
     "Batch",
     "Batches",
     "Dataset",
+    "Epochs",
     "Images",
+    "Labelled",
     "Loader",
+    "Reading",
     "Resident",
+    "Stored",
+    "Streamed",
+    "Varied",
     "batches_of",
     "check_batches",
+    "feed",
     "holdout",
     "load",
     "nested",

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
+from harp.data.stored import Digest
 from harp.errors import HarpError
 from harp.registry import Registry
 
@@ -38,9 +40,52 @@ class Images:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image: channels, height, width."""
+        return self.images.shape[1], self.images.shape[2], self.images.shape[3]
+
     def take(self, indices: Tensor) -> "Images":
         """The images at `indices` (int64 [m]), in that order, copied; raises `IndexError` beyond the end."""
         return Images(self.images[indices], self.labels[indices])
+
+    def relabelled(self, labels: Tensor) -> "Images":
+        """The same images with other labels (int64 [n])."""
+        return Images(self.images, labels)
+
+    def update(self, digest: Digest) -> None:
+        """Feeds the shapes, dtypes and bytes of images and labels."""
+        for tensor in (self.images, self.labels):
+            digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.cpu().contiguous().numpy().data)
+
+
+class Labelled(Protocol):
+    """Labelled images of one shape: `Images` in memory, or `Stored` in their files."""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [n], in memory."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image: channels, height, width."""
+
+    @property
+    def images(self) -> Tensor:
+        """All of them, in memory: [n, c, h, w], uint8 or float32 in [0, 1]."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def take(self, indices: Tensor) -> Self:
+        """Those at `indices` (int64 [m]), in that order."""
+
+    def relabelled(self, labels: Tensor) -> Self:
+        """The same images with other labels (int64 [n])."""
+
+    def update(self, digest: Digest) -> None:
+        """Feeds what tells the images from others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +99,8 @@ class Dataset:
     """
 
     name: str
-    train: Images
-    test: Images
+    train: Labelled
+    test: Labelled
     classes: tuple[str, ...]
     flip: bool
     pad: int
@@ -63,7 +108,7 @@ class Dataset:
     numbers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        shapes = [tuple(part.images.shape[1:]) for part in (self.train, self.test)]
+        shapes = [part.shape for part in (self.train, self.test)]
         if shapes[0] != shapes[1]:
             raise HarpError(
                 f"{self.name}: training images are {shapes[0]}, test images {shapes[1]}; expected one shape"
@@ -79,30 +124,32 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the shapes, dtypes and bytes of both parts' images and labels."""
+        """SHA-256 (64 hex digits) of the shapes, dtypes and bytes of both parts' images and labels.
+
+        Of images that stay in their files it is of names, sizes and labels instead, of Parquet shards with their
+        footers, of tar shards with their tables: a picture that is changed and keeps its size is not noticed.
+        """
         digest = hashlib.sha256()
         for part in (self.train, self.test):
-            for tensor in (part.images, part.labels):
-                digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-                digest.update(tensor.cpu().contiguous().numpy().data)
+            part.update(digest)
         return digest.hexdigest()
 
     @property
     def channels(self) -> int:
         """1 for grey images, 3 for colour."""
-        return self.train.images.shape[1]
+        return self.train.shape[0]
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self.train.images.shape[2], self.train.images.shape[3]
+        return self.train.shape[1:]
 
 
-DATA: Registry[Callable[[Path | None], Dataset]] = Registry("data set", "data")
+DATA: Registry[Callable[..., Dataset]] = Registry("data set", "data")
 
 
 def unknown(
-    name: str, train: Images, test: Images, classes: tuple[str, ...] | None, notes: tuple[str, ...] = ()
+    name: str, train: Labelled, test: Labelled, classes: tuple[str, ...] | None, notes: tuple[str, ...] = ()
 ) -> Dataset:
     """A data set of which only the files are known: never mirrored, padded by an eighth of its shorter side.
 
@@ -110,13 +157,13 @@ def unknown(
     the customary 4 pixels at 32x32. Where the classes have no names (None) they are the labels that there are, in
     order, numbered anew; `load` asks whether that is what was meant.
     """
-    pad = min(train.images.shape[2:]) // 8
+    pad = min(train.shape[1:]) // 8
     if classes is not None:
         return Dataset(name, train, test, classes, flip=False, pad=pad, notes=notes)
     found, places = torch.unique(torch.cat([train.labels, test.labels]), return_inverse=True)
     numbers = tuple(int(label) for label in found)
-    trained = Images(train.images, places[: len(train)].clone())
-    tested = Images(test.images, places[len(train) :].clone())
+    trained = train.relabelled(places[: len(train)].clone())
+    tested = test.relabelled(places[len(train) :].clone())
     names = tuple(str(number) for number in numbers)
     return Dataset(name, trained, tested, names, flip=False, pad=pad, notes=notes, numbers=numbers)
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from harp.data.base import DATA, Dataset, Images, required, unknown
+from harp.data.files import Files
 from harp.data.pictures import decode
+from harp.data.reading import AS_THEY_ARE, Reading
+from harp.data.stored import IN_FILES, stored
 from harp.errors import HarpError, choices
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
@@ -20,7 +22,7 @@ LITTER = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
 
 @DATA.register("folder")
-def folder(path: Path | None) -> Dataset:
+def folder(path: Path | None, reading: Reading = AS_THEY_ARE) -> Dataset:
     """A folder with train/<class>/ and test/<class>/ (or val/<class>/) full of PNG, JPEG or similar files.
 
     Classes are train's subfolders in sorted order; files may lie deeper within them, and files of other kinds, hidden
@@ -43,9 +45,11 @@ def folder(path: Path | None) -> Dataset:
         raise HarpError(f"{test} has the class {strange[0]!r}, which {train} has not; {choices(strange[0], classes)}")
     numbers = {name: number for number, name in enumerate(classes)}
     passed = [f"{parts[0]} holds no class folder, so the test images are those of {test}"] if test != parts[0] else []
-    return unknown(
-        "folder", _read(train, classes, numbers), _read(test, tested, numbers), tuple(classes), tuple(passed)
-    )
+    found = [_found(train, classes, numbers), _found(test, tested, numbers)]
+    if made := stored(found, reading):
+        return unknown("folder", *made, tuple(classes), (*passed, IN_FILES))
+    held = [_read(*part, reading) for part in found]
+    return unknown("folder", held[0], held[1], tuple(classes), tuple(passed))
 
 
 def _classes(part: Path) -> dict[str, Path]:
@@ -60,12 +64,24 @@ def _classes(part: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _read(part: Path, places: dict[str, Path], numbers: dict[str, int]) -> Images:
-    files = [(file, numbers[name]) for name, place in places.items() for file in _files(place)]
-    if not files:
+def _found(part: Path, places: dict[str, Path], numbers: dict[str, int]) -> tuple[Files, list[int]]:
+    """The pictures of a part, and the number of each one's class."""
+    if not places:
         raise HarpError(f"{part} holds no class folder; expected one per class")
-    images: Tensor = decode((str(file), file) for file, _ in files)
-    return Images(images, torch.tensor([label for _, label in files]))
+    labels: list[int] = []
+
+    def pictures() -> Iterator[Path]:
+        for name, place in places.items():
+            found = _files(place)
+            labels.extend([numbers[name]] * len(found))
+            yield from found
+
+    return Files(part, pictures()), labels
+
+
+def _read(files: Files, labels: list[int], reading: Reading) -> Images:
+    pictures = ((files.where(number), files.path(number)) for number in range(len(files)))
+    return Images(decode(pictures, reading.fit, reading.threads), torch.tensor(labels))
 
 
 def _files(place: Path) -> list[Path]:

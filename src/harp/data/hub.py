@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harp.data.base import Dataset, located, unknown
 from harp.data.parquet import read_parquet
+from harp.data.reading import AS_THEY_ARE, Reading
 from harp.errors import HarpError
 from harp.extras import need
 
@@ -12,7 +13,7 @@ PREFIX = "hub:"
 _NAME = re.compile(r"hub:(?P<set>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w.-]+))?(?:@(?P<revision>\S+))?")
 
 
-def hub(name: str, cache: Path | None) -> Dataset:
+def hub(name: str, cache: Path | None, reading: Reading = AS_THEY_ARE) -> Dataset:
     """The image classification set `hub:owner/name[/folder][@revision]` of the Hugging Face hub.
 
     `folder` picks one of several configurations (`hub:ufldl-stanford/svhn/cropped_digits`); `revision` is a
@@ -28,7 +29,7 @@ def hub(name: str, cache: Path | None) -> Dataset:
         )
     root = _download(match["set"], match["folder"], match["revision"], cache)
     with located(name):
-        return unknown(name, *read_parquet(root / match["folder"] if match["folder"] else root))
+        return unknown(name, *read_parquet(root / match["folder"] if match["folder"] else root, reading))
 
 
 def _download(repository: str, folder: str | None, revision: str | None, cache: Path | None) -> Path:

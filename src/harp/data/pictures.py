@@ -3,14 +3,19 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from harp.data.ahead import ahead
+from harp.data.jpeg import Pixels, fast, header, scale
+from harp.data.windows import Range, Window, centred, drawn
 from harp.errors import HarpError
 from harp.extras import need
 
@@ -33,21 +38,41 @@ TURNS = {
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def decode(pictures: Iterable[tuple[str, bytes | Path]]) -> Tensor:
+@dataclass(frozen=True)
+class Fit:
+    """How a picture becomes one of `size` (h, w): a window is cut out and resized.
+
+    The window is that of `windows.drawn` where there is a `draw` of four numbers, for the range `area`; else the middle
+    one, its sides times `centre`.
+    """
+
+    size: tuple[int, int]
+    centre: float = 1.0
+    area: Range = (1.0, 1.0)
+    draw: Sequence[float] | None = None
+
+    def window(self, height: int, width: int) -> Window:
+        """The window of a picture of so many pixels."""
+        if self.draw is None:
+            return centred(height, width, self.size, self.centre)
+        return drawn(height, width, self.size, self.area, self.draw)
+
+
+def decode(pictures: Iterable[tuple[str, bytes | Path]], fit: Fit | None = None, workers: int = 1) -> Tensor:
     """All pictures as uint8 [n, c, h, w]: c = 1 where every one is grey, else c = 3; alpha is dropped.
 
-    Pictures are turned upright as their EXIF data says; of several frames the first is read. Each picture comes with
-    the words that say where it is. Raises `HarpError` for a picture that cannot be read, has more than 8 bits per
-    channel, or differs in size from the first one, and where there is none at all.
+    Pictures are turned upright as their EXIF data says; of several frames the first is read; with a `fit` each is made
+    to. Each picture comes with the words that say where it is; `workers` threads read them. Raises `HarpError` for a
+    picture that cannot be read, has more than 8 bits per channel, or differs in size from the first one, and where
+    there is none at all.
     """
-    image = need("PIL.Image", "images")
-    arrays: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
-    for where, data in pictures:
-        array = _read(image, where, data)
+    need("PIL.Image", "images")
+    arrays: list[Pixels] = []
+    for where, array in ahead(lambda one: (one[0], picture(*one, fit)), pictures, workers, 4 * workers):
         if arrays and array.shape[:2] != arrays[0].shape[:2]:
             raise HarpError(
                 f"{where} is {array.shape[0]}x{array.shape[1]} pixels, the first picture "
-                f"{arrays[0].shape[0]}x{arrays[0].shape[1]}; expected one size"
+                f"{arrays[0].shape[0]}x{arrays[0].shape[1]}; expected one size, or data.size, to which all are resized"
             )
         arrays.append(array)
     if not arrays:
@@ -57,18 +82,54 @@ def decode(pictures: Iterable[tuple[str, bytes | Path]]) -> Tensor:
     return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
 
 
-def _read(image: Any, where: str, data: bytes | Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The picture as uint8 [h, w, c] with c = 1 or 3."""
+def picture(where: str, data: bytes | Path, fit: Fit | None = None) -> Pixels:
+    """The picture as uint8 [h, w, c] with c = 1 or 3, made to `fit` where there is one; raises `HarpError` as `decode`.
+
+    A plain JPEG is decoded by simplejpeg where that is installed, and to the smallest of its size and a half, a quarter
+    and an eighth of it that its window need not be magnified from. The pixels are the same with Pillow alone.
+    """
     try:
         encoded = data if isinstance(data, bytes) else data.read_bytes()
+    except OSError as error:
+        raise HarpError(f"{where} is not a whole picture: {error}") from None
+    found, by = header(encoded), 1
+    if found is not None:
+        if fit is not None:
+            window = fit.window(found.height, found.width)
+            by = scale(found, (window.height // fit.size[0], window.width // fit.size[1]))
+        pixels = fast(encoded, found, by)
+        if pixels is not None:
+            return resized(pixels, fit) if fit else pixels
+    pixels = _by_pillow(where, encoded, by)
+    return resized(pixels, fit) if fit else pixels
+
+
+def resized(pixels: Pixels, fit: Fit) -> Pixels:
+    """The window that `fit` cuts out of the pixels (uint8 [h, w, c]), resized: bilinear, over all pixels that count."""
+    window = fit.window(*pixels.shape[:2])
+    cut = pixels[window.top : window.top + window.height, window.left : window.left + window.width]
+    if cut.shape[:2] == fit.size:
+        return cut
+    # Three times as fast as Pillow's of the same kind.
+    planes = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)[None]
+    made = functional.interpolate(planes, fit.size, mode="bilinear", antialias=True)[0]
+    found: Pixels = made.permute(1, 2, 0).numpy()
+    return found
+
+
+def _by_pillow(where: str, encoded: bytes, by: int) -> Pixels:
+    image = need("PIL.Image", "images")
+    try:
         if encoded.startswith(PNG):
             _check_png(encoded)
-        with image.open(io.BytesIO(encoded)) as picture:
-            if picture.mode not in GREY | COLOUR:
-                raise HarpError(f"{where} has pixels of mode {picture.mode}; expected 8 bits per channel")
-            picture.load()  # what says how it lies may stand behind the pixels
-            upright = _upright(image, picture)
-            pixels = np.array(upright.convert("L" if picture.mode in GREY else "RGB"))
+        with image.open(io.BytesIO(encoded)) as opened:
+            if opened.mode not in GREY | COLOUR:
+                raise HarpError(f"{where} has pixels of mode {opened.mode}; expected 8 bits per channel")
+            if by > 1:
+                opened.draft(opened.mode, (opened.width // by, opened.height // by))
+            opened.load()  # what says how it lies may stand behind the pixels
+            upright = _upright(image, opened)
+            pixels = np.array(upright.convert("L" if opened.mode in GREY else "RGB"))
     # What Pillow raises depends on the format and on where the damage lies.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, image.DecompressionBombError) as error:
         raise HarpError(f"{where} is not a whole picture: {error}") from None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harp.data.base import DATA, Dataset, Images, located, required, usual_place
+from harp.data.base import DATA, Dataset, Images, Labelled, located, required, usual_place
 from harp.data.parquet import read_parquet
 from harp.data.shards import has_shards
 from harp.errors import HarpError, choices
@@ -25,6 +25,8 @@ def svhn(path: Path | None) -> Dataset:
     """
     what = f"a folder with {TRAIN} and {TEST}, or with train-*.parquet; HARP_DATA or data.path says where"
     root = required(usual_place("svhn") if path is None else path, "svhn", what)
+    train: Labelled
+    test: Labelled
     notes: tuple[str, ...] = ()
     if (root / TRAIN).is_file():
         train, test = _read(root / TRAIN), _read(root / TEST)
@@ -37,7 +39,7 @@ def svhn(path: Path | None) -> Dataset:
     return Dataset("svhn", train, test, DIGITS, flip=False, pad=4, notes=(*notes, _imbalance(test)))
 
 
-def _imbalance(test: Images) -> str:
+def _imbalance(test: Labelled) -> str:
     counts = torch.bincount(test.labels, minlength=len(DIGITS))
     least, most = int(counts.min()), int(counts.max())
     return (

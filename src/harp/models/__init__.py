@@ -2,7 +2,7 @@
 
 from harp.models import preact_resnet, resnet, small, vgg, wide_resnet  # noqa: F401 (importing registers them)
 from harp.models.adapt import Function, Logits, Normalised, logits_of, opened
-from harp.models.base import MODELS, Factory
+from harp.models.base import MODELS, Factory, Size, size_of
 from harp.models.check import check_logits, classes_of, placed
 from harp.models.own import own_file
 from harp.models.plain import plain
@@ -15,6 +15,7 @@ __all__ = [
     "Function",
     "Logits",
     "Normalised",
+    "Size",
     "build",
     "check_logits",
     "classes_of",
@@ -24,4 +25,5 @@ __all__ = [
     "own_file",
     "placed",
     "plain",
+    "size_of",
 ]

@@ -1,10 +1,10 @@
 """The registry of networks, and what they share: how a width rounds, and convolutions without bias.
 
 Every registered factory has the signature
-`(classes: int, channels: int, size: int, width: float) -> nn.Module`: `classes` logits come out for images of
-`channels` channels and `size` x `size` pixels with values in [0, 1], and `width` multiplies the numbers of
-channels (1.0 is the published network). Weights start as PyTorch's own layers start them: Kaiming-uniform
-with a = sqrt(5), which is uniform in +-1/sqrt(fan_in); batch norm starts at scale 1 and shift 0.
+`(classes: int, channels: int, size: Size, width: float) -> nn.Module`: `classes` logits come out for images of
+`channels` channels and `size` x `size` pixels, or of the height and width that `size` is, with values in [0, 1];
+`width` multiplies the numbers of channels (1.0 is the published network). Weights start as PyTorch's own layers start
+them: Kaiming-uniform with a = sqrt(5), which is uniform in +-1/sqrt(fan_in); batch norm starts at scale 1 and shift 0.
 """
 
 import math
@@ -16,7 +16,20 @@ from harp.errors import HarpError
 from harp.registry import Registry
 
 Factory = Callable[..., nn.Module]
+Size = int | tuple[int, int]
+"""The side of square images, or height and width."""
+
 MODELS: Registry[Factory] = Registry("model", "models")
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def size_of(height: int, width: int) -> Size:
+    """The one number that a square's sides are, or both."""
+    return height if height == width else (height, width)
 
 
 def scaled(count: int, width: float) -> int:

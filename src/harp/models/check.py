@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from harp.errors import HarpError
 from harp.models.adapt import Logits
+from harp.models.base import Size, sides
 from harp.modes import evaluating
 
 
@@ -17,8 +18,9 @@ def placed(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def _answer(model: nn.Module, channels: int, size: int) -> object:
-    images = torch.zeros(2, channels, size, size, device=placed(model))
+def _answer(model: nn.Module, channels: int, size: Size) -> object:
+    high, wide = sides(size)
+    images = torch.zeros(2, channels, high, wide, device=placed(model))
     try:
         with evaluating(model), torch.no_grad():
             return model(images)
@@ -26,20 +28,20 @@ def _answer(model: nn.Module, channels: int, size: int) -> object:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise HarpError(f"the network fails on images of {channels} x {size} x {size} ({reason})") from error
+        raise HarpError(f"the network fails on images of {channels} x {high} x {wide} ({reason})") from error
 
 
-def adapted(model: nn.Module, channels: int, size: int, output: str | None = None) -> nn.Module:
+def adapted(model: nn.Module, channels: int, size: Size, output: str | None = None) -> nn.Module:
     """`model` itself where it returns a tensor in evaluation mode and no `output` is named, else `Logits` of it.
 
-    Raises `HarpError` where its forward pass fails on images of `channels` x `size` x `size`.
+    Raises `HarpError` where its forward pass fails on images of `channels` channels and `size`.
     """
     plain = output is None and isinstance(_answer(model, channels, size), Tensor)
     return model if plain else Logits(model, output)
 
 
-def check_logits(model: nn.Module, classes: int, channels: int, size: int) -> None:
-    """Nothing, where two black images [2, channels, size, size] in float32 give float logits [2, classes].
+def check_logits(model: nn.Module, classes: int, channels: int, size: Size) -> None:
+    """Nothing, where two black images of that shape in float32 give float logits [2, classes].
 
     Raises `HarpError` where the forward pass fails (another number of channels, another image size) or where
     what comes out is no such tensor. Runs in evaluation mode without gradients on the network's own device;

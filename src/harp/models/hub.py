@@ -8,12 +8,13 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.extras import need
+from harp.models.base import Size
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _SAFE = {"trust_remote_code": False}
 
 
-def build_hf(source: str, *, classes: int, channels: int, size: int) -> nn.Module:
+def build_hf(source: str, *, classes: int, channels: int, size: Size) -> nn.Module:
     """The image classifier in a folder or on the hub, in float32 and in training mode.
 
     With weights (safetensors; never a pickle, and no code but that of `transformers` runs) they are loaded, and the
@@ -55,7 +56,7 @@ def _holds_weights(source: str, folder: Path) -> bool:
     return False
 
 
-def _untrained(hf: Any, folder: Path, *, classes: int, channels: int, size: int) -> nn.Module:
+def _untrained(hf: Any, folder: Path, *, classes: int, channels: int, size: Size) -> nn.Module:
     config = hf.AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=classes, **_SAFE)
     config.architectures = config.architectures or []  # LeViT's loader walks it, and a bare file may have none
     for name, value in (("num_channels", channels), ("image_size", size)):

@@ -8,9 +8,10 @@ from torch import nn
 
 from harp.errors import HarpError, choices
 from harp.extras import need
+from harp.models.base import Size
 
 
-def build_timm(source: str, *, classes: int, channels: int, size: int) -> nn.Module:
+def build_timm(source: str, *, classes: int, channels: int, size: Size) -> nn.Module:
     """timm's network of that name for images of `size` pixels, where it has a fixed size.
 
     Raises `HarpError` where timm cannot be imported, for a name that `timm.list_models()` has not, and for a network
@@ -26,7 +27,7 @@ def build_timm(source: str, *, classes: int, channels: int, size: int) -> nn.Mod
     )
 
 
-def build_torchvision(source: str, *, classes: int, channels: int, size: int) -> nn.Module:
+def build_torchvision(source: str, *, classes: int, channels: int, size: Size) -> nn.Module:
     """torchvision's classifier of that name for images of `size` pixels, where it has a fixed size.
 
     Auxiliary heads (GoogLeNet, Inception) are left out: they answer in training only. Raises `HarpError` where

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from harp.errors import HarpError
+from harp.models.base import Size
 from harp.own import is_own, load_own
 from harp.registry import accepted
 
@@ -21,9 +22,10 @@ def own_file(source: str) -> Path | None:
     return config.resolve() if source.startswith("hf:") and config.is_file() else None
 
 
-def build_own(source: str, *, classes: int, channels: int, size: int, width: float) -> nn.Module:
+def build_own(source: str, *, classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """What the factory named by `source` returns, called with those of the four keywords it accepts.
 
+    `size` is one number for square images, and height and width for others.
     Raises `HarpError` for all that `load_own` refuses, for a `width` other than 1 that the factory does
     not accept, for a factory that raises, and for a result that is no `nn.Module`.
     """

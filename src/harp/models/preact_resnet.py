@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from harp.models.base import MODELS, convolution, scaled
+from harp.models.base import MODELS, Size, convolution, scaled
 from harp.models.resnet import PLANES
 from harp.models.wide_resnet import PreActivationBlock
 
@@ -18,7 +18,7 @@ def _blocks(planes: list[int]) -> Iterator[nn.Module]:
 
 
 @MODELS.register("preact_resnet18")
-def preact_resnet18(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def preact_resnet18(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """ResNet-18 with norm and ReLU before each convolution: 20 convolutions (three 1x1 shortcuts) and a linear layer.
 
     Images [B, channels, size, size] of any size to logits [B, classes]. 11,164,352 prunable weights at width

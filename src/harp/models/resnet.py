@@ -5,7 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from harp.models.base import MODELS, convolution, scaled
+from harp.models.base import MODELS, Size, convolution, scaled
 
 PLANES = (64, 128, 256, 512)
 
@@ -88,7 +88,7 @@ def _resnet(block: Block, depths: Sequence[int], classes: int, channels: int, wi
 
 
 @MODELS.register("resnet18")
-def resnet18(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def resnet18(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """ResNet-18 with a CIFAR stem: 20 convolutions (three of them 1x1 shortcuts) and a linear layer.
 
     Images [B, channels, size, size] of any size to logits [B, classes]. 11,164,352 prunable weights at width
@@ -98,7 +98,7 @@ def resnet18(classes: int, channels: int, size: int, width: float) -> nn.Module:
 
 
 @MODELS.register("resnet34")
-def resnet34(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def resnet34(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """ResNet-34 with a CIFAR stem: 36 convolutions (three of them 1x1 shortcuts) and a linear layer.
 
     Images [B, channels, size, size] of any size to logits [B, classes]. 21,265,088 prunable weights at width
@@ -108,7 +108,7 @@ def resnet34(classes: int, channels: int, size: int, width: float) -> nn.Module:
 
 
 @MODELS.register("resnet50")
-def resnet50(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def resnet50(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """ResNet-50 with a CIFAR stem: 53 convolutions (four of them 1x1 shortcuts) and a linear layer.
 
     Images [B, channels, size, size] of any size to logits [B, classes]. 23,467,712 prunable weights at width

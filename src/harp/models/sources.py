@@ -7,7 +7,7 @@ from torch import nn
 from harp.ambient import pinned
 from harp.errors import HarpError, choices
 from harp.models.adapt import Normalised
-from harp.models.base import MODELS
+from harp.models.base import MODELS, Size, sides, size_of
 from harp.models.check import adapted, check_logits
 from harp.models.hub import build_hf
 from harp.models.libraries import build_timm, build_torchvision
@@ -19,7 +19,7 @@ OWN = "path/to/file.py:factory"
 LIBRARIES = {"timm": build_timm, "torchvision": build_torchvision, "hf": build_hf}
 
 
-def _named(name: str, *, classes: int, channels: int, size: int, width: float) -> nn.Module:
+def _named(name: str, *, classes: int, channels: int, size: Size, width: float) -> nn.Module:
     if is_own(name):
         return build_own(name, classes=classes, channels=channels, size=size, width=width)
     if name in MODELS:
@@ -36,7 +36,7 @@ def _named(name: str, *, classes: int, channels: int, size: int, width: float) -
 
 
 def _normalised(
-    model: nn.Module, channels: int, size: int, normalise: Normalisation | None, output: str | None
+    model: nn.Module, channels: int, size: Size, normalise: Normalisation | None, output: str | None
 ) -> nn.Module:
     if normalise is None:
         return adapted(model, channels, size, output)
@@ -52,25 +52,27 @@ def build(
     *,
     classes: int,
     channels: int,
-    size: int,
+    size: Size,
     width: float = 1.0,
     normalise: Normalisation | None = None,
     output: str | None = None,
 ) -> nn.Module:
     """A network in training mode: images [B, channels, size, size] in [0, 1] to float logits [B, classes].
 
-    `name` is registered in `MODELS`, or has one of the forms `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`,
-    `hf:OWNER/NAME` and `path/to/file.py:factory`; only registered networks, and factories that accept one, take a
-    `width`. `normalise`, a mean and a deviation per channel, wraps it in `Normalised`; without it a network that
-    returns something else than a tensor is wrapped in `Logits`, `output` naming the logits' place in it. Initial
-    weights come from PyTorch's global generator, which this function does not seed: seed it (`torch.manual_seed`)
-    before the call for the same weights. Raises `HarpError` for an unknown name, a library that is not installed, a
-    number below 1, a width not above 0 or one that the network does not take, a fault in a user's file, and a network
-    that `check_logits` refuses.
+    Two numbers as `size` are height and width; a factory is given one where they are equal. `name` is registered in
+    `MODELS`, or has one of the forms `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `hf:OWNER/NAME` and
+    `path/to/file.py:factory`; only registered networks, and factories that accept one, take a `width`. `normalise`,
+    a mean and a deviation per channel, wraps it in `Normalised`; without it a network that returns something else
+    than a tensor is wrapped in `Logits`, `output` naming the logits' place in it. Initial weights come from
+    PyTorch's global generator, which this function does not seed: seed it (`torch.manual_seed`) before the call for
+    the same weights. Raises `HarpError` for an unknown name, a library that is not installed, a number below 1, a
+    width not above 0 or one that the network does not take, a fault in a user's file, and a network that
+    `check_logits` refuses.
     """
-    for what, value in (("classes", classes), ("channels", channels), ("size", size)):
+    for what, value in (("classes", classes), ("channels", channels), ("size", min(sides(size)))):
         if value < 1:
             raise HarpError(f"{what} {value}: expected a whole number of at least 1")
+    size = size_of(*sides(size))
     model = _named(name, classes=classes, channels=channels, size=size, width=width)
     model = _normalised(model, channels, size, normalise, output)
     check_logits(model, classes, channels, size)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from harp.errors import HarpError
-from harp.models.base import MODELS, normed, scaled
+from harp.models.base import MODELS, Size, normed, scaled, sides
 
 # The published network pools a fifth time; at 32 pixels the fourth pool already leaves the 2 x 2 the
 # classifier takes.
@@ -24,7 +24,7 @@ def _features(channels: int, width: float) -> Iterator[nn.Module]:
 
 
 @MODELS.register("vgg16_bn")
-def vgg16_bn(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def vgg16_bn(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """VGG-16 with batch norm: 13 convolutions, then three linear layers over a 2 x 2 average pool.
 
     Images [B, channels, size, size] to logits [B, classes]; `size` is at least 16. `width` scales the two
@@ -46,14 +46,15 @@ def vgg16_bn(classes: int, channels: int, size: int, width: float) -> nn.Module:
 
 
 @MODELS.register("vgg16_1fc")
-def vgg16_1fc(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def vgg16_1fc(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """VGG-16 with batch norm and a single linear layer: 13 convolutions, a fifth max-pool, 1 x 1 average, classifier.
 
     Images [B, channels, size, size] to logits [B, classes]; raises `HarpError` for `size` below 32. 14,715,584 prunable
     weights at width 1 for 10 classes of colour images. The form in which MAD, FlyingBird and TwinRep report VGG-16.
     """
-    if size < 32:
-        raise HarpError(f"vgg16_1fc on images of {size} x {size} pixels: expected 32 x 32 at least, for five max-pools")
+    high, wide = sides(size)
+    if min(high, wide) < 32:
+        raise HarpError(f"vgg16_1fc on images of {high} x {wide} pixels: expected 32 x 32 at least, for five max-pools")
     return nn.Sequential(
         nn.Sequential(*_features(channels, width), nn.MaxPool2d(2)),
         nn.AdaptiveAvgPool2d(1),

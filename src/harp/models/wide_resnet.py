@@ -5,7 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from harp.models.base import MODELS, convolution, scaled
+from harp.models.base import MODELS, Size, convolution, scaled
 
 STEM = 16
 STAGES = (16, 32, 64)
@@ -57,7 +57,7 @@ def _wide_resnet(depth: int, widen: int, classes: int, channels: int, width: flo
 
 
 @MODELS.register("wide_resnet28_4")
-def wide_resnet28_4(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def wide_resnet28_4(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """Wide ResNet of depth 28 and widening factor 4, which `width` multiplies further.
 
     Images [B, channels, size, size] of any size to logits [B, classes]. 5,841,840 prunable weights at width 1
@@ -67,7 +67,7 @@ def wide_resnet28_4(classes: int, channels: int, size: int, width: float) -> nn.
 
 
 @MODELS.register("wide_resnet28_10")
-def wide_resnet28_10(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def wide_resnet28_10(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """Wide ResNet of depth 28 and widening factor 10, which `width` multiplies further.
 
     Images [B, channels, size, size] of any size to logits [B, classes]. 36,461,232 prunable weights at width
@@ -77,7 +77,7 @@ def wide_resnet28_10(classes: int, channels: int, size: int, width: float) -> nn
 
 
 @MODELS.register("wide_resnet34_10")
-def wide_resnet34_10(classes: int, channels: int, size: int, width: float) -> nn.Module:
+def wide_resnet34_10(classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """Wide ResNet of depth 34 and widening factor 10, which `width` multiplies further.
 
     Images [B, channels, size, size] of any size to logits [B, classes]. 46,138,032 prunable weights at width

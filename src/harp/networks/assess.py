@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harp.attacks import ATTACKS, FAB, VERSIONS, Attack, Cascade, Official, Quick, autoattack, components
 from harp.config import EvaluationSettings
-from harp.data import Resident
+from harp.data import Epochs
 from harp.errors import HarpError, choices
 from harp.evaluation import (
     IDENTITY,
@@ -106,7 +106,7 @@ class Asked:
     references: Sequence[nn.Module] = ()
 
 
-def assess(model: nn.Module, batches: Resident, asked: Asked) -> Outcome:
+def assess(model: nn.Module, batches: Epochs, asked: Asked) -> Outcome:
     """What `model` comes to on the images; what is recorded in the folder already is not repeated.
 
     The folder's result.json holds the outcome's values, the threat, engine, attacks, seed and versions, digests of the
@@ -183,7 +183,7 @@ def assess_run(
     return assess(model, batches, asked)
 
 
-def _curve(model: nn.Module, batches: Resident, asked: Asked, folder: Path) -> None:
+def _curve(model: nn.Module, batches: Epochs, asked: Asked, folder: Path) -> None:
     """The folder's curve.safetensors: robust accuracy against eps and its interval, of the sample."""
     path, count = folder / CURVE, asked.settings.curve
     if path.exists() and load_tree(path)["n"] == min(count, len(batches)):
@@ -211,7 +211,7 @@ def draw(folder: Path, records: Mapping[str, tuple[Path, Mapping[str, Any]]], th
 
 
 def _doubts(
-    model: nn.Module, batches: Resident, asked: Asked, flags: Flags, untouched: Untouched, took: Took
+    model: nn.Module, batches: Epochs, asked: Asked, flags: Flags, untouched: Untouched, took: Took
 ) -> Iterator[Doubt]:
     """Those of the sample, examined once, and that of the search's precision."""
     settings, folder = asked.settings, asked.folder
@@ -235,7 +235,7 @@ def _doubts(
     yield from (Doubt(**doubt) for doubt in before["doubts"])
 
 
-def _sample(batches: Resident, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _sample(batches: Epochs, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Images and labels at `count` places, evenly spread: a set may be sorted by class."""
     places = torch.linspace(0, len(batches) - 1, min(count, len(batches))).round().long()
     chosen = torch.zeros(len(batches), dtype=torch.bool).index_fill(0, places, True)

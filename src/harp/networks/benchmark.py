@@ -98,7 +98,7 @@ def benchmark(
     network = unwrapped(model) if isinstance(model, nn.Module) else Function(model)
     place = torch.device(options.get("device") or _place(network))
     size = min(recipe.evaluation.batch_size, n_examples)
-    images = data.Resident(leading(test, n_examples), size, 0, device=place, shuffle=False)
+    images = data.feed(leading(test, n_examples), size, 0, device=place, shuffle=False)
     title, record = model_name or dataset, Path(folder) if folder else None
     outcome = assess(network.to(place), images, Asked(threat, recipe.evaluation, recipe.seed, Display(), title, record))
     if to_disk:

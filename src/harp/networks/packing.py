@@ -11,7 +11,7 @@ from torch import nn
 
 from harp.config import EVALUATION, EXPORT, Planned, identity, pruning
 from harp.copies import copied
-from harp.data import Resident
+from harp.data import feed
 from harp.evaluation import RESULT, rejudge, summary
 from harp.export import Deployed, SlowWarning, one_by_one, pack, to_onnx
 from harp.package import Counts, Manifest
@@ -64,7 +64,7 @@ def pack_network(
     rounded weights so tells what that costs. Raises `HarpError` for all that `pack` refuses.
     """
     test, settings = work.split.test, work.recipe
-    images = Resident(test, min(settings.evaluation.batch_size, len(test)), 0, device="cpu", shuffle=False)
+    images = feed(test, min(settings.evaluation.batch_size, len(test)), 0, device="cpu", shuffle=False)
     about = Manifest(
         name=settings.model.name.rpartition("/")[2],  # of a file of somebody's own, not where it lies
         classes=work.split.dataset.classes,

@@ -13,21 +13,38 @@ class Split:
     """The images of a run by their use, and what a reader of results should know of the choice."""
 
     dataset: data.Dataset
-    train: data.Images
-    validation: data.Images | None
-    test: data.Images
+    train: data.Labelled
+    validation: data.Labelled | None
+    test: data.Labelled
     notes: tuple[str, ...] = ()
 
 
 def padding(settings: DataSettings, dataset: data.Dataset) -> int:
-    """Zero pixels on each side of training images before they are cropped."""
+    """Zero pixels on each side of training images before they are cropped; none where windows of them are."""
+    if settings.crop is not None:
+        return 0
     return dataset.pad if settings.pad is None else settings.pad
+
+
+def varied(settings: DataSettings, dataset: data.Dataset) -> data.Varied:
+    """How training images are varied."""
+    return {
+        "flip": dataset.flip if settings.flip is None else settings.flip,
+        "pad": padding(settings, dataset),
+        "crop": settings.crop,
+        "jitter": settings.jitter,
+    }
+
+
+def reading(settings: DataSettings) -> data.Reading:
+    """How pictures in files are read."""
+    return data.Reading(settings.size, settings.centre, settings.stream, settings.workers)
 
 
 def split_images(recipe: Recipe) -> Split:
     """The recipe's data set, divided by the recipe's seed; the test images are the set's own."""
     settings, seed = recipe.data, recipe.seed
-    dataset = data.load(settings.name, settings.path, settings.relabel)
+    dataset = data.load(settings.name, settings.path, settings.relabel, reading(settings))
     train, validation = dataset.train, None
     if settings.train is not None:
         train = train.take(data.subset(train.labels, settings.train, seed))
@@ -38,7 +55,7 @@ def split_images(recipe: Recipe) -> Split:
     return Split(dataset, train, validation, test, (*dataset.notes, *notes))
 
 
-def drawn(test: data.Images, count: int | None) -> tuple[data.Images, tuple[str, ...]]:
+def drawn(test: data.Labelled, count: int | None) -> tuple[data.Labelled, tuple[str, ...]]:
     """`count` of the test images, and a note that says so; all of them where it is None or there are no more.
 
     The same whatever the run's seed, so that runs of several seeds are compared on the same images.
@@ -49,7 +66,7 @@ def drawn(test: data.Images, count: int | None) -> tuple[data.Images, tuple[str,
     return test.take(data.nested(test.labels, count, 0)), (note,)
 
 
-def leading(test: data.Images, count: int) -> data.Images:
+def leading(test: data.Labelled, count: int) -> data.Labelled:
     """The first `count` test images, as leaderboards take them.
 
     Of a set sorted by class these would leave classes out: then so many of each class in proportion.

@@ -10,7 +10,7 @@ from harp.config import FinetuneSettings, Planned, Recipe, settings_of
 from harp.data import check_batches
 from harp.errors import HarpError
 from harp.own import is_own
-from harp.pipeline.images import Split, padding
+from harp.pipeline.images import Split, varied
 
 
 def check_sizes(recipe: Recipe, split: Split, stages: Iterable[Planned]) -> None:
@@ -21,12 +21,12 @@ def check_sizes(recipe: Recipe, split: Split, stages: Iterable[Planned]) -> None
         if masks is not None and not masks.is_file():
             raise HarpError(f"{stage.name}.masks: no file {masks}")
         try:
-            check_batches(split.train, settings.batch_size, padding(recipe.data, split.dataset))
+            check_batches(split.train, settings.batch_size, **varied(recipe.data, split.dataset))
         except HarpError as error:
             raise HarpError(f"{stage.name}: {error}") from None
 
 
-def check_width(name: str, width: float, *, classes: int, channels: int, size: int) -> None:
+def check_width(name: str, width: float, *, classes: int, channels: int, size: models.Size) -> None:
     """Raises `HarpError` where a registered network is wider than this machine's memory.
 
     Counted on shapes alone: nothing is allocated. Weights that just fit may still not train.

@@ -28,7 +28,7 @@ from harp.pipeline.beginning import begin
 from harp.pipeline.devices import find_device
 from harp.pipeline.display import Display
 from harp.pipeline.edits import Sources, own_names
-from harp.pipeline.images import Split, padding, split_images
+from harp.pipeline.images import Split, split_images, varied
 from harp.pipeline.kept import check_kept
 from harp.pipeline.limits import check_width
 from harp.pipeline.names import check_names, without_teacher
@@ -143,40 +143,36 @@ class Workspace:
         """The images of the run by their use."""
         return split_images(self.recipe)
 
-    def batches(self, stage: str, batch_size: int, whole: bool = False) -> data.Resident:
+    def batches(self, stage: str, batch_size: int, whole: bool = False) -> data.Epochs:
         """The training images as `fit` wants them, augmented, in an order of the stage's own.
 
         Of several ranks each gets its part of every batch, unless it is to have the `whole`.
         """
-        settings, dataset = self.recipe.data, self.split.dataset
-        return data.Resident(
+        return data.feed(
             self.split.train,
             batch_size,
             seed_of(self.recipe.seed, stage, "data"),
             device=self.device,
-            flip=dataset.flip if settings.flip is None else settings.flip,
-            pad=padding(settings, dataset),
             part=(0, 1) if whole else self.ranks.part,
+            **varied(self.recipe.data, self.split.dataset),
         )
 
-    def in_order(self, images: data.Images, batch_size: int) -> data.Resident:
+    def in_order(self, images: data.Labelled, batch_size: int) -> data.Epochs:
         """Images for measuring, as they are."""
         size = min(batch_size, len(images))
-        return data.Resident(images, size, 0, device=self.device, shuffle=False)
+        return data.feed(images, size, 0, device=self.device, shuffle=False)
 
     def model(self, draw: str = "weights") -> nn.Module:
         """The recipe's network with the weights its seed gives it; under another `draw` with others."""
         settings, dataset = self.recipe.model, self.split.dataset
-        height, width = dataset.size
-        if height != width:
-            raise HarpError(f"{dataset.name} has images of {height} x {width} pixels; expected square ones")
-        shape = {"classes": len(dataset.classes), "channels": dataset.channels, "size": height}
-        check_width(settings.name, settings.width, **shape)
+        counts, size = {"classes": len(dataset.classes), "channels": dataset.channels}, models.size_of(*dataset.size)
+        check_width(settings.name, settings.width, **counts, size=size)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed_of(self.recipe.seed, draw))
             model = models.build(
                 settings.name,
-                **shape,
+                **counts,
+                size=size,
                 width=settings.width,
                 normalise=settings.normalise,
                 output=settings.output,
