@@ -1,6 +1,6 @@
 """Images a second from a folder of JPEGs of many sizes: `Streamed`, bare decoding, torch's DataLoader, and grain.
 
-    .venv/bin/python benchmarks/loading.py [--images 2000] [--size 224] [--workers 2] [--rounds 5]
+    .venv/bin/python benchmarks/loading.py [--images 2000] [--size 224] [--workers 2] [--rounds 5] [--out FILE]
 
 All do the same work, by the same functions: read the file, decode it, cut out the same window and resize it to `--size`
 pixels. "bare" is that in a pool of threads and nothing else, no order, no batch; "decode" is simplejpeg alone, without
@@ -12,6 +12,7 @@ batch before its time is taken.
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -34,6 +35,7 @@ from harp.data.order import Permutation
 from harp.data.pictures import picture
 from harp.data.stored import Wanted
 from harp.data.streamed import AHEAD
+from harp.runs import environment
 
 BATCH = 64
 
@@ -162,6 +164,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     # What decodes in several threads or processes shall not start threads of its own in each.
     torch.set_num_threads(1)
@@ -177,6 +180,10 @@ def main() -> None:
             for name in [*begins][turn % len(begins) :] + [*begins][: turn % len(begins)]:
                 rates[name].append(rate(begins[name]))
         compare([*begins], rates)
+    if options.out:
+        about = {"images": options.images, "size": options.size, "workers": options.workers, "batch": BATCH}
+        found = {**about, "environment": environment(torch.device("cpu")), "images_per_second": rates}
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

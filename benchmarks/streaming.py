@@ -1,6 +1,6 @@
 """Memory and resuming of a folder of JPEGs that is streamed: two epochs, killed often, every image once an epoch.
 
-    .venv/bin/python benchmarks/streaming.py [--images 100000] [--kills 20] [--size 64]
+    .venv/bin/python benchmarks/streaming.py [--images 100000] [--kills 20] [--size 64] [--out FILE]
 
 A child process goes through two epochs of `Streamed` and writes down, batch by batch, which images it got (their labels
 are their numbers). It is killed (SIGKILL) after random times, and each new one goes on from the number of batches that
@@ -10,6 +10,7 @@ where an image is missing from an epoch or comes twice, or where memory grows by
 """
 
 import argparse
+import json
 import random
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 
 from harp.data import Reading, Stored, Streamed, load
+from harp.runs import environment
 from loading import make_folder
 
 BATCH, EPOCHS, MOST = 100, 2, 200e6
@@ -81,6 +83,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--longest", type=int, default=120)
     parser.add_argument("--seconds", type=float, default=20, help="a child is killed after at most so many")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -103,6 +106,11 @@ def main() -> None:
     print(
         f"{kills} kills; {len(epochs)} epochs of {n:,} images, each once: {once}; memory grew by {grown / 1e6:.0f} MB"
     )
+    if options.out:
+        about = {"images": options.images, "size": options.size, "longest": options.longest, "batch": BATCH}
+        found = {"kills": kills, "epochs": len(epochs), "each_once": once, "grown_bytes": grown}
+        told = {**about, "environment": environment(torch.device("cpu")), **found}
+        options.out.write_text(json.dumps(told, indent=1) + "\n")
     if len(epochs) != EPOCHS or not all(once) or grown > MOST:
         raise SystemExit(1)
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from harp.data import Batches, Loader, Resident
+from harp.data.batches import unit
 from harp.errors import HarpError
 
 from .samples import numbered
@@ -76,3 +77,14 @@ def test_loaders_that_cannot_serve_are_refused():
         list(islice(Loader(Broken(), "cpu").after(0), 2))
     with pytest.raises(HarpError, match="ended before batch 2 of the 2"):
         next(Loader(Broken(), "cpu").after(1))
+
+
+@pytest.mark.parametrize("n", [3, 43690, 43691, 50000])
+def test_bytes_become_floats_where_tensors_begin(n):
+    images = torch.arange(24 * n).remainder(256).to(torch.uint8).view(n, 3, 2, 4)
+    found = unit(images)
+    assert torch.equal(found, images.to(torch.float32) / 255)
+    assert (found.shape, found.stride(), found.data_ptr() % 64) == (images.shape, images.stride(), 0)
+    wide = images.to(memory_format=torch.channels_last)
+    assert torch.equal(unit(wide), found)
+    assert unit(wide).stride() == wide.stride()
