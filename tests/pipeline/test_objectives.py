@@ -3,7 +3,7 @@ from torch import nn
 
 from harp.attacks import PGD
 from harp.config import TrainingSettings
-from harp.objectives import MART, TRADES, Distillation, FastAT
+from harp.objectives import MART, PGDAT, TRADES, Accumulated, Distillation, FastAT
 from harp.pipeline.objectives import make_objective
 from harp.threats import Threat
 
@@ -25,6 +25,13 @@ def test_what_a_stage_says_nothing_of_is_the_objectives_own():
 
 def test_spans_are_steps():
     assert made(objective="fast-at", guard_every="2ep") == FastAT(THREAT, guard_every=10)
+
+
+def test_a_batch_in_parts_and_smoothed_labels():
+    found = made(accumulate=4, smoothing=0.1)
+    assert found == Accumulated(PGDAT(ATTACK, THREAT, smoothing=0.1), 4)
+    # The guard is called for once a part, and looks as often as before.
+    assert made(objective="fast-at", accumulate=2, guard_every="2ep") == Accumulated(FastAT(THREAT, guard_every=20), 2)
 
 
 def test_a_teacher_is_asked_for_where_one_is_learned_from():

@@ -246,3 +246,28 @@ def test_those_that_did_not_do():
 def test_masks_keep_their_type():
     with pytest.raises(HarpError, match="expected bool"):
         Masks({"w": torch.ones(3)})
+
+
+def test_a_gradient_is_cut_to_the_largest_norm_of_what_is_kept():
+    # d/dw of (w . x)^2 / 2 at w = (3, 4, 0) and x = (1, 1, 1) is 7 everywhere; the third weight is pruned.
+    model = nn.Linear(3, 2, bias=False)
+    model.weight.data.copy_(torch.tensor([[3.0, 4.0, 7.0], [0.0, 0.0, 0.0]]))
+    pruner = Masked(find_sites(model), Masks({"weight": torch.tensor([[True, True, False], [True, True, True]])}))
+    optimizer = torch.optim.SGD([{"params": [model.weight], "role": "weights"}], lr=1.0)
+
+    class Square(Objective):
+        def __call__(self, model, x, y, noise):
+            yield lambda: model(x)[:, 0].square().mean() / 2
+
+    fit(
+        model,
+        [(torch.ones(2, 3), torch.zeros(2, dtype=torch.long))],
+        objective=Square(),
+        optimizer=optimizer,
+        pruner=pruner,
+        until=1,
+        schedule=SCHEDULES["constant"],
+        clip=2.0,
+    )
+    # (7, 7, 0) has the norm 7 sqrt(2): a step of length 2.
+    torch.testing.assert_close(model.weight.data[0], torch.tensor([3 - 2**0.5, 4 - 2**0.5, 0.0]))

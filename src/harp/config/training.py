@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from harp.config.values import (
     Count,
@@ -74,6 +74,12 @@ class TrainingSettings(Settings):
     """passes over the training images"""
     batch_size: Count = 128
     """images per batch"""
+    accumulate: Count = 1
+    """equal parts that a batch is worked through in, for as much less memory; batch norms see the parts"""
+    clip: Positive | None = None
+    """largest norm of a step's gradient over all that trains, pruned weights aside; none: as it is"""
+    smoothing: Part = 0.0
+    """share of each label that is spread evenly over all classes, where the loss has a cross-entropy of labels"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """who makes the steps: SGD with momentum, or AdamW"""
     lr: Positive = 0.1
@@ -94,6 +100,14 @@ class TrainingSettings(Settings):
     """how often to measure and record, e.g. 1ep or 500it"""
     checkpoint_every: Span = "1ep"
     """how often to write a checkpoint"""
+
+    @model_validator(mode="after")
+    def _in_equal_parts(self) -> "TrainingSettings":
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which accumulate {self.accumulate} does not divide"
+            )
+        return self
 
 
 class PretrainSettings(TrainingSettings):

@@ -1,5 +1,6 @@
 """What training minimises: generators of closures, one closure per optimizer step; and where the weights stand then."""
 
+from harp.objectives.accumulation import Accumulated
 from harp.objectives.adversarial import PGDAT, Natural
 from harp.objectives.base import OBJECTIVES, Closure, Objective, has_teacher
 from harp.objectives.distillation import Distillation
@@ -15,6 +16,7 @@ __all__ = [
     "OBJECTIVES",
     "PGDAT",
     "TRADES",
+    "Accumulated",
     "Ascent",
     "Closure",
     "Distillation",

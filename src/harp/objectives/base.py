@@ -3,7 +3,7 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class Objective:
 
     replays: int = 1
     """Optimizer steps per batch."""
+    moves_images: ClassVar[bool] = False
+    """Whether the backward pass of a step also changes the images of the next."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:

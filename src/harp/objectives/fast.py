@@ -22,12 +22,14 @@ class FastAT(Objective):
     Such training may collapse within an epoch: the model then answers single steps rightly and PGD never
     (catastrophic overfitting). Every `guard_every` batches the batch is also attacked by `guard`. The collapse is
     noted where of the f images right under FGSM-RS more than half fall to `guard`, by two standard deviations of as
-    many coin tosses: f / 2 + sqrt(f). Raises `ValueError` for `guard_every` below 1.
+    many coin tosses: f / 2 + sqrt(f). Labels are smoothed by `smoothing` in
+    what is trained. Raises `ValueError` for `guard_every` below 1.
     """
 
     threat: Threat
     guard_every: int = 400
     guard: Attack = field(default_factory=PGD)
+    smoothing: float = 0.0
     batches: int = field(default=0, init=False)
     collapses: list[list[int]] = field(default_factory=list, init=False)
     """[batch, images in it, right under FGSM-RS, right under `guard`, too] of every check that found the collapse."""
@@ -42,7 +44,7 @@ class FastAT(Objective):
         if self.batches % self.guard_every == 0:
             # Only now: the noise of the guard comes after that of the training step, which it must not change.
             self._check(model, x, y, adv, self.guard(model, x, y, self.threat, noise))
-        yield lambda: cross_entropy(model(adv), y)
+        yield lambda: cross_entropy(model(adv), y, label_smoothing=self.smoothing)
 
     @torch.no_grad()
     def _check(self, model: nn.Module, x: Tensor, y: Tensor, adv: Tensor, stronger: Tensor) -> None:

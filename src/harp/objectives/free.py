@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,16 @@ class FreeAT(Objective):
 
     Each batch is used for `replays` steps. The noise of position i in the batch is carried from step to step and from
     batch to batch, beginning at 0: after each backward pass it moves by eps along the gradient at the image, back into
-    the ball (algorithm 1). One gradient a step serves the weights and the noise.
+    the ball (algorithm 1). One gradient a step serves the weights and the noise. Labels are smoothed by `smoothing`.
     """
 
     threat: Threat
     replays: int = 4
+    smoothing: float = 0.0
     delta: Tensor | None = field(default=None, init=False, repr=False, compare=False)
     """The noise, shape [largest batch, ...]; None before the first batch."""
+
+    moves_images: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.replays < 1:
@@ -38,7 +42,7 @@ class FreeAT(Objective):
             adv = self.threat.project(x + delta, x).requires_grad_()
             # As backward reaches the image, and not when the generator goes on: a checkpoint may lie between.
             adv.register_post_accumulate_grad_hook(self._move)  # type: ignore[no-untyped-call]
-            yield lambda adv=adv: cross_entropy(model(adv), y)  # type: ignore[misc]
+            yield lambda adv=adv: cross_entropy(model(adv), y, label_smoothing=self.smoothing)  # type: ignore[misc]
 
     @torch.no_grad()
     def _move(self, adv: Tensor) -> None:

@@ -20,13 +20,14 @@ class TRADES(Objective):
 
     Of `attack` the steps, their size and the restarts count; loss and start are the method's own. Running statistics
     see the clean, then the adversarial batch; with `batch_norm` "mixed" four, as published: clean before the attack,
-    then clean, adversarial, clean.
+    then clean, adversarial, clean. Labels are smoothed by `smoothing`.
     """
 
     attack: PGD
     threat: Threat
     beta: float = 6.0
     batch_norm: BatchNorm = "adversarial"
+    smoothing: float = 0.0
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
         observe(model, x, self.batch_norm)
@@ -37,7 +38,8 @@ class TRADES(Objective):
             clean = model(x)
             p, q = clean.log_softmax(1), model(adv).log_softmax(1)
             observe(model, x, self.batch_norm)
-            return cross_entropy(clean, y) + self.beta * kl_div(q, p, reduction="batchmean", log_target=True)
+            told = cross_entropy(clean, y, label_smoothing=self.smoothing)
+            return told + self.beta * kl_div(q, p, reduction="batchmean", log_target=True)
 
         yield evaluate
 

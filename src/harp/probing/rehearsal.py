@@ -60,6 +60,7 @@ class Rehearsal:
             start=self.made,
             schedule=SCHEDULES[settings.schedule],
             precision=self.work.precision,
+            clip=settings.clip,
             seed=self.work.recipe.seed,
             stage=self.stage.name,
             on=[tell],

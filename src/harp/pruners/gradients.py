@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harp.errors import HarpError
@@ -30,6 +30,15 @@ def check_gradients(pruner: Pruner, optimizer: Optimizer, step: int) -> None:
                 f"the gradient of {name} is NaN or infinite at step {step}, so the step was not made and every weight "
                 "is as it was; a lower learning rate usually helps"
             )
+
+
+def clip_gradients(optimizer: Optimizer, most: float | None) -> None:
+    """The gradients of all that the optimizer trains have a common norm of at most `most`; None leaves them.
+
+    To be called after a pruner's `pull`, which leaves nothing at pruned weights.
+    """
+    if most is not None:
+        nn.utils.clip_grad_norm_([param for group in optimizer.param_groups for param in group["params"]], most)
 
 
 @torch.no_grad()

@@ -129,6 +129,7 @@ def _fit(work: Workspace, name: str, settings: TrainingSettings, tracker: Tracke
             seed=work.recipe.seed,
             stage=name,
             ranks=work.ranks,
+            clip=settings.clip,
             whole_norms=work.recipe.ranks.batch_norm == "synchronised",
             on=[tracker, show],
         )

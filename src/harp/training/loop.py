@@ -18,7 +18,7 @@ from harp.models import opened, placed
 from harp.modes import evaluating, set_mode
 from harp.objectives import LEVEL, Ascent, Closure, Objective
 from harp.pruners import Moment, Pruner, SearchWarning
-from harp.pruners.gradients import check_gradients
+from harp.pruners.gradients import check_gradients, clip_gradients
 from harp.randomness import Portion, generator, seed_of
 from harp.ranks import ALONE, Ranks, grouped
 from harp.runs import digest
@@ -50,6 +50,8 @@ class FitOptions(TypedDict, total=False):
     """the processes that train together, each on its part of every batch, all parts of one size: this one alone"""
     whole_norms: bool
     """of several ranks, whether batch norms see the whole batch: they do"""
+    clip: float | None
+    """largest norm of a step's gradient over all that trains, pruned weights aside: as it is"""
     on: Sequence[Callable[[Moment], None]]
     """called after every step, in order: nobody"""
 
@@ -115,6 +117,7 @@ class _Loop:
     stage: str = "fit"
     ranks: Ranks = ALONE
     whole_norms: bool = True
+    clip: float | None = None
     on: Sequence[Callable[[Moment], None]] = ()
 
     def __post_init__(self) -> None:
@@ -172,6 +175,7 @@ class _Loop:
                 torch.autograd.backward(loss + self.pruner.penalty())
                 self.pruner.pull()
             check_gradients(self.pruner, self.optimizer, self.step + 1)
+            clip_gradients(self.optimizer, self.clip)
             self.optimizer.step()
             if not self.whole_norms:
                 self.ranks.average(statistics(self.model))
