@@ -30,6 +30,7 @@ def test_the_registered_names():
     assert list(MODELS) == [
         "cifar_cnn",
         "digits_cnn",
+        "imagenet_resnet50",
         "preact_resnet18",
         "resnet18",
         "resnet34",

@@ -38,6 +38,13 @@ def test_resnet50_has_the_published_number_of_parameters_of_its_kind():
     assert total(hollow("resnet50")) == 25_557_032 - removed
 
 
+def test_the_network_of_imagenet_has_its_published_number_of_weights():
+    model = hollow("imagenet_resnet50", classes=1000)
+    assert (sum(sizes(model)), total(model)) == (25_502_912, 25_557_032)
+    with torch.device("meta"):
+        assert model[0](torch.empty(1, 3, 224, 224)).shape == (1, 64, 56, 56)
+
+
 @pytest.mark.parametrize(("block", "outward"), [(BasicBlock, 8), (Bottleneck, 32)])
 def test_a_block_with_silent_convolutions_passes_its_shortcut(block, outward):
     model = block(outward, 8, stride=1).eval()

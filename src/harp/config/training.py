@@ -104,9 +104,7 @@ class TrainingSettings(Settings):
     @model_validator(mode="after")
     def _in_equal_parts(self) -> "TrainingSettings":
         if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"batch_size is {self.batch_size}, which accumulate {self.accumulate} does not divide"
-            )
+            raise ValueError(f"batch_size is {self.batch_size}, which accumulate {self.accumulate} does not divide")
         return self
 
 
