@@ -10,9 +10,10 @@ from pathlib import Path
 
 from harp.arena.grid import Cell
 from harp.config import EVALUATION, EXPORT, write_recipe
+from harp.drafts import create
 from harp.errors import HarpError
 from harp.pipeline.display import Display
-from harp.runs import Run, write_atomic, write_json
+from harp.runs import Run, remove, write_atomic, write_json, writing
 
 ASKED, FAILED, OUTPUT = "asked.yaml", "failed.json", "output.txt"
 
@@ -57,7 +58,7 @@ def _run(cell: Cell, folder: Path, jobs: int, processes: set["subprocess.Popen[b
     """None once the cell has run, or why it failed."""
     place = folder / cell.folder
     asked = place / ASKED
-    (place / FAILED).unlink(missing_ok=True)
+    remove(place / FAILED)
     write_atomic(asked, _asked(cell))
     try:
         cell.recipe  # noqa: B018  what is no recipe says so here, in its own words
@@ -65,7 +66,10 @@ def _run(cell: Cell, folder: Path, jobs: int, processes: set["subprocess.Popen[b
         return _failed(place, str(error))
     share = max(1, (os.cpu_count() or 1) // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
-    with (place / OUTPUT).open("wb") as output:
+    remove(place / OUTPUT)
+    with writing(place / OUTPUT):
+        output = create(place / OUTPUT)
+    with output:
         words = [sys.executable, "-m", "harp", "run", str(asked), "--folder", str(place)]
         process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
         processes.add(process)
