@@ -118,7 +118,7 @@ def test_the_grids_that_come_along_name_what_there_is(tmp_path, path):
 @pytest.mark.parametrize("name", ["../../x", "..", "a/b", "a\\b", ""])
 def test_no_name_leads_out_of_the_arenas_folder(tmp_path, name):
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump({"name": name, "rows": ["harp"]}))
-    with pytest.raises(HarpError, match="^name: expected a word for a folder"):
+    with pytest.raises(HarpError, match=r"^name: expected a word for a folder"):
         read_grid(tmp_path / "grid.yaml")
     row = Grid(rows=({name: {"prune": {"method": "harp"}}},))
     folders = [(tmp_path / cell.folder).resolve() for cell in cells(row, tmp_path)]
