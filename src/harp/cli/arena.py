@@ -6,8 +6,7 @@ from typing import NoReturn
 
 from rich.table import Table
 
-from harp.cli.flags import Parser
-from harp.errors import HarpError
+from harp.cli.flags import Parser, check_count
 
 
 def run_arena(arguments: list[str]) -> None:
@@ -24,8 +23,7 @@ def run_arena(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the arena lives (default: arenas/NAME)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
     own = parser.parse_args(arguments)
-    if own.jobs < 1:
-        raise HarpError(f"--jobs {own.jobs}: expected at least 1")
+    check_count("--jobs", own.jobs, 4096)
 
     from harp.arena import arena, read_grid
     from harp.arena.pages import keeps_of, lines, measures_of, share_of
