@@ -37,6 +37,7 @@ from harp.trees import Tree, digest, load_tensors, load_tree, save_tree, tree_di
 from harp.version import VERSION, commit
 
 __all__ = [
+    "DONE",
     "DamagedError",
     "Done",
     "Metrics",
@@ -59,6 +60,9 @@ __all__ = [
 ]
 
 
+DONE = "done.json"
+
+
 class _Line(pydantic.BaseModel, extra="allow"):
     """The least that a line of metrics says."""
 
@@ -79,6 +83,8 @@ class Done(pydantic.BaseModel, extra="allow"):
     models: tuple[str, ...] = ()
     selected_step: int | None = None
     seconds: float | None = None
+    recipe: dict[str, Any] | None = None
+    files: dict[str, str] = {}
 
 
 class Metrics:
@@ -170,13 +176,13 @@ class Run:
 
     def done(self, stage: str) -> dict[str, Any] | None:
         """What the stage's done-marker says, or None where the stage has not ended."""
-        marker = self.at(stage) / "done.json"
+        marker = self.at(stage) / DONE
         value: dict[str, Any] | None = read_json(marker, Done) if marker.exists() else None
         return value
 
     def finish(self, stage: str, record: Mapping[str, Any]) -> None:
         """The stage is done: its marker, written after all its other files, holds `record`."""
-        write_json(self.at(stage) / "done.json", dict(record))
+        write_json(self.at(stage) / DONE, dict(record))
 
 
 @contextmanager
