@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.tiny import tiny, workspace
 
 def begun(folder, *environments, stage="2-prune", files=(), **sections):
     """What the stage was begun with in each of these environments in turn, over the usual one."""
-    work = workspace(folder, **sections)
+    work: Any = workspace(folder, **sections)
     usual = work.environment()
     for number, environment in enumerate(environments or [{}]):
         work.environment = lambda environment=environment: {**usual, **environment}

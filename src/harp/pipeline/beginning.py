@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from harp.config import write_recipe
+from harp.config import EVALUATION, write_recipe
 from harp.errors import HarpError
 from harp.pipeline.begun import BEGUN
 from harp.report import PAGES
@@ -51,4 +51,5 @@ def _clear(work: "Workspace") -> None:
             remove(partial)
         if work.run.done(stage) is not None:
             clear(work.run.at(stage))
-            remove(work.run.at(stage) / BEGUN)
+            if stage != EVALUATION:  # which may go on where it was finished, when more is asked of it
+                remove(work.run.at(stage) / BEGUN)

@@ -15,7 +15,7 @@ from harp.pipeline.images import Split, padding
 
 def check_sizes(recipe: Recipe, split: Split, stages: Sequence[Planned]) -> None:
     """Raises `HarpError` for what a training stage of these could not draw from the images, or not find."""
-    if stages and len(split.train.labels.unique()) == 1:
+    if stages and len(set(split.train.labels.tolist())) == 1:
         only = split.dataset.classes[int(split.train.labels[0])]
         raise HarpError(
             f"all {len(split.train):,} training images are of the class {only}; expected at least two classes"
