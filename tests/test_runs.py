@@ -1,10 +1,11 @@
 import json
+import shutil
 
 import pytest
 import torch
 
 from harp.errors import HarpError
-from harp.runs import Metrics, Run, environment, file_word
+from harp.runs import Metrics, Run, environment, file_word, remove, save_tree
 from harp.version import VERSION
 
 
@@ -80,3 +81,53 @@ def test_a_name_that_leads_to_another_folder_is_none(name):
     with pytest.raises(HarpError, match="an attack cannot be called"):
         file_word("an attack", name)
     assert file_word("an attack", "apgd-t v2.1") == "apgd-t v2.1"
+
+
+def test_nothing_is_written_where_another_folder_took_this_ones_place(tmp_path):
+    first, second = Run(tmp_path / "run"), Run(tmp_path / "run")
+    first.claim()
+    first.finish("1-pretrain", {"kept": 1})
+    shutil.rmtree(first.folder)
+    for begin in (lambda: None, second.claim):
+        begin()
+        for write in (
+            lambda: first.finish("2-prune", {"kept": 1}),
+            lambda: save_tree(first.at("2-prune") / "checkpoint.safetensors", {"step": 1}),
+            lambda: remove(first.at("2-prune") / "checkpoint.safetensors"),
+            lambda: Metrics(first.at("2-prune") / "metrics.jsonl").add({"step": 1}),
+            first.claim,
+        ):
+            with pytest.raises(HarpError, match=r"run was moved, deleted or begun anew while this process worked in"):
+                write()
+        assert not first.at("2-prune").exists()
+    first.release()
+    second.finish("2-prune", {"kept": 2})
+    assert second.done("2-prune") == {"kept": 2}
+
+
+def test_a_folder_moved_away_is_not_made_again(tmp_path):
+    run = Run(tmp_path / "run")
+    run.claim()
+    run.folder.rename(tmp_path / "moved")
+    with pytest.raises(HarpError, match="was moved, deleted or begun anew"):
+        run.finish("2-prune", {})
+    assert not run.folder.exists()
+
+
+def test_a_folder_let_go_or_forgotten_is_written_in_freely(tmp_path):
+    for name, leave in (("released", Run.release), ("forgotten", lambda run: None)):
+        run = Run(tmp_path / name)
+        run.claim()
+        shutil.rmtree(run.folder)
+        leave(run)
+        del run
+        Run(tmp_path / name).finish("2-prune", {"kept": 1})
+
+
+def test_a_lock_that_leads_elsewhere_is_refused(tmp_path):
+    (tmp_path / "theirs").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "theirs")
+    with pytest.raises(HarpError, match=r"cannot write .*lock"):
+        Run(tmp_path / "run").claim()
+    assert (tmp_path / "theirs").read_text() == "precious"

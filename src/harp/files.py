@@ -10,14 +10,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 import pydantic
 
+from harp.drafts import create, draft
 from harp.errors import HarpError
 
 MARK = "recipe.yaml"  # what tells a run's folder from others
@@ -39,9 +41,19 @@ def _way_out(path: Path) -> str:
     return "bring back a whole copy"
 
 
+class Held(Protocol):
+    """A folder in which this process works alone."""
+
+    folder: Path
+
+    def check(self) -> None:
+        """Raises `HarpError` where the folder is no longer this process's."""
+
+
 @dataclass
 class _Pen:
     writes: bool = True
+    held: WeakSet[Held] = field(default_factory=WeakSet)
 
 
 _pen = _Pen()
@@ -55,6 +67,21 @@ def writes(allowed: bool) -> Iterator[None]:
         yield
     finally:
         _pen.writes = before
+
+
+def hold(folder: Held) -> None:
+    """From now on the folder is asked before a file in it is written or removed, until `let_go`."""
+    _pen.held.add(folder)
+
+
+def let_go(folder: Held) -> None:
+    _pen.held.discard(folder)
+
+
+def _check_held(path: Path) -> None:
+    for held in list(_pen.held):
+        if path.is_relative_to(held.folder):
+            held.check()
 
 
 @contextmanager
@@ -93,19 +120,13 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     if not _pen.writes:
         return
-    partial = path.with_name(f".{path.name}.partial")
+    _check_held(path)
     with writing(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except OSError:
-            with suppress(OSError):
-                partial.unlink()  # on a full disk it would take the room that is left
-            raise
+        with draft(path) as partial, create(partial) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -117,6 +138,7 @@ def remove(path: Path) -> None:
     """There is no file `path`; raises `HarpError` where it may not be removed."""
     if not _pen.writes:
         return
+    _check_held(path)
     with writing(path):
         path.unlink(missing_ok=True)
 

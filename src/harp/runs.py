@@ -5,6 +5,7 @@ through here.
 """
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,8 @@ from harp.files import (
     DamagedError,
     checked,
     file_digest,
+    hold,
+    let_go,
     parse_json,
     read_json,
     remove,
@@ -34,6 +37,7 @@ from harp.trees import Tree, digest, load_tensors, load_tree, save_tree, tree_di
 from harp.version import VERSION, commit
 
 __all__ = [
+    "DONE",
     "DamagedError",
     "Done",
     "Metrics",
@@ -56,6 +60,9 @@ __all__ = [
 ]
 
 
+DONE = "done.json"
+
+
 class _Line(pydantic.BaseModel, extra="allow"):
     """The least that a line of metrics says."""
 
@@ -76,6 +83,8 @@ class Done(pydantic.BaseModel, extra="allow"):
     models: tuple[str, ...] = ()
     selected_step: int | None = None
     seconds: float | None = None
+    recipe: dict[str, Any] | None = None
+    files: dict[str, str] = {}
 
 
 class Metrics:
@@ -127,9 +136,14 @@ class Run:
             raise HarpError(f"{folder} cannot be a run's folder: {blocked[0]} is a file; choose another --folder")
         self.folder = folder
         self._lock = FileLock(folder / ".lock")
+        self._claimed: tuple[int, int] | None = None
 
     def claim(self) -> None:
-        """This process alone works in the folder until `release` or its end; raises `HarpError` where another does."""
+        """This process alone works in the folder until `release` or its end; raises `HarpError` where another does.
+
+        Until then nothing is written in a folder that was put there in its place.
+        """
+        self.check()
         with writing(self.folder / ".lock"):
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -138,9 +152,29 @@ class Run:
                 raise HarpError(
                     f"another process is at work in {self.folder}; wait for it or choose another folder"
                 ) from None
+            self._claimed = self._mark()
+        hold(self)
+
+    def check(self) -> None:
+        """Raises `HarpError` where the folder that this process claimed was moved, deleted, or begun anew."""
+        if self._claimed is not None and self._mark() != self._claimed:
+            raise HarpError(
+                f"{self.folder} was moved, deleted or begun anew while this process worked in it; it stops here, and "
+                "what is there now stays as it is"
+            )
+
+    def _mark(self) -> tuple[int, int] | None:
+        # The lock's file is open as long as the folder is claimed, so no other file is given its number.
+        try:
+            found = os.stat(self.folder / ".lock")
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def release(self) -> None:
         """Others may work in the folder again."""
+        let_go(self)
+        self._claimed = None
         self._lock.release(force=True)  # each stage claims anew, and the lock counts
 
     def at(self, stage: str) -> Path:
@@ -148,13 +182,13 @@ class Run:
 
     def done(self, stage: str) -> dict[str, Any] | None:
         """What the stage's done-marker says, or None where the stage has not ended."""
-        marker = self.at(stage) / "done.json"
+        marker = self.at(stage) / DONE
         value: dict[str, Any] | None = read_json(marker, Done) if marker.exists() else None
         return value
 
     def finish(self, stage: str, record: Mapping[str, Any]) -> None:
         """The stage is done: its marker, written after all its other files, holds `record`."""
-        write_json(self.at(stage) / "done.json", dict(record))
+        write_json(self.at(stage) / DONE, dict(record))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harp.arena import Grid
 from harp.arena.grid import cells, dense_cell, read_grid
@@ -112,3 +113,13 @@ def test_the_grids_that_come_along_name_what_there_is(tmp_path, path):
     for cell in cells(read_grid(path), tmp_path):
         options_of(cell.recipe.prune.method, cell.recipe.prune.options)
         check_plan(cell.recipe)
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "a/b", "a\\b", ""])
+def test_no_name_leads_out_of_the_arenas_folder(tmp_path, name):
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump({"name": name, "rows": ["harp"]}))
+    with pytest.raises(HarpError, match=r"^name: expected a word for a folder"):
+        read_grid(tmp_path / "grid.yaml")
+    row = Grid(rows=({name: {"prune": {"method": "harp"}}},))
+    folders = [(tmp_path / cell.folder).resolve() for cell in cells(row, tmp_path)]
+    assert [folder.parent for folder in folders] == [tmp_path / "cells"]

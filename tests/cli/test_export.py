@@ -133,6 +133,8 @@ def test_a_benchmark_is_printed_and_written(here, capsys):
         (("bench", "digits_cn"), "no model 'digits_cn'"),
         (("bench", "p.safetensors", "--batch", "1,0"), "argument --batch: invalid"),
         (("bench", "p.safetensors", "--rounds", "0"), "--rounds 0: expected a whole number of at least 1"),
+        (("bench", "p.safetensors", "--rounds", str(10**400)), "--rounds: expected at most 1,000,000, got far more"),
+        (("bench", "p.safetensors", "--batch", f"1,{10**30}"), "--batch: expected at most 100,000, got far more"),
         (("bench", "p.safetensors", "--device", "cuda"), "device: expected cpu"),
         (("bench", "p.safetensors", "--thraeds", "2"), "did you mean '--threads'"),
     ],

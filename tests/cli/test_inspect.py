@@ -183,6 +183,9 @@ def test_every_rule_for_sharing_out_spends_the_same(capsys, tmp_path, start):
         ((*DIGITS, "--include", "conv9"), "include: 'conv9' matches no weight"),
         ((*DIGITS, "--classes", "ten"), "--classes: invalid int value: 'ten'"),
         ((*DIGITS, "--classes", "0"), "classes 0: expected a whole number of at least 1"),
+        ((*DIGITS, "--classes", str(10**400)), "classes: expected at most 1,000,000, got far more"),
+        ((*DIGITS, "--size", str(10**12)), "size: expected at most 4,096, got 1,000,000,000,000"),
+        ((*DIGITS, "--keep", "nan"), "prune.keep: input should be a finite number, got 'nan'"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )

@@ -1,7 +1,12 @@
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+from PIL import Image
+
+from harp.config import plan
 from harp.errors import HarpError
-from harp.pipeline.limits import check_width
+from harp.pipeline.limits import check_sizes, check_width
 from harp.stages import run_stages
 from tests.tiny import workspace
 
@@ -48,3 +53,35 @@ def test_the_recipes_width_is_checked(tmp_path):
     with pytest.raises(HarpError, match="choose a smaller width"):
         run_stages(work)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ({"train": ["cat"], "test": ["cat"]}, "folder has one class, cat: there is nothing to learn"),
+        ({"train": ["cat", "dog"], "test": ["cat", "dog"]}, None),
+    ],
+)
+def test_images_of_one_class_are_refused_before_any_stage(tmp_path, folders, words):
+    for part, names in folders.items():
+        for name in names:
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (8, 8), (50 * number, 0, 0)).save(tmp_path / "images" / part / name / f"{number}.png")
+    about = {"name": "folder", "path": str(tmp_path / "images"), "train": None, "holdout": 0.25}
+    work = workspace(tmp_path / "run", data=about)
+    if words is None:
+        assert work.split.dataset.classes == ("cat", "dog")
+        return
+    with pytest.raises(HarpError, match=words):
+        run_stages(work)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_images_that_are_all_of_one_of_the_classes_are_refused(tmp_path):
+    work = workspace(tmp_path / "run")
+    of_three = work.split.train.take(torch.nonzero(work.split.train.labels == 3).flatten())
+    stages = plan(work.recipe.stages)
+    with pytest.raises(HarpError, match=rf"^all {len(of_three)} training images are of the class 3; expected at least"):
+        check_sizes(work.recipe, replace(work.split, train=of_three), stages)
+    check_sizes(work.recipe, work.split, stages)

@@ -63,7 +63,7 @@ FILES = [
     ),
     *(f"{stage}/model.safetensors" for stage in ("1-pretrain", "2-prune", "3-finetune", "export")),
     *("2-prune/masks.safetensors", "2-prune/learned.safetensors", "2-prune/allocation.json"),
-    *("evaluation/results.json", "evaluation/examples.safetensors", "evaluation/done.json"),
+    *("evaluation/results.json", "evaluation/examples.safetensors", "evaluation/done.json", "evaluation/begun.json"),
     *(f"evaluation/finetuned/{name}.json" for name in ("asked", "doubts", "result")),
     *(f"evaluation/finetuned/{name}-00000.safetensors" for name in ("clean", "pgd")),
     *("export/manifest.json", "export/masks.safetensors", "export/package.safetensors", "export/done.json"),
@@ -108,7 +108,11 @@ def inspect(folder, recipe, out):
     return ["inspect", folder / "export" / "package.safetensors"]
 
 
-COMMANDS = {make.__name__: make for make in (run, again, tune, report, evaluate, export, verify, inspect)}
+def compare(folder, recipe, out):
+    return ["compare", folder, folder]
+
+
+COMMANDS = {make.__name__: make for make in (run, again, tune, report, evaluate, export, verify, inspect, compare)}
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +165,9 @@ CASES = [
     ("evaluate", "export/model.safetensors", "flipped", "its content is not what was written there"),
     ("evaluate", "recipe.yaml", "null", "recipe.yaml is not a recipe"),
     ("export", "export/manifest.json", "list", "manifest.json is damaged or of another version"),
+    ("again", "evaluation/begun.json", "null", "begun.json is damaged or of another version"),
+    ("compare", "evaluation/results.json", "truncated", "results.json is not readable JSON"),
+    ("compare", "2-prune/done.json", "list", "done.json is damaged or of another version"),
     ("verify", "export/package.safetensors", "flipped", "FAILED|failed"),
     ("inspect", "export/package.safetensors", "truncated", "package.safetensors"),
 ]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol
+from typing import IO, Protocol
 
 import torch
 
+from harp.drafts import create
 from harp.errors import HarpError
+from harp.runs import remove, writing
 
 ASKED, OUTPUT = "asked.yaml", "output.txt"
 Begin = Callable[[Path, str], object]
@@ -33,6 +35,14 @@ class Launcher(Protocol):
 def words_of(place: Path) -> list[str]:
     """The command that runs the cell in `place`."""
     return [sys.executable, "-m", "harp", "run", str(place / ASKED), "--folder", str(place)]
+
+
+def output_of(place: Path) -> IO[bytes]:
+    """The new file for what the cell in `place` says, open for writing."""
+    path = place / OUTPUT
+    remove(path)
+    with writing(path):
+        return create(path)
 
 
 def reason_of(place: Path, code: int) -> str | None:
@@ -92,7 +102,7 @@ class Processes:
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
         if self.cards:
             environment["CUDA_VISIBLE_DEVICES"] = self.cards[slot]
-        with (place / OUTPUT).open("wb") as output:
+        with output_of(place) as output:
             process = subprocess.Popen(words_of(place), stdout=output, stderr=output, env=environment)
             if self.cores[slot]:
                 # Before Python in there has begun to make threads, which take it over.

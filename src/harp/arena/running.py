@@ -9,7 +9,7 @@ from harp.arena.launching import ASKED, OUTPUT, Launcher
 from harp.config import EVALUATION, EXPORT, write_recipe
 from harp.errors import HarpError
 from harp.pipeline.display import Display
-from harp.runs import Run, write_atomic, write_json
+from harp.runs import Run, remove, write_atomic, write_json
 
 __all__ = ["ASKED", "FAILED", "OUTPUT", "is_finished", "run_cells"]
 
@@ -33,7 +33,7 @@ def run_cells(
     refused = {place: reason for place, cell in waiting.items() if (reason := _refusal(cell))}
 
     def begin(place: Path, name: str) -> None:
-        (place / FAILED).unlink(missing_ok=True)
+        remove(place / FAILED)
         write_atomic(place / name, _asked(waiting[place]))
 
     with display.bar("arena", len(cells), len(cells) - len(waiting), 1) as move:

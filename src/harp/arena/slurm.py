@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harp.arena.launching import ASKED, OUTPUT, Begin, Ends, reason_of, words_of
+from harp.arena.launching import ASKED, Begin, Ends, output_of, reason_of, words_of
 from harp.errors import HarpError
 from harp.extras import need
 
@@ -44,7 +44,7 @@ class Job:
         # The cluster may signal every process of a job, but the answer is this one's alone: what is ignored at the
         # start stays ignored in what is started.
         deaf = partial(signal.signal, _preempts(), signal.SIG_IGN)
-        with Path(place, OUTPUT).open("wb") as output:
+        with output_of(Path(place)) as output:
             self._process = process = subprocess.Popen(
                 words, stdout=output, stderr=output, env=environment, preexec_fn=deaf
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.table import Table
 
-from harp.cli.flags import Parser
+from harp.cli.flags import Parser, check_count
 from harp.errors import HarpError
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def run_arena(arguments: list[str]) -> None:
     parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes for each cell, under slurm")
     own = parser.parse_args(arguments)
     for name in ("jobs", "ranks"):
-        if getattr(own, name) is not None and getattr(own, name) < 1:
-            raise HarpError(f"--{name} {getattr(own, name)}: expected at least 1")
+        if getattr(own, name) is not None:
+            check_count(f"--{name}", getattr(own, name), 4096)
     if own.launcher != "slurm" and (own.slurm or own.ranks > 1):
         raise HarpError(f"--{'slurm' if own.slurm else 'ranks'} is for --launcher slurm")
 

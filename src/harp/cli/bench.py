@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harp.cli.flags import Parser
+from harp.cli.flags import Parser, check_count
 from harp.cli.recipes import NETWORK, RecipeFlags, network_values
 from harp.config import make_recipe
 from harp.errors import HarpError
@@ -32,8 +32,8 @@ def bench_network(arguments: list[str]) -> None:
     parser.add_argument("--no-memory", action="store_true", help="without the processes in which memory is measured")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all of it as JSON, and .png and .svg charts")
     own, above = parser.read(arguments, RecipeFlags)
-    if own.rounds < 1:
-        raise HarpError(f"--rounds {own.rounds}: expected a whole number of at least 1")
+    check_count("--rounds", own.rounds, 10**6)
+    check_count("--batch", max(own.batch), 10**5)
 
     from harp.bench import Plan, bench, subjects
     from harp.networks.named import find_network

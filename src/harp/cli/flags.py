@@ -11,6 +11,14 @@ from harp.errors import HarpError, choices
 ALL = "--help-all"
 
 
+def check_count(name: str, value: int, most: int) -> None:
+    """Raises `HarpError` where `value` is no whole number from 1 to `most`, which is more than anybody means."""
+    if value < 1:
+        raise HarpError(f"{name} {value}: expected a whole number of at least 1")
+    if value > most:
+        raise HarpError(f"{name}: expected at most {most:,}, got {f'{value:,}' if value < 10**15 else 'far more'}")
+
+
 class Parser(argparse.ArgumentParser):
     """The arguments of one command; pydantic-settings adds the flags of settings and writes their help.
 

@@ -6,11 +6,16 @@ from typing import Any
 from pydantic import Field, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from harp.cli.flags import Parser
+from harp.cli.flags import Parser, check_count
 from harp.config import ModelSettings, PruneSettings, make_recipe
 
 ALLOCATION = "how the layers share the budget: uniform, erk, lamp, ideal-gas, global, or a YAML or JSON file"
 KEEP = {"weights": 0.01, "channels": 0.5}
+IMAGES = {  # what is usual, the most that is counted in a network that is really built, and what it means
+    "classes": (10, 10**6, "logits"),
+    "channels": (3, 4096, "channels of an image"),
+    "size": (32, 4096, "height and width of an image in pixels"),
+}
 MODEL = ("width", "include", "exclude")
 PRUNE = ("granularity", "of", "floor")
 
@@ -43,13 +48,11 @@ def inspect_model(arguments: Sequence[str]) -> None:
         "one rule for sharing out, its MACs, which channels go together, and which cannot go and why.",
     )
     parser.add_argument("model", metavar="MODEL", help=ModelSettings.model_fields["name"].description)
-    for name, usual, meaning in (
-        ("classes", 10, "logits"),
-        ("channels", 3, "channels of an image"),
-        ("size", 32, "height and width of an image in pixels"),
-    ):
+    for name, (usual, _, meaning) in IMAGES.items():
         parser.add_argument(f"--{name}", type=int, default=usual, metavar="int", help=f"{meaning} (default: {usual})")
     own, given = parser.read(arguments, _Flags)
+    for name, (_, most, _) in IMAGES.items():
+        check_count(name, getattr(own, name), most)
     kind = "channels" if given.get("granularity") == "channels" else "weights"
     model = {name: given[name] for name in MODEL if name in given}
     prune = {name: given[name] for name in ("keep", *PRUNE) if name in given}

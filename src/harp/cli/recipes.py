@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from harp.cli.commands import COMMANDS
 from harp.cli.flags import Parser
 from harp.config import Recipe, find_recipe, fitting, merged, read_recipe
+from harp.config.documents import parse_yaml
 from harp.errors import HarpError
 
 USUAL = "digits"
@@ -145,8 +145,8 @@ def method_options(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
         if text is None or (not given and text.startswith("--")):
             raise HarpError(f"{word} needs a value; `harp list methods NAME` tells which")
         try:
-            found[name] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
+            found[name] = parse_yaml(text)
+        except ValueError:
             found[name] = text
     return rest, found
 

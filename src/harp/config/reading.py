@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from harp.config.documents import read_yaml
 from harp.config.settings import Recipe
 from harp.config.training import PruneSettings, Settings
 from harp.errors import HarpError, choices
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-LONGEST, DEEPEST = 100_000, 10  # a recipe has some 5,000 characters and three levels
 SHOWN, WIDEST = 20, 300  # mistakes told at once, and characters of one
 
 
@@ -84,13 +84,9 @@ def is_recipe(name: str) -> bool:
 def read_recipe(path: Path) -> dict[str, Any]:
     """The nested mapping in a YAML recipe, not yet checked; raises `HarpError` where it is none."""
     try:
-        text = path.read_bytes().decode()
-        if len(text) > LONGEST:
-            raise ValueError(f"it has {len(text):,} characters; expected at most {LONGEST:,}")
-        values = yaml.load(text, _Loader)  # noqa: S506  a safe loader, made stricter
-    # ValueError: numbers of thousands of digits, among others.
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise HarpError(f"{path} is not a readable recipe: {_one_line(error)}") from None
+        values = read_yaml(path)
+    except ValueError as error:
+        raise HarpError(f"{path} is not a readable recipe: {error}") from None
     if not isinstance(values, dict):
         raise HarpError(f"{path} is not a recipe: expected settings such as `seed: 0`")
     return values
@@ -133,30 +129,6 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     both = {name: (below.get(name), value) for name, value in above.items()}
     inner = {n: merged(b, a) for n, (b, a) in both.items() if isinstance(a, Mapping) and isinstance(b, Mapping)}
     return {**below, **above, **inner}
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values; a setting is given once, and settings lie no deeper than a recipe's can."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.depth == DEEPEST:
-            raise yaml.YAMLError(f"settings lie deeper than {DEEPEST} levels")
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise yaml.YAMLError(f"{twice[0]!r} is given twice in line {node.start_mark.line + 1} and below")
-        return super().construct_mapping(node, deep)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _sentence(problem: dict[str, Any], kind: type[BaseModel], section: str) -> str:

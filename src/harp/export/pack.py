@@ -1,10 +1,8 @@
 """A network as a package: captured, folded, shrunk, written, read back, and only then where it was asked for."""
 
-import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harp.ambient import precise
+from harp.drafts import draft
 from harp.errors import HarpError
 from harp.export.agreement import agree, steady
 from harp.export.deployed import Deployed
@@ -96,14 +95,14 @@ def pack(
         raise HarpError("the network has collapsed: no path leads from its input to its logits; `collapsed` packs it")
     about = _counted(manifest or Manifest(), made)
     model = source if isinstance(source, nn.Module) else Function(Interpreter(source))
-    with _draft(Path(path)) as draft:
-        sizes = write(draft, made.graph, about, values)
-        deployed = Deployed(read(draft))
+    with draft(Path(path)) as place:
+        sizes = write(place, made.graph, about, values)
+        deployed = Deployed(read(place))
         difference = _checked(model, made.graph, deployed, images, values)
         if judge is not None:
             about = replace(about, evaluation={**about.evaluation, **judge(deployed)})
-            sizes = write(draft, made.graph, about, values)
-            same_weights(read(draft).graph, deployed.graph)
+            sizes = write(place, made.graph, about, values)
+            same_weights(read(place).graph, deployed.graph)
     if made.graph.batch is not None:
         warnings.warn(one_by_one(made.graph.batch), SlowWarning, stacklevel=2)
     return Packed(replace(about, values=values), sizes, len(images), difference, made.graph.batch)
@@ -171,14 +170,3 @@ def _plain_zeros(tensor: Tensor | Sparse) -> Tensor | Sparse:
 
 def _bits(tensor: Tensor) -> Tensor:
     return tensor.view(-1).view(torch.uint8) if tensor.numel() else tensor.view(-1)
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A path beside `path`, which becomes `path` at the end, or nothing."""
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

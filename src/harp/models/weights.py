@@ -28,7 +28,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Any], origin: str) -> Non
     """`model` holds the weights of `state`; raises `HarpError` naming `origin` where they are not this model's.
 
     Every name (but for what `DataParallel`, `torch.compile` and their like put before all of them) and every shape must
-    match, and every number must be finite; the model is untouched where they do not.
+    match, every number must be finite and one that the model's dtype can be: floating-point numbers may be rounded to
+    its precision, all else must be the same number there. The model is untouched where they do not.
     """
     own = model.state_dict()
     state = as_named(state, own)
@@ -42,7 +43,20 @@ def load_weights(model: nn.Module, state: Mapping[str, Any], origin: str) -> Non
             f"{origin} holds the weights of another model: {name} is {there} in the file and {here} in "
             f"{type(model).__name__} ({len(strange) + len(wrong)} of {len(own)} entries differ)"
         )
+    for name, value in state.items():
+        if not _is_one(value, own[name].dtype):
+            there, here = (str(dtype).removeprefix("torch.") for dtype in (value.dtype, own[name].dtype))
+            raise HarpError(f"{origin}: {name} holds {there} numbers, which are no {here} ones; expected {here} there")
     broken = [name for name, value in state.items() if not torch.isfinite(value.float()).all()]
     if broken:
         raise HarpError(f"{origin}: {broken[0]} holds NaN or infinite numbers")
     model.load_state_dict(dict(state))
+
+
+def _is_one(value: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether numbers of `value` may stand for numbers of `dtype`: weights of integers, say, are somebody's codes."""
+    if value.dtype == dtype or (value.is_floating_point() and dtype.is_floating_point):
+        return True
+    if dtype.is_floating_point or dtype.is_complex or value.is_complex() or torch.bool in (value.dtype, dtype):
+        return False
+    return bool(torch.isfinite(value).all()) and torch.equal(value.to(dtype).to(value.dtype), value)

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from harp.config import write_recipe
+from harp.config import EVALUATION, write_recipe
 from harp.errors import HarpError
+from harp.pipeline.begun import BEGUN
 from harp.report import PAGES
 from harp.runs import checked, read_json, remove, write_atomic, write_json
 from harp.training import clear
@@ -50,3 +51,5 @@ def _clear(work: "Workspace") -> None:
             remove(partial)
         if work.run.done(stage) is not None:
             clear(work.run.at(stage))
+            if stage != EVALUATION:  # which may go on where it was finished, when more is asked of it
+                remove(work.run.at(stage) / BEGUN)

@@ -6,6 +6,7 @@ import torch
 
 from harp import data
 from harp.config import DataSettings, Recipe
+from harp.errors import HarpError
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,17 @@ def reading(settings: DataSettings) -> data.Reading:
 
 
 def split_images(recipe: Recipe) -> Split:
-    """The recipe's data set, divided by the recipe's seed; the test images are the set's own."""
+    """The recipe's data set, divided by the recipe's seed; the test images are the set's own.
+
+    Raises `HarpError` for a set of one class: whatever a network says of its images is right, under any attack.
+    """
     settings, seed = recipe.data, recipe.seed
     dataset = data.load(settings.name, settings.path, settings.relabel, reading(settings))
+    if len(dataset.classes) < 2:
+        raise HarpError(
+            f"{dataset.name} has one class, {', '.join(dataset.classes)}: there is nothing to learn and nothing to "
+            "attack; expected at least two"
+        )
     train, validation = dataset.train, None
     if settings.train is not None:
         train = train.take(data.subset(train.labels, settings.train, seed))

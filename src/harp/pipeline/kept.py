@@ -1,6 +1,6 @@
 """The recipe that lies in a run's folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +17,84 @@ from harp.config import (
     settings_of,
 )
 from harp.errors import HarpError
+from harp.pipeline.begun import Begun, begun_with
 from harp.pruners import METHODS
-from harp.runs import DamagedError, Run
+from harp.runs import DONE, DamagedError, Run, file_digest
 
 
 def settings_in(path: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
-    """The settings in a run's recipe, or those of these `names` in it; `DamagedError` where they are none."""
+    """The settings in a run's recipe, or those of these `names` in it; `DamagedError` where they are none.
+
+    Raises `HarpError` where a stage beside it says that it was made with others: somebody edited one of them.
+    """
     try:
         values = read_recipe(path)
-        kept = values if names is None else {name: values[name] for name in names if name in values}
-        kept = _upgraded(kept)
-        make_recipe(kept)
     except HarpError as error:
-        said = " ".join(str(error).split())
-        raise DamagedError(
-            path, said if str(path) in said else f"{path} is no recipe of this version: {said}"
-        ) from None
-    return kept
+        raise DamagedError(path, str(error)) from None
+    now = _valid(path, values if names is None else {name: values[name] for name in names if name in values})
+    recipe, run = make_recipe(now), Run(path.parent)
+    for stage, _, kept in _stages(run, recipe):
+        for name, before, here in _differing(kept, recipe):
+            if (names is None or name in names) and stage in _made_with(name, kept, recipe):
+                raise HarpError(
+                    f"{path} was edited: {run.at(stage)} was made with {before} as {name}, and it says {here}; put it "
+                    "back, or begin another folder"
+                )
+    return now
+
+
+def _valid(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The settings `values`, which stood in `path`, as they are called now."""
+    try:
+        now = _upgraded(values)
+        make_recipe(now)
+    except HarpError as error:
+        raise DamagedError(path, f"{path} is no recipe of this version: {' '.join(str(error).split())}") from None
+    return now
 
 
 def check_kept(run: Run, recipe: Recipe) -> None:
-    """Raises `HarpError` where the folder was begun with another recipe.
+    """Raises `HarpError` where the folder, or a stage in it, was begun with another recipe or other files.
 
-    A setting may still change as long as no stage that depends on it has begun.
+    A setting may still change as long as no stage that depends on it has begun. What a stage says of itself counts
+    beside the folder's recipe, which somebody may have deleted.
     """
     path = run.folder / "recipe.yaml"
-    if not path.exists():
-        return
-    kept = make_recipe(settings_in(path))
+    if path.exists():
+        kept = make_recipe(settings_in(path))
+        for name, before, now in _differing(kept, recipe):
+            if any(run.at(stage).exists() for stage in _made_with(name, kept, recipe)):
+                raise HarpError(_other(run.folder, name, before, now))
+    for stage, begun, kept in _stages(run, recipe):
+        for name, before, now in _differing(kept, recipe):
+            if stage in _made_with(name, kept, recipe):
+                raise HarpError(_other(run.at(stage), name, before, now))
+        for file, digest in begun.files.items():
+            if Path(file).is_file() and file_digest(Path(file)) != digest:
+                raise HarpError(
+                    f"{file} is not the file that {run.at(stage)} was begun with; bring it back, or choose another "
+                    "--folder"
+                )
+
+
+def _stages(run: Run, recipe: Recipe) -> Iterator[tuple[str, Begun, Recipe]]:
+    """The folders of the stages of `recipe` that say what they were begun with, and the recipe among that."""
+    for stage in (*(stage.folder for stage in plan(recipe.stages)), EVALUATION, EXPORT):
+        begun = begun_with(run, stage)
+        if begun is not None:
+            yield stage, begun, make_recipe(_valid(run.at(stage) / DONE, begun.recipe))
+
+
+def _differing(kept: Recipe, recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """Each setting or section of a run in which the two differ, with what it is in both."""
     before, now = different(lasting(kept)), different(lasting(recipe))
     for name in sorted({*before, *now}):
-        if before.get(name) == now.get(name):
-            continue
-        if any(run.at(folder).exists() for folder in _made_with(name, kept, recipe)):
-            raise HarpError(
-                f"{run.folder} was begun with another setting of {name}: {before.get(name, 'default')} there, "
-                f"{now.get(name, 'default')} asked for; choose another --folder"
-            )
+        if before.get(name) != now.get(name):
+            yield name, before.get(name, "default"), now.get(name, "default")
+
+
+def _other(place: Path, name: str, before: Any, now: Any) -> str:
+    return f"{place} was begun with another setting of {name}: {before} there, {now} asked for; choose another --folder"
 
 
 def _made_with(name: str, kept: Recipe, recipe: Recipe) -> list[str]:

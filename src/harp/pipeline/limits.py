@@ -1,7 +1,7 @@
 """Sizes that a recipe asks for, compared with images and memory before anything is made of them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 
@@ -13,8 +13,13 @@ from harp.own import is_own
 from harp.pipeline.images import Split, varied
 
 
-def check_sizes(recipe: Recipe, split: Split, stages: Iterable[Planned]) -> None:
+def check_sizes(recipe: Recipe, split: Split, stages: Sequence[Planned]) -> None:
     """Raises `HarpError` for what a training stage of these could not draw from the images, or not find."""
+    if stages and len(set(split.train.labels.tolist())) == 1:
+        only = split.dataset.classes[int(split.train.labels[0])]
+        raise HarpError(
+            f"all {len(split.train):,} training images are of the class {only}; expected at least two classes"
+        )
     for stage in stages:
         settings = settings_of(recipe, stage)
         masks = settings.masks if isinstance(settings, FinetuneSettings) else None

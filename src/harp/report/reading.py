@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy
 import torch
-import yaml
 
 from harp.config import EVALUATION, EXPORT, KINDS, NETWORKS, Planned, plan
+from harp.config.documents import read_yaml
 from harp.errors import HarpError
 from harp.report.record import Curve, Examples, Measured, ModelResult, RunRecord, Stage
 from harp.report.schemas import Told
@@ -111,10 +111,9 @@ def _require(folder: Path, names: Iterable[str]) -> None:
 
 def _recipe(path: Path) -> tuple[str, Mapping[str, Any]]:
     try:
-        text = path.read_text()
-        value = yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DamagedError(path, f"{path} is not a readable recipe: {' '.join(str(error).split())}") from None
+        value, text = read_yaml(path), path.read_text()
+    except (OSError, ValueError) as error:
+        raise DamagedError(path, f"{path} is not a readable recipe: {error}") from None
     checked(path, value, Told)
     return text, value
 

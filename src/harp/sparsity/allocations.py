@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-import yaml
 from torch import Tensor
 
+from harp.config.documents import read_yaml
 from harp.errors import HarpError, choices
+from harp.files import parse_json
 from harp.registry import Registry
 from harp.sparsity.budgets import Budget, Counts, Family, share_out, solve
 from harp.sparsity.costs import Vector
@@ -110,14 +111,17 @@ def allocation(name: str, units: Units) -> Family:
 
 
 def _read(path: Path, units: Units) -> dict[str, float]:
+    if not path.exists():
+        raise HarpError(f"no file {path} to take rates from")
     try:
-        value: Any = yaml.safe_load(path.read_text())
+        value: Any = parse_json(path.read_bytes()) if path.suffix == ".json" else read_yaml(path)
         if isinstance(value, dict) and isinstance(value.get("sites"), list):
             value = {site["name"]: site["kept"] / site["size"] for site in value["sites"]}
         rates = {str(key): float(rate) for key, rate in value.items()}
-    except FileNotFoundError:
-        raise HarpError(f"no file {path} to take rates from") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, yaml.YAMLError) as error:
+    except (
+        *(OSError, ValueError, TypeError, KeyError, AttributeError),
+        *(ZeroDivisionError, OverflowError, RecursionError),
+    ) as error:
         raise HarpError(f"{path} does not map names to rates: {error}") from None
     for key in [*rates, *units.names]:
         if key not in units.names:

@@ -12,6 +12,7 @@ from harp.config import AFTERWARDS, EVALUATION
 from harp.modes import evaluating
 from harp.networks.assess import assess_run, attacks_of, draw
 from harp.networks.terminal import accuracy_table
+from harp.pipeline.begun import begin_stage, moved
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
 from harp.report.reading import read_models
@@ -39,8 +40,9 @@ def evaluate(work: Workspace) -> None:
     work.open()
     # What is asked anew of a finished evaluation makes its marker out of date.
     remove(folder / "done.json")
+    begun = begin_stage(work, EVALUATION, resumed=True)
     results: dict[str, dict[str, Any]] = {}
-    notes = [*work.sources.notes(), *work.split.notes]
+    notes = [*work.sources.notes(), *work.split.notes, *moved(work.run, begun)]
     whole = _priced(work, work.model())
     for name, model in models.items():
         others = [dense] if dense is not None and dense is not model else []
@@ -63,7 +65,7 @@ def evaluate(work: Workspace) -> None:
     Results.model_validate(values)
     write_sealed(folder / "results.json", values, ["examples.safetensors"])
     record = {"notes": notes, "models": sorted(models), "asked": asked_afterwards(work)}
-    work.run.finish(EVALUATION, {**record, "environment": work.environment()})
+    work.run.finish(EVALUATION, {**record, "environment": work.environment(), **begun.told()})
 
 
 def asked_afterwards(work: Workspace) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def export(work: Workspace) -> None:
     folder = work.run.at(EXPORT)
     bake(model, masks, folder, images.once(), blank, counts)
     notes = [*work.sources.notes(), *_ship(work, model, folder)]
-    work.run.finish(EXPORT, {"notes": notes, "environment": work.environment()})
+    made = {"recipe": work.recipe.model_dump(mode="json"), "environment": work.environment()}
+    work.run.finish(EXPORT, {"notes": notes, **made})
 
 
 def _ship(work: Workspace, model: nn.Module, folder: Path) -> Iterator[str]:

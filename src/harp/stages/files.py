@@ -21,6 +21,15 @@ def weights_before(work: Workspace, stage: Planned) -> Path | None:
     return _file(work, before[-1], "model.safetensors")
 
 
+def files_from_elsewhere(work: Workspace, stage: Planned) -> list[Path]:
+    """The files that the recipe names for the stage: weights, masks, a teacher's weights."""
+    settings = settings_of(work.recipe, stage)
+    named = [settings.source, settings.teacher]
+    if isinstance(settings, FinetuneSettings) and not work.channels and (settings.masks or settings.source):
+        named.append(masks_of(work, stage))
+    return [path for path in named if path is not None]
+
+
 def masks_of(work: Workspace, stage: Planned) -> Path:
     """The file with the masks over the weights that the stage ended with, or is to train."""
     settings = settings_of(work.recipe, stage)

@@ -13,10 +13,12 @@ from harp.config import Planned, TrainingSettings
 from harp.data import Batches, subset
 from harp.evaluation import correct
 from harp.objectives import AWP, LEVEL, Objective
+from harp.pipeline.begun import BEGUN, begin_stage, moved
 from harp.pipeline.outside import check_file
 from harp.pipeline.workspace import Workspace
 from harp.pruners import Moment, Pruner, Scoring, SearchWarning
-from harp.runs import save_tree
+from harp.runs import remove, save_tree
+from harp.stages.files import files_from_elsewhere
 from harp.stages.unused import unused_by_objective
 from harp.training import OPTIMIZERS, SCHEDULES, Tracker, attacked, clear, fit, losses, steps_per_epoch
 from harp.training.tracker import Validate
@@ -55,6 +57,7 @@ def train(
         ranks=work.ranks,
     )
     start = tracker.resume()
+    begun = begin_stage(work, stage.folder, files_from_elsewhere(work, stage), resumed=start > 0)
     if not start:
         # All ranks look at all images, so that what they make of them is equal in every bit.
         whole = work.batches(stage.name, settings.batch_size, whole=True)
@@ -65,6 +68,7 @@ def train(
     selected = tracker.select()
     model, notes = finish(model, pruner)
     notes = [*notes, *work.sources.notes(), *unused_by_objective(stage.name, settings), *objective.notes()]
+    notes += work.ranks.told(lambda: moved(work.run, begun))
     path = folder / "model.safetensors"
     save_tree(path, dict(model.state_dict()))
     work.ranks.told(lambda: check_file(work, model, path, small=stage.kind != "pretrain"))
@@ -75,9 +79,11 @@ def train(
         "seconds": round(time.monotonic() - began, 1),
         "notes": notes,
         "environment": work.environment(),
+        **begun.told(),
     }
     work.run.finish(stage.folder, record)
     clear(folder)
+    remove(folder / BEGUN)
     for note in notes:
         work.display.say(f"note: {note}")
 

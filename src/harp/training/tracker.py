@@ -78,6 +78,10 @@ class Tracker:
         return int(state["step"])
 
     def _networks(self, state: Tree) -> int:
+        own = self.model.state_dict()
+        for name, value in state["model"].items():
+            if name in own and value.dtype != own[name].dtype:
+                raise TypeError(f"{name} holds {value.dtype} numbers, the network {own[name].dtype} ones")
         self.model.load_state_dict(state["model"])
         self.pruner.load_state_dict(state["pruner"])
         return 0
