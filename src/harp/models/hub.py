@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from harp.consent import remember
 from harp.errors import HarpError
 from harp.extras import need
 from harp.models.base import Size
@@ -30,6 +31,7 @@ def build_hf(source: str, *, classes: int, channels: int, size: Size) -> nn.Modu
     folder = Path(place).expanduser()
     try:
         if not folder.is_dir():
+            remember([source])
             return _trained(hf, source, place, classes, local=False)
         if _holds_weights(source, folder):
             return _trained(hf, source, str(folder), classes, local=True)
