@@ -64,7 +64,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().err
 
 
-def ran(here) -> bool:
+def ran(here):
     return (here / "ran.txt").exists()
 
 
