@@ -2,6 +2,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -11,6 +12,14 @@ settings.load_profile("harp")
 
 # One test process a core: more threads than cores would wait for one another.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _state(tmp_path_factory):
+    """What tests run and fetch by name is remembered elsewhere than in somebody's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 def _load_operators() -> None:

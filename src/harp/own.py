@@ -5,13 +5,14 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.machinery import SourceFileLoader
-from importlib.util import cache_from_source
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Never
 
+from harp.consent import remember
 from harp.errors import HarpError, choices
 from harp.sources import source_digests
 
@@ -67,6 +68,7 @@ def load_plugin(name: str) -> None:
         importlib.import_module(name)
     except Exception as error:  # whatever the import of a foreign module raises
         raise HarpError(f"plugins: {name} cannot be imported: {type(error).__name__}: {error}") from error
+    remember(code_marks(name))
 
 
 def load_own(name: str, kind: str) -> Any:
@@ -101,7 +103,42 @@ def run_own(path: Path) -> ModuleType:
     _check_neighbours(path)
     module = _run(path)
     _LOADED[path] = (source_digests([path], path.parent), module)
+    remember(code_marks(str(path)))
     return module
+
+
+def code_marks(name: str) -> list[str]:
+    """What is remembered of code once it ran: where each of its files lies, and the file's digest.
+
+    `name` is `path/to/file.py:name`, a Python file, or a module; nothing is run or imported. Where the files lie
+    counts, too: what stands beside them unseen, such as a compiled module, was then put there by the user.
+    """
+    if is_own(name) or is_file(name):
+        files = [Path(name.rpartition(":")[0] if is_own(name) else name).expanduser().resolve()]
+    else:
+        files = _module_files(name)
+    found = {file: digest for path in files for file, digest in _digests(path)}
+    return [f"{file} {digest}" for file, digest in found.items()] or [f"nothing found of {name}"]
+
+
+def _digests(path: Path) -> Iterator[tuple[Path, str]]:
+    for name, digest in source_digests([path], path.parent).items():
+        yield (path.parent / name).resolve(), digest
+
+
+def _module_files(name: str) -> list[Path]:
+    """The file of a module, and that of the package it is in; `find_spec` of a whole name would run the package."""
+    top, *rest = name.split(".")
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return []
+    if spec is None or not spec.origin:
+        return []
+    origin = Path(spec.origin).resolve()
+    inner = origin.parent.joinpath(*rest)
+    places = [origin, inner.with_suffix(".py"), inner / "__init__.py"] if rest else [origin]
+    return [place for place in places if place.is_file()]
 
 
 def _forget(files: Iterable[Path]) -> None:

@@ -1,3 +1,5 @@
+import json
+import socket
 from typing import Any
 
 import huggingface_hub.constants
@@ -145,3 +147,82 @@ def test_a_folder_is_read_without_the_network(saved, monkeypatch):
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     assert isinstance(load(saved), nn.Module)
+
+
+def configured(folder, **entries):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **entries}))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Whoever looks an address up fails the test, as nothing here may ask the network."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("the network was asked"))
+
+
+@pytest.mark.parametrize("shard", ["../x.safetensors", "weights.bin", "a/b.safetensors", "..", "/x.safetensors"])
+def test_an_index_that_leads_elsewhere_is_refused_before_anything_is_read(saved, monkeypatch, shard):
+    (saved / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"vit.layernorm.weight": shard}}
+    (saved / "model.safetensors.index.json").write_text(json.dumps(index))
+    monkeypatch.setattr("transformers.AutoModelForImageClassification.from_pretrained", lambda *_, **__: 1 / 0)
+    with pytest.raises(HarpError, match=r"index\.json names .*; expected \.safetensors files beside it"):
+        load(saved)
+
+
+def test_shards_beside_their_index_are_read(saved):
+    before = bare("vit")
+    (saved / "model.safetensors").unlink()
+    before.save_pretrained(saved, max_shard_size="20KB")
+    assert len(list(saved.glob("model-*.safetensors"))) > 1
+    after = load(saved).model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.state_dict().items())
+
+
+@pytest.mark.parametrize("index", ["[]", "{}", '{"weight_map": {}}'])
+def test_an_index_without_shards_is_named(saved, index):
+    (saved / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(HarpError, match=r"index\.json (has no weight_map|is no object)"):
+        load(saved)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"_attn_implementation": "somebody/kernel"},
+        {"attn_implementation": "flash_attention_2"},
+        {"attn_implementation": {"": "somebody/kernel@v1:attention"}},
+        {"backbone_config": {"parts": [{"_attn_implementation": "somebody/kernel"}]}},
+    ],
+)
+def test_kernels_of_the_hub_are_refused(saved, offline, entries, whole):
+    configured(saved, **entries)
+    if not whole:
+        (saved / "model.safetensors").unlink()
+    with pytest.raises(HarpError, match=r"its configuration asks for the kernel '(somebody/kernel|flash_attention_2)"):
+        load(saved)
+
+
+def test_pytorchs_own_attention_may_be_asked_for(saved):
+    configured(saved, _attn_implementation="eager")
+    assert load(saved).model.config._attn_implementation == "eager"
+
+
+def test_weights_under_another_name_and_adapters_of_other_networks_are_refused(saved, offline):
+    configured(saved, transformers_weights="weights.bin")
+    with pytest.raises(HarpError, match=r"names 'weights\.bin' as weights; expected model\.safetensors"):
+        load(saved)
+    (saved / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/net"}')
+    with pytest.raises(HarpError, match=r"adapter_config\.json names another network"):
+        load(saved)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_code_beside_a_configuration_never_runs(saved, offline, whole):
+    (saved / "own.py").write_text("raise SystemExit('it ran')\n")
+    names = {"AutoConfig": "own.Own", "AutoModelForImageClassification": "own.Net"}
+    configured(saved, auto_map=names)
+    if not whole:
+        (saved / "model.safetensors").unlink()
+    assert type(load(saved).model).__name__ == "ViTForImageClassification"  # the class of that name in transformers

@@ -82,3 +82,10 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, library):
 def test_no_file_imports_a_library_that_may_be_missing(library):
     for path in Path(harp.__file__).parent.rglob("*.py"):
         assert not re.search(rf"^\s*(import|from) {library}\b", path.read_text(), re.MULTILINE), path
+
+
+@pytest.mark.parametrize("place", ["hf-hub:somebody/net", "hf_hub:somebody/net", "local-dir:here"])
+def test_a_name_of_timm_leads_to_no_hub_and_no_folder(place, monkeypatch):
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: 1 / 0)
+    with pytest.raises(HarpError, match=f"no model 'timm:{place}'"):
+        made(f"timm:{place}")

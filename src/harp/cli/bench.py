@@ -31,17 +31,20 @@ def bench_network(arguments: list[str]) -> None:
     parser.add_argument("--compile", action="store_true", help="with torch.compile, which takes a minute to get ready")
     parser.add_argument("--no-memory", action="store_true", help="without the processes in which memory is measured")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all of it as JSON, and .png and .svg charts")
+    parser.add_trust()
     own, above = parser.read(arguments, RecipeFlags)
     check_count("--rounds", own.rounds, 10**6)
     check_count("--batch", max(own.batch), 10**5)
 
     from harp.bench import Plan, bench, subjects
     from harp.networks.named import find_network
+    from harp.networks.trust import check_named
     from harp.pipeline.display import Display
 
     network, display = find_network(own.network, own.weights), Display()
     values = network_values(own.network, network.settings, {"threads": 1, "device": "cpu"}, above)
     recipe = make_recipe(values)
+    check_named(recipe, network.told_by, above, own.trust)
     if recipe.device != "cpu":
         raise HarpError(f"device: expected cpu, where packages run, got {recipe.device!r}")
     plan = Plan(recipe.threads or 1, own.batch, own.rounds, own.compile, not own.no_memory)

@@ -27,16 +27,24 @@ def evaluate_network(arguments: list[str]) -> None:
         "--weights", metavar="FILE", help="safetensors state dictionary of the model, or `random` for untrained weights"
     )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the record (default: evaluations/NAME-IDENTITY)")
+    parser.add_trust()
     own, above = parser.read(lengthened("evaluate", arguments), RecipeFlags)
 
     from harp.networks.assess import assess_run, check
     from harp.networks.named import find_network, loaded, untrained
     from harp.networks.terminal import accuracy_table
+    from harp.networks.trust import check_named
     from harp.pipeline import Workspace
 
     drawn = own.weights == UNTRAINED
     network = find_network(own.network, Path(own.weights) if own.weights and not drawn else None)
     recipe = make_recipe(network_values(own.network, network.settings, HEADLINE, above))
+    check_named(recipe, network.told_by, above, own.trust)
+    if network.images is not None and "name" not in above.get("data", {}):
+        raise HarpError(
+            f"{own.network} says that its images are {network.images}, which is not fetched or run at a file's word; "
+            f"--data.name {network.images} asks for them"
+        )
     folder = own.folder or Path("evaluations") / f"{network.label}-{identity(measured(recipe))}"
     work = Workspace(recipe, folder)
     check(recipe.evaluation, work.threat.norm)

@@ -21,11 +21,13 @@ def export_network(arguments: list[str]) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors state dictionary of the model")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the package (default: NAME.package.safetensors)")
     parser.add_argument("--collapsed", action="store_true", help="pack a network that answers every image alike, too")
+    parser.add_trust()
     own, above = parser.read(lengthened("export", arguments), RecipeFlags)
 
     from harp.export import is_package
     from harp.networks.named import find_network, loaded, run_of
     from harp.networks.packing import Origin, onnx_file, origin, pack_network, sentences
+    from harp.networks.trust import check_named
     from harp.pipeline import Workspace
     from harp.pipeline.kept import settings_in
 
@@ -35,7 +37,9 @@ def export_network(arguments: list[str]) -> None:
     run = run_of(network.weights) if network.weights else None
     # A run's own evaluation settings say which images are on record.
     whole = settings_in(run / "recipe.yaml") if run else network.settings
-    work = Workspace(make_recipe(network_values(own.network, whole, above)))
+    recipe = make_recipe(network_values(own.network, whole, above))
+    check_named(recipe, network.told_by, above, own.trust)
+    work = Workspace(recipe)
     model, path = loaded(work, network.weights), own.out or Path(f"{network.label}.package.safetensors")
     if run and network.weights:
         found = origin(run, network.weights, work.stages)

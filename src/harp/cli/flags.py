@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from harp.errors import HarpError, choices
 
-ALL = "--help-all"
+ALL, TRUST = "--help-all", "--trust"
 
 
 def check_count(name: str, value: int, most: int) -> None:
@@ -31,6 +31,17 @@ class Parser(argparse.ArgumentParser):
         self.first, self.own = first, {"help"}
         if first:
             self.add_argument(ALL, action=_HelpAll, help="show every setting with its meaning and default, and exit")
+
+    def add_trust(self) -> None:
+        """`--trust`; what the parser gives for it is what `check_named` takes: the flag that would help, or None."""
+        self.add_argument(
+            TRUST,
+            action="store_const",
+            const=None,
+            default=TRUST,
+            help="run code that a run's folder names, and fetch what it names of a hub, though you never did so "
+            "yourself",
+        )
 
     def read(self, arguments: Sequence[str], settings: type[BaseSettings]) -> tuple[argparse.Namespace, dict[str, Any]]:
         """What was added to this parser before, and the settings that were given: nested, as text, not yet checked."""

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from harp.cli.commands import COMMANDS
 from harp.cli.flags import Parser
-from harp.config import Recipe, find_recipe, fitting, merged, read_recipe
+from harp.config import Recipe, find_recipe, fitting, make_recipe, merged, read_recipe
 from harp.config.documents import parse_yaml
 from harp.errors import HarpError
 
@@ -62,12 +62,18 @@ def asked(command: str, arguments: list[str]) -> Asked:
         metavar="FILE",
         help="go on though this source of your network was edited since the run began; it is noted",
     )
+    parser.add_trust()
     plain, options = method_options(lengthened(command, arguments))
     own, above = parser.read(plain, RecipeFlags)
     if options:
         above = merged(above, {"prune": {"options": options}})
     below, folder, chosen = begun(own.recipe, above)
-    return Asked(merged(fitting(below, above), above), chosen, own.folder or folder, tuple(own.edited))
+    values = merged(fitting(below, above), above)
+    if folder is not None:
+        from harp.networks.trust import check_named
+
+        check_named(make_recipe(values), folder, above, own.trust)
+    return Asked(values, chosen, own.folder or folder, tuple(own.edited))
 
 
 def begun(recipe: str | None, above: Mapping[str, Any]) -> tuple[Mapping[str, Any], Path | None, str]:

@@ -6,6 +6,7 @@ from harp.data.base import DATA, Dataset, Images, Labelled
 from harp.data.batches import Batch, Batches, Loader, batches_of
 from harp.data.epochs import Epochs, check_batches
 from harp.data.feeding import feed
+from harp.data.hub import PREFIX as HUB
 from harp.data.named import load
 from harp.data.reading import Reading
 from harp.data.resident import Resident
@@ -15,6 +16,7 @@ from harp.data.streamed import Streamed
 
 __all__ = [
     "DATA",
+    "HUB",
     "Batch",
     "Batches",
     "Dataset",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from harp.data.base import DATA, Dataset, Images, located, required, unknown
+from harp.data.bounds import check_packed
 from harp.errors import HarpError, choices
 
 CLASSES = "class_names"
@@ -44,12 +45,23 @@ def _read(file: Path) -> dict[str, np.ndarray[Any, Any]]:
     try:
         # Opened here: numpy leaves a file open that turns out to be no archive.
         with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            for member in archive.zip.infolist():
+                check_packed(f"{file}, {member.filename}", member.file_size, member.compress_size)
             missing = [name for name in NAMES if name not in archive]
             if missing:
                 raise HarpError(f"{file} lacks the array {missing[0]!r}; {choices(missing[0], archive)}")
             return {name: archive[name] for name in (*NAMES, CLASSES) if name in archive}
     # TypeError: a single .npy array is no archive.
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise HarpError(f"{file} is not a whole .npz file of plain arrays: {error}") from None
 
 

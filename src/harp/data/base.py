@@ -177,9 +177,18 @@ def required(path: Path | None, name: str, what: str) -> Path:
     """`path`, which exists; raises `HarpError` with `what` it should be where it is None or not there."""
     if path is None:
         raise HarpError(f"data set {name!r} has no default place; set data.path to {what}")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise HarpError(f"data set {name!r}: {path} is a device or a pipe; expected {what}")
     if not path.exists():
         raise HarpError(f"data set {name!r}: {path} does not exist; expected {what}")
     return path
+
+
+def whole_label(label: int) -> int:
+    """`label`, which 64 bits hold; raises `ValueError` for another."""
+    if not -(1 << 63) <= label < 1 << 63:
+        raise ValueError(f"{label} does not fit into 64 bits")
+    return label
 
 
 def refuse(bad: Tensor, what: str) -> None:

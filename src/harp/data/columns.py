@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harp.data.base import whole_label
+from harp.data.bounds import check_packed
 from harp.errors import HarpError, choices
 from harp.extras import need
 
@@ -50,9 +52,29 @@ def _few(names: tuple[str, ...]) -> str:
 def opened(file: Path) -> Any:
     arrow = need("pyarrow", "images")
     try:
-        return need("pyarrow.parquet", "images").ParquetFile(file)
+        table = need("pyarrow.parquet", "images").ParquetFile(file)
     except (arrow.ArrowException, OSError) as error:
         raise HarpError(f"{file} is not a whole Parquet file: {error}") from None
+    try:
+        _check_sizes(file, table.metadata)
+    except HarpError:
+        table.close()
+        raise
+    return table
+
+
+def _check_sizes(file: Path, footer: Any) -> None:
+    """Raises `HarpError` for a footer that tells of more rows, or more bytes of them, than the file can hold."""
+    size = file.stat().st_size
+    if footer.num_rows > size:
+        raise HarpError(
+            f"{file} says that it has {footer.num_rows:,} rows, in {size:,} bytes; expected a picture in each"
+        )
+    for group in map(footer.row_group, range(footer.num_row_groups)):
+        for part in map(group.column, range(group.num_columns)):
+            check_packed(
+                f"{file}, column {part.path_in_schema}", part.total_uncompressed_size, part.total_compressed_size
+            )
 
 
 def image_column(file: Path, schema: Any) -> str:
@@ -91,4 +113,7 @@ def checked_bytes(cell: Any, where: str) -> bytes:
 def checked_label(cell: Any, where: str) -> int:
     if cell is None:
         raise HarpError(f"{where} has no label; expected a whole number")
-    return int(cell)
+    try:
+        return whole_label(int(cell))
+    except ValueError:
+        raise HarpError(f"{where} has the label {cell}; expected a whole number of 64 bits") from None

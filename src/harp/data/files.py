@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
+from harp.data.bounds import check_encoded
 from harp.data.stamps import Stamp, read_stamped, stamped
 from harp.data.stored import Digest
 
@@ -37,6 +38,7 @@ class Files:
         return os.fsdecode(os.path.join(self._root, bytes(self._names[self._ends[number] : self._ends[number + 1]])))
 
     def read(self, number: int) -> bytes:
+        check_encoded(self.where(number), self._sizes[number])
         return read_stamped(self.where(number), Stamp(self._sizes[number], self._written[number]))
 
     @property

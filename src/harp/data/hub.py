@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from harp.consent import remember
 from harp.data.base import Dataset, located, unknown
 from harp.data.parquet import read_parquet
 from harp.data.reading import AS_THEY_ARE, Reading
@@ -27,6 +28,7 @@ def hub(name: str, cache: Path | None, reading: Reading = AS_THEY_ARE) -> Datase
         raise HarpError(
             f"no data set {name!r}; expected hub:owner/name, hub:owner/name/folder or either with @revision"
         )
+    remember([name])
     root = _download(match["set"], match["folder"], match["revision"], cache)
     with located(name):
         return unknown(name, *read_parquet(root / match["folder"] if match["folder"] else root, reading))

@@ -26,6 +26,7 @@ from harp.data.stored import IN_FILES, stored
 from harp.errors import HarpError
 from harp.extras import need
 
+PIECE = 64  # rows read at once: one value that all rows point to is held once in the file, and here each time
 HELD = Reading(stream="never")
 
 
@@ -97,12 +98,12 @@ def _read(files: list[Path], first: Path, names: tuple[str, ...] | None, reading
 
 
 def _rows(file: Path) -> Iterator[tuple[Any, Any]]:
-    """The image and label cells of each row; in pieces of 1,024 rows, as a decoded shard can be large."""
+    """The image and label cells of each row; in pieces, as a decoded shard can be large."""
     arrow = need("pyarrow", "images")
     with opened(file) as table:
         image, label = image_column(file, table.schema_arrow), label_column(file, table.schema_arrow)
         try:
-            for piece in table.iter_batches(batch_size=1024, columns=[image, label]):
+            for piece in table.iter_batches(batch_size=PIECE, columns=[image, label]):
                 yield from zip(piece.column(image).to_pylist(), piece.column(label).to_pylist(), strict=True)
         except (arrow.ArrowException, OSError) as error:
             raise HarpError(f"{file} is not a whole Parquet file: {error}") from None

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from harp.data.ahead import ahead
-from harp.data.jpeg import Pixels, fast, header, scale
+from harp.data.bounds import FREE, RATIO, check_encoded
+from harp.data.jpeg import LARGEST, Pixels, fast, header, scale
 from harp.data.windows import Range, Window, centred, drawn
 from harp.errors import HarpError
 from harp.extras import need
@@ -34,6 +35,9 @@ TURNS = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+"""All that Pillow may take a picture for; of what else it knows, EPS would be handed to a program of its own."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -89,11 +93,13 @@ def picture(where: str, data: bytes | Path, fit: Fit | None = None) -> Pixels:
     and an eighth of it that its window need not be magnified from. The pixels are the same with Pillow alone.
     """
     try:
+        check_encoded(where, len(data) if isinstance(data, bytes) else data.stat().st_size)
         encoded = data if isinstance(data, bytes) else data.read_bytes()
     except OSError as error:
         raise HarpError(f"{where} is not a whole picture: {error}") from None
     found, by = header(encoded), 1
     if found is not None:
+        _check_pixels(where, found.height, found.width, len(encoded))
         if fit is not None:
             window = fit.window(found.height, found.width)
             by = scale(found, (window.height // fit.size[0], window.width // fit.size[1]))
@@ -122,7 +128,8 @@ def _by_pillow(where: str, encoded: bytes, by: int) -> Pixels:
     try:
         if encoded.startswith(PNG):
             _check_png(encoded)
-        with image.open(io.BytesIO(encoded)) as opened:
+        with image.open(io.BytesIO(encoded), formats=FORMATS) as opened:
+            _check_pixels(where, opened.height, opened.width, len(encoded))
             if opened.mode not in GREY | COLOUR:
                 raise HarpError(f"{where} has pixels of mode {opened.mode}; expected 8 bits per channel")
             if by > 1:
@@ -130,10 +137,21 @@ def _by_pillow(where: str, encoded: bytes, by: int) -> Pixels:
             opened.load()  # what says how it lies may stand behind the pixels
             upright = _upright(image, opened)
             pixels = np.array(upright.convert("L" if opened.mode in GREY else "RGB"))
+    except image.UnidentifiedImageError:
+        raise HarpError(f"{where} is not a whole picture: it is none of {', '.join(FORMATS)}") from None
     # What Pillow raises depends on the format and on where the damage lies.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, image.DecompressionBombError) as error:
         raise HarpError(f"{where} is not a whole picture: {error}") from None
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _check_pixels(where: str, height: int, width: int, encoded: int) -> None:
+    """Raises `HarpError` for more pixels than the file can be a picture of, before any is decoded."""
+    most = min(LARGEST, max(FREE // 4, RATIO * encoded))  # Pillow takes four bytes a pixel
+    if height * width > most:
+        raise HarpError(
+            f"{where} says that it is {height}x{width} pixels, in {encoded:,} bytes; expected at most {most:,}"
+        )
 
 
 def _upright(image: Any, picture: Any) -> Any:

@@ -6,8 +6,9 @@ dtype, uint8.
 """
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -78,7 +79,16 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 }
 
 
-class _Restricted(pickle.Unpickler):
+_SETS, _KEYED = (b"\x8f", b"\x90", b"\x91"), (pickle.SETITEM, pickle.SETITEMS, pickle.DICT)
+_LOADS: dict[int, Callable[[Any], None]] = dict(pickle._Unpickler.dispatch)
+
+
+class _Restricted(pickle._Unpickler):
+    """Python's own reader: that in C takes gigabytes for a single number of its memo."""
+
+    # Hashing a tuple of tuples may take for ever: so there are no sets, and keys are plain.
+    dispatch: ClassVar = {code: load for code, load in _LOADS.items() if bytes([code]) not in _SETS}
+
     def __init__(self, stream: Any, file: Path):
         super().__init__(stream, encoding="latin1")
         self.file = file
@@ -87,6 +97,28 @@ class _Restricted(pickle.Unpickler):
         if (module, name) not in _STAND_INS:
             raise HarpError(f"{self.file} asks for {module}.{name}; expected plain values and numpy arrays only")
         return _STAND_INS[module, name]
+
+
+def _plainly(code: bytes) -> Callable[[Any], None]:
+    def checked(reader: Any) -> None:
+        keys = reader.stack[-2:-1] if code == pickle.SETITEM else reader.stack[::2]
+        if strange := [key for key in keys if not isinstance(key, str | bytes | int)]:
+            raise TypeError(f"a key that is a {type(strange[0]).__name__}")
+        _LOADS[code[0]](reader)
+
+    return checked
+
+
+def _named(reader: Any) -> None:
+    """Two lines and what they name; where the file ends in one of them, Python's own reader takes it for whole."""
+    module, name = reader.readline(), reader.readline()
+    if not name.endswith(b"\n"):
+        raise EOFError("it ends within a name")
+    reader.append(reader.find_class(module[:-1].decode(), name[:-1].decode()))
+
+
+_Restricted.dispatch |= {pickle.GLOBAL[0]: _named}
+_Restricted.dispatch |= {code[0]: _plainly(code) for code in _KEYED}
 
 
 def _checked(value: object, file: Path) -> dict[str, Any]:

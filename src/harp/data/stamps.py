@@ -24,7 +24,14 @@ def stamped(path: Path | str) -> Stamp:
 
 
 def read_stamped(path: Path | str, stamp: Stamp, start: int = 0, size: int | None = None) -> bytes:
-    """`size` bytes of the file from `start` on, or all; raises `HarpError` where it is not as it was stamped."""
+    """`size` bytes of the file from `start` on, or all.
+
+    Raises `HarpError` where it is not as it was stamped, or has not so many bytes.
+    """
+    if size is not None and start + size > stamp.size:
+        raise HarpError(
+            f"{path} is cut off: {size:,} bytes from {start:,} on are to be read, and it has {stamp.size:,}"
+        )
     try:
         with open(path, "rb", buffering=0) as stream:
             status = os.fstat(stream.fileno())

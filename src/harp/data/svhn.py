@@ -1,16 +1,20 @@
 """SVHN (Netzer et al., 2011), cropped digits, from the published MATLAB files or from Parquet."""
 
+import zlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from harp.data.base import DATA, Dataset, Images, Labelled, located, required, usual_place
+from harp.data.bounds import check_packed
 from harp.data.parquet import read_parquet
 from harp.data.shards import has_shards
 from harp.errors import HarpError, choices
 
+HEAD, COMPRESSED, CHUNK = 128, 15, 1 << 16
 TRAIN, TEST = "train_32x32.mat", "test_32x32.mat"
 DIGITS = tuple(str(digit) for digit in range(10))
 
@@ -36,7 +40,9 @@ def svhn(path: Path | None) -> Dataset:
             raise HarpError(f"data set 'svhn': {root} has the classes {', '.join(names or ())}; expected the digits")
     else:
         raise HarpError(f"data set 'svhn': {root} holds neither form; expected {what}")
-    return Dataset("svhn", train, test, DIGITS, flip=False, pad=4, notes=(*notes, _imbalance(test)))
+    found = Dataset("svhn", train, test, DIGITS, flip=False, pad=4, notes=notes)
+    # Counted once labels are known to be digits: a table up to the largest of any would be as long as that.
+    return replace(found, notes=(*notes, _imbalance(test)))
 
 
 def _imbalance(test: Labelled) -> str:
@@ -63,12 +69,37 @@ def _read(file: Path) -> Images:
         return Images(images, torch.from_numpy(labels[:, 0].astype(np.int64) % 10))
 
 
+def _check_elements(file: Path) -> None:
+    """Raises `HarpError` for a compressed part of the file (MAT-File Format, level 5) that unpacks to far too much."""
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        head = stream.read(HEAD)
+        order: Literal["little", "big"] = "little" if head[126:128] == b"IM" else "big"
+        while len(tag := stream.read(8)) == 8:
+            kind, length = (int.from_bytes(tag[start : start + 4], order) for start in (0, 4))
+            if kind != COMPRESSED:
+                return  # what is not compressed is no larger than the file
+            packed = min(length, size)
+            unpacking, made, end = zlib.decompressobj(), 0, stream.tell() + length
+            for _ in range(0, packed, CHUNK):
+                data = stream.read(min(CHUNK, end - stream.tell()))
+                while data:
+                    try:
+                        made += len(unpacking.decompress(data, CHUNK))
+                    except zlib.error:
+                        return  # loadmat says what is wrong with it
+                    check_packed(str(file), made, packed)
+                    data = unpacking.unconsumed_tail
+            stream.seek(end)
+
+
 def _arrays(file: Path) -> dict[str, np.ndarray[Any, Any]]:
     if not file.is_file():
         raise HarpError(f"no file {file}; expected both {TRAIN} and {TEST}")
     # Imported late: only these files need it.
     from scipy.io import loadmat
 
+    _check_elements(file)
     try:
         found = loadmat(file, appendmat=False)
     # What scipy raises for a damaged file depends on the byte: its own errors, zlib's, numpy's, KeyError, MemoryError.

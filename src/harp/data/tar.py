@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from harp.data.base import DATA, Dataset, Images, required, unknown
+from harp.data.base import DATA, Dataset, Images, required, unknown, whole_label
+from harp.data.bounds import check_encoded
 from harp.data.folder import SUFFIXES
 from harp.data.pictures import decode
 from harp.data.reading import AS_THEY_ARE, Reading
@@ -18,6 +19,7 @@ from harp.data.stored import IN_FILES, Digest, stored
 from harp.errors import HarpError
 
 LABEL = ".cls"
+LONGEST = 64  # bytes of a label
 
 
 @DATA.register("tar")
@@ -98,12 +100,19 @@ def _pictures(file: Path, stamp: Stamp) -> Iterator[tuple[int, int, int]]:
     for key, (offset, size) in pictures.items():
         if key not in labels:
             raise HarpError(f"{file}: the picture {key.strip('/')} has no {LABEL} beside it, which holds its label")
+        check_encoded(f"{file}: {key.strip('/')}", size)
+        if offset + size > stamp.size:
+            raise HarpError(f"{file} is cut off: the picture {key.strip('/')} would end after the file")
+        if labels[key][1] > LONGEST:
+            raise HarpError(
+                f"{file}: the label of {key.strip('/')} has {labels[key][1]:,} bytes; expected a whole number"
+            )
         yield offset, size, _label(file, key, read_stamped(file, stamp, *labels[key]))
 
 
 def _label(file: Path, key: str, data: bytes) -> int:
     try:
-        return int(data.decode())
+        return whole_label(int(data.decode()))
     except ValueError:
         said = f"{file}: the label of {key.strip('/')} is {data[:20]!r}"
         raise HarpError(f"{said}; expected a whole number") from None

@@ -1,7 +1,7 @@
 """Any network by name: a file of a run, a run, or a factory with a file of weights; as a recipe that describes it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,11 @@ from torch import nn
 from harp import models
 from harp.ambient import pinned
 from harp.config import EXPORT, KINDS, Planned, find_recipe, is_recipe, make_recipe, plan, read_recipe
+from harp.data import DATA
 from harp.errors import HarpError
 from harp.export import is_package, load
+from harp.networks.trust import check_named
+from harp.own import is_own
 from harp.package import Manifest, read
 from harp.pipeline.edits import check_sources
 from harp.pipeline.kept import settings_in
@@ -24,11 +27,17 @@ SECTIONS = ("seed", "device", "threads", "data", "model", "threat", "precision",
 
 @dataclass(frozen=True)
 class Network:
-    """A network that somebody named: the recipe's settings that go with it, its weights, and a word for it."""
+    """A network that somebody named: the recipe's settings that go with it, its weights, and a word for it.
+
+    `told_by` is the run's folder whose own words the settings are, None where they are the user's. `images` are a data
+    set that a package names and that would have to be fetched, or made by code: no setting, since a file says so.
+    """
 
     label: str
     settings: Mapping[str, Any]
     weights: Path | None
+    told_by: Path | None = None
+    images: str | None = None
 
 
 def is_network(target: str) -> bool:
@@ -69,8 +78,11 @@ def find_network(target: str, weights: Path | None = None) -> Network:
     if folder := run_of(path):
         kept = settings_in(folder / "recipe.yaml", SECTIONS)
         _check_sources(folder, kept, path)
-        return Network("-".join(path.relative_to(folder.parent).parts[:-1]), kept, path)
-    return Network(path.stem, _claimed(path) if is_package(path) else {}, path)
+        return Network("-".join(path.relative_to(folder.parent).parts[:-1]), kept, path, folder)
+    if not is_package(path):
+        return Network(path.stem, {}, path)
+    settings, images = _claimed(path)
+    return Network(path.stem, settings, path, images=images)
 
 
 def _stages(folder: Path) -> tuple[Planned, ...]:
@@ -93,19 +105,21 @@ def dense_of(network: Network) -> Network | None:
     if network.weights is None or network.settings.get("prune", {}).get("granularity") != "channels":
         return None
     path = network.weights.parent.parent / plan()[0].folder / "model.safetensors"
-    return Network(f"{network.label}, before pruning", network.settings, path) if path.is_file() else None
+    return replace(network, label=f"{network.label}, before pruning", weights=path) if path.is_file() else None
 
 
-def _claimed(path: Path) -> dict[str, Any]:
-    """A package's own words as settings."""
+def _claimed(path: Path) -> tuple[dict[str, Any], str | None]:
+    """A package's own words as settings, and the name of a data set that nothing here is registered under."""
     manifest: Manifest = read(path).manifest
     data, threat = manifest.provenance.get("data"), manifest.threat
     settings: dict[str, Any] = {"model": {"name": str(path)}}
-    if isinstance(data, Mapping) and isinstance(data.get("name"), str):
-        settings["data"] = {"name": data["name"]}
+    images = data.get("name") if isinstance(data, Mapping) else None
+    known = isinstance(images, str) and not is_own(images) and images in DATA
+    if known:
+        settings["data"] = {"name": images}
     if threat is not None:
         settings["threat"] = {"norm": f"{threat.norm:g}", "eps": threat.eps}
-    return settings
+    return settings, images if isinstance(images, str) and not known else None
 
 
 def loaded(work: Workspace, weights: Path | None) -> nn.Module:
@@ -130,14 +144,19 @@ def untrained(work: Workspace) -> bool:
 
 @pinned()
 def load_model(
-    model_name: str, weights: Path | str | None = None, dataset: str | None = None, data_dir: Path | str | None = None
+    model_name: str,
+    weights: Path | str | None = None,
+    dataset: str | None = None,
+    data_dir: Path | str | None = None,
+    trust: bool = False,
 ) -> nn.Module:
     """A network in eval mode that takes images [n, c, h, w] in [0, 1] to logits [n, classes].
 
     `model_name` is a run's folder, a safetensors file in it, or a package (as by `harp.load`), or, with `weights` (a
     safetensors state dictionary) and the `dataset` it is for, anything that `harp list models` and the README name:
-    `resnet18`, `timm:NAME`, `path/to/file.py:factory`. Raises `HarpError` where there is no such network or the weights
-    are another's.
+    `resnet18`, `timm:NAME`, `path/to/file.py:factory`. Code that a run's folder names is run, and what it names of a
+    hub is fetched, if this user did so before by a name of his own, or says `trust`. Raises `HarpError` where it is
+    not, where there is no such network, or the weights are another's.
     """
     network = find_network(model_name, Path(weights) if weights else None)
     data = {**network.settings.get("data", {}), **({"name": dataset} if dataset else {})}
@@ -147,4 +166,6 @@ def load_model(
         raise HarpError(
             f"{model_name} lies in no run; load_model(NAME, weights={model_name!r}) tells whose weights it is"
         )
-    return loaded(Workspace(make_recipe({**network.settings, "data": data})), network.weights)
+    recipe = make_recipe({**network.settings, "data": data})
+    check_named(recipe, network.told_by, {"data": dataset}, "trust=True" if not trust else None)
+    return loaded(Workspace(recipe), network.weights)
