@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <limits>
 #include <string>
@@ -916,6 +917,17 @@ void work(const Network &n, const float *const *given, float *const *wanted, int
     }
 }
 
+// Whether one more thread works on these images.
+bool begun(std::vector<std::thread> &others, const Network &n, const float *const *given, float *const *wanted,
+           int64_t first, int64_t last, float *arena) {
+    try {
+        others.emplace_back(work, std::cref(n), given, wanted, first, last, arena);
+        return true;
+    } catch (const std::exception &) {
+        return false;
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -975,13 +987,15 @@ EXPORT void harp_run(const Network *n, const float *const *given, float *const *
     const int64_t blocks = (images + LANES - 1) / LANES;
     threads = int32_t(std::max<int64_t>(1, std::min<int64_t>(threads, n->tail ? blocks : images)));
     std::vector<std::thread> others;
+    others.reserve(threads);
     for (int32_t t = 1; t <= threads; t++) {
         // In whole blocks where there are blocks, so that no more of them are ragged than must be.
         const int64_t unit = n->tail ? LANES : 1, units = n->tail ? blocks : images;
         const int64_t first = std::min(images, units * (t - 1) / threads * unit);
         const int64_t last = std::min(images, units * t / threads * unit);
-        if (t == threads) work(*n, given, wanted, first, last, arenas[t - 1]);
-        else others.emplace_back(work, std::cref(*n), given, wanted, first, last, arenas[t - 1]);
+        // Where no thread can be had any more, this one does its share as well.
+        if (t == threads || !begun(others, *n, given, wanted, first, last, arenas[t - 1]))
+            work(*n, given, wanted, first, last, arenas[t - 1]);
     }
     for (std::thread &other : others) other.join();
 }

@@ -16,6 +16,8 @@ from harp.runtime.values import Spec, led_by_images
 # A layer, and the form in which it takes and makes each value; None where the engine knows none.
 Lowered = tuple[Layer, dict[str, str]] | None
 
+# Taps of a convolution, each of which is planned: the widest that networks have are 51 x 51 (SLaK).
+TAPS = 2**12
 # Operators that change no number, only how the dense tensor is described.
 PLAIN = {"clone", "alias", "contiguous", "detach"}
 
@@ -108,7 +110,8 @@ class Lowering:
     def _affine(self, node: Node, x: str, scale: Tensor, shift: Tensor, form: str) -> Lowered:
         """Every channel times a number plus a number, as a convolution of one weight per channel."""
         made = self._made("conv", node, (x,), form)
-        if made is None:
+        # PyTorch divides by a 0, and by what is so small that 1 over it overflows; the product would be NaN at 0.
+        if made is None or not (scale.float().isfinite().all() and shift.float().isfinite().all()):
             return None
         channels = made[0].shape[0]
         self.constants[f"{node.name}#scale"] = scale.expand(channels).float().view(-1, 1, 1, 1).contiguous()
@@ -231,7 +234,8 @@ def _near(window: Window, given: Shape) -> bool:
     """Whether a window stays near the image, which only a harmful file's does not: planes hold the zeros it reads."""
     farthest = 4 * max(*given[1:], 16)
     reach = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
-    return max(*reach, *window.padding) <= farthest and max(window.stride) < 1 << 15
+    few = max(window.stride) < 1 << 15 and window.kernel[0] * window.kernel[1] <= TAPS
+    return few and max(*reach, *window.padding) <= farthest
 
 
 def _pair(value: Any) -> tuple[int, int]:
