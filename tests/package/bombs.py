@@ -14,7 +14,7 @@ Maker = Callable[[Random], Graph]
 def few(*shape: int, count: int = 4) -> Sparse:
     """A tensor of which almost nothing is stored."""
     index = torch.linspace(0, math.prod(shape) - 1, count, dtype=torch.float64).long().unique()
-    return Sparse(shape, index, torch.ones(len(index)))
+    return Sparse(shape, index, torch.full((len(index),), 0.25))
 
 
 def conv(name: str, x: str, *how: int) -> Node:

@@ -15,7 +15,7 @@ BYTES, BYTES_PER_NUMBER, TOGETHER = 2**27, 2**9, 64
 # Multiply-adds of an image, a third of a second, and so many more for each number the graph stores; VGG16 at 224 pixels
 # takes 2**34 and stores 2**15 numbers where 0.01 % of its weights are left.
 WORK, WORK_PER_NUMBER = 2**33, 2**19
-MOVED = 16  # multiply-adds that reading or writing a number costs
+MOVED = 32  # multiply-adds that reading or writing a number costs
 PARTS = 10_000  # tensors that one value, and of those that all values, may be split into
 
 

@@ -11,8 +11,8 @@ from harp.errors import HarpError
 # Numbers of one arena: at least so many (64 MB), and so many more for each weight that is not zero. ResNet-50 and
 # ConvNeXt take 2**23 at 224 pixels, whatever is left of them; what asks for more with few weights is a harmful file.
 FLOATS, PER_WEIGHT = 2**24, 2**7
-# Layers of one segment that read by lists: planning takes half a millisecond each.
-LAYERS = 2**11
+# Layers of one segment that read by lists: planning takes a millisecond each.
+LAYERS = 2**10
 
 
 class BeyondError(HarpError):
