@@ -145,7 +145,7 @@ RESIZINGS = ["upsample_nearest2d", "upsample_bilinear2d", "_upsample_bilinear2d_
 def test_a_factor_that_the_sizes_have_not_is_refused(op, factor):
     """By 1e-10 PyTorch's own resizing leaves its memory."""
     corners = () if "nearest" in op else (False,)
-    with pytest.raises(HarpError, match="takes no factor .* from 10 to 3 pixels"):
+    with pytest.raises(HarpError, match=r"takes no factor .* from 10 to 3 pixels"):
         check(resized(op, (3, 3), *corners, 0.35, factor))
     check(resized(op, (3, 3), *corners, 0.35, None))
 

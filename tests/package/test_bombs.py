@@ -34,8 +34,7 @@ def outcome(graph: Graph, path: Path) -> str:
         images = torch.rand(graph.batch or 1, *graph.shape)
         made = compile(graph)(images)
     except HarpError as error:
-        assert "\n" not in str(error)
-        return "refused"
+        return "babbled" if "\n" in str(error) else "refused"
     expected = Interpreter(graph)(images)
     scale = expected.nan_to_num().abs().max().clamp(min=1e-30)
     assert torch.allclose(made / scale, expected / scale, atol=1e-5, equal_nan=True)
