@@ -63,12 +63,16 @@ def test_any_change_is_refused_or_computed_as_pytorch_does(count, tmp_path):
     write(tmp_path / "a", network(0.3), Manifest("it", ("a", "b", "c", "d")))
     data, chance, noise, refused = (tmp_path / "a").read_bytes(), random.Random(1), torch.Generator(), 0
     noise.manual_seed(0)
+
+    def documents(document: dict[str, Any], _: Any) -> None:
+        mutate(chance, document)
+
+    def graphs(document: dict[str, Any], _: Any) -> None:
+        mutate(chance, document["graph"])
+
     for number in range(count):
         (tmp_path / "a").write_bytes(data)
-        whole = number % 2
-        resealed(
-            tmp_path / "a", lambda document, _, whole=whole: mutate(chance, document if whole else document["graph"])
-        )
+        resealed(tmp_path / "a", graphs if number % 2 else documents)
         try:
             graph = read(tmp_path / "a").graph
             images = torch.rand(graph.batch or 2, *graph.shape, generator=noise)

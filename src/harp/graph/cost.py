@@ -78,11 +78,11 @@ def _work(node: Node, made: Any, values: dict[str, Any]) -> int:
 
 
 def _transposed(args: Any, _: int) -> int:
-    return _numel(args[0]) * math.prod(args[1].shape[1:])
+    return int(_numel(args[0]) * math.prod(args[1].shape[1:]))
 
 
 def _pool(args: Any, made: int) -> int:
-    return MOVED * made * math.prod(args[1])
+    return int(MOVED * made * math.prod(args[1]))
 
 
 def _einsum(args: Any, made: int) -> int:

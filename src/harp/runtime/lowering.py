@@ -181,7 +181,8 @@ class Lowering:
 
     def _pool(self, node: Node, x: str, window: Window, **fields: Any) -> Lowered:
         """A window larger than any image, which a file may ask for, is PyTorch's: the engine counts in 32 bits."""
-        if max(*window.kernel, *window.stride, *window.dilation) >= 1 << 15:
+        sizes = (*window.kernel, *window.stride, *window.dilation)
+        if max(sizes) >= 1 << 15 or min(sizes) < 1 or min(window.padding) < 0:
             return None
         return self._made("pool", node, (x,), "map", window=window, **fields)
 
@@ -234,6 +235,8 @@ def _near(window: Window, given: Shape) -> bool:
     """Whether a window stays near the image, which only a harmful file's does not: planes hold the zeros it reads."""
     farthest = 4 * max(*given[1:], 16)
     reach = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
+    if min(*window.stride, *window.dilation) < 1 or min(window.padding) < 0:
+        return False  # which is no window, as PyTorch will tell
     few = max(window.stride) < 1 << 15 and window.kernel[0] * window.kernel[1] <= TAPS
     return few and max(*reach, *window.padding) <= farthest
 

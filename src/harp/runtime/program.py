@@ -86,7 +86,10 @@ class Steps:
         check_room(size * self.images, self.weights, "an arena")
         numbers = {name: number for number, name in enumerate(self.planes)}
         buffers = (Buffer * len(numbers))(
-            *(filled(Buffer, **{name: getattr(p, name) for name, _ in Buffer._fields_}) for p in self.planes.values())
+            *(
+                filled(Buffer, **{field[0]: getattr(p, field[0]) for field in Buffer._fields_})
+                for p in self.planes.values()
+            )
         )
         data = _together([array for _, arrays in self._rows for array in arrays.values()])
         places = iter(data)
@@ -109,7 +112,8 @@ class Steps:
         plain = {name: value for name, value in row.items() if not name.startswith("_")}
         output = numbers.get(row["_out"], -1)
         pointers = {name: array.ctypes.data for name, array in arrays.items()}
-        return filled(Step, **plain, **ends, output=output, **pointers)
+        made: Step = filled(Step, **plain, **ends, output=output, **pointers)
+        return made
 
 
 def _together(arrays: Sequence[NDArray[Any]]) -> list[NDArray[np.uint8]]:
