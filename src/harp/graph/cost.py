@@ -16,6 +16,7 @@ BYTES, BYTES_PER_NUMBER, TOGETHER = 2**27, 2**9, 64
 # takes 2**34 and stores 2**15 numbers where 0.01 % of its weights are left.
 WORK, WORK_PER_NUMBER = 2**33, 2**19
 MOVED = 32  # multiply-adds that reading or writing a number costs
+WIDE = 2**10  # taps of a kernel: 32 x 32
 PARTS = 10_000  # tensors that one value, and of those that all values, may be split into
 
 
@@ -94,9 +95,14 @@ def _einsum(args: Any, made: int) -> int:
     return max(made, math.prod(sizes.values()))
 
 
-_CONVOLUTION: Callable[[Any, int], int] = lambda args, made: made * math.prod(args[1].shape[1:])  # noqa: E731
+def _convolution(args: Any, made: int) -> int:
+    """PyTorch has no quick kernel for windows wider than networks have, such as 65 x 65."""
+    slow = MOVED if math.prod(args[1].shape[2:]) > WIDE else 1
+    return int(slow * made * math.prod(args[1].shape[1:]))
+
+
 _RULES: dict[str, Callable[[Any, int], int]] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _CONVOLUTION),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed),
     **dict.fromkeys(("matmul", "mm", "bmm"), lambda args, made: made * args[0].shape[-1]),
     **dict.fromkeys(("addmm", "baddbmm"), lambda args, made: made * args[1].shape[-1]),
