@@ -77,9 +77,13 @@ class Lowering:
     def _weighted(self, name: Any) -> bool:
         return isinstance(name, Ref) and name.name in self.graph.tensors and self._dtype(name.name) == torch.float32
 
+    def _biased(self, bias: Any, weight: str) -> bool:
+        filters = tuple(self.graph.tensors[weight].shape)[:1]
+        return bias is None or (self._weighted(bias) and tuple(self.graph.tensors[bias.name].shape) == filters)
+
     def _conv2d(self, node: Node) -> Lowered:
         x, weight, bias, stride, padding, dilation, groups = node.args
-        if not self._weighted(weight) or not (bias is None or self._weighted(bias)):
+        if not self._weighted(weight) or not self._biased(bias, weight.name):
             return None
         kernel = tuple(self.graph.tensors[weight.name].shape)[2:]
         window = Window(*(_pair(v) for v in (kernel, stride, padding, dilation)))
@@ -91,7 +95,7 @@ class Lowering:
 
     def _linear(self, node: Node) -> Lowered:
         x, weight, bias = node.args
-        if not self._weighted(weight) or not (bias is None or self._weighted(bias)):
+        if not self._weighted(weight) or not self._biased(bias, weight.name):
             return None
         form = "vector" if len(self.shapes[x.name]) == 2 else "tokens"
         names = {"weight": weight.name, "bias": bias.name if bias else ""}
