@@ -46,6 +46,8 @@ def test_keys_of_a_later_version_are_kept():
         ({"pixels": [0.0]}, "pixels: expected 2 numbers"),
         ({"pixels": [0.0, "1"]}, "pixels: expected 2 numbers"),
         ({"pixels": [False, True]}, "pixels: expected 2 numbers"),
+        ({"pixels": [0.0, 10**400]}, "pixels: expected numbers that a double holds"),
+        ({"threat": {"norm": "inf", "eps": 10**400, "low": 0.0, "high": 1.0}}, "the threat: expected numbers that"),
         ({"threat": {}}, "the threat: expected 4 numbers"),
         ({"threat": {"norm": "2", "eps": 1.0, "low": 0.0, "high": 1.0}}, "the threat: expected 4 numbers"),
         ({"threat": {"norm": 3, "eps": 1.0, "low": 0.0, "high": 1.0}}, "the threat: norm: expected inf"),

@@ -11,6 +11,7 @@ import torch
 from harp.errors import HarpError
 from harp.graph import run
 from harp.package import Manifest, read, write
+from harp.runtime import compile
 from tests.package.networks import network, resealed
 
 OTHER: tuple[Any, ...] = (
@@ -54,3 +55,32 @@ def test_any_change_is_refused_or_a_graph_that_runs(values, tmp_path):
         except HarpError:
             refused += 1
     assert 300 < refused < 400
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(3000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+def test_any_change_is_refused_or_computed_as_pytorch_does(count, tmp_path):
+    """Half of the changes are of the graph alone, which is where the engine could differ."""
+    write(tmp_path / "a", network(0.3), Manifest("it", ("a", "b", "c", "d")))
+    data, chance, noise, refused = (tmp_path / "a").read_bytes(), random.Random(1), torch.Generator(), 0
+    noise.manual_seed(0)
+
+    def documents(document: dict[str, Any], _: Any) -> None:
+        mutate(chance, document)
+
+    def graphs(document: dict[str, Any], _: Any) -> None:
+        mutate(chance, document["graph"])
+
+    for number in range(count):
+        (tmp_path / "a").write_bytes(data)
+        resealed(tmp_path / "a", graphs if number % 2 else documents)
+        try:
+            graph = read(tmp_path / "a").graph
+            images = torch.rand(graph.batch or 2, *graph.shape, generator=noise)
+            made = compile(graph)(images)
+        except HarpError:
+            refused += 1
+            continue
+        expected = run(graph, images)
+        scale = expected.nan_to_num(posinf=0, neginf=0).abs().max().clamp(min=1e-30)
+        assert torch.allclose(made / scale, expected / scale, atol=1e-5, equal_nan=True)
+    assert 0.5 * count < refused < count

@@ -48,6 +48,53 @@ def test_nan_stays_nan(variant: str, op: str, arguments: tuple[float, ...]):
     assert compile(network(op, arguments), variant=variant)(x).isnan().all()
 
 
+STEPS = torch.cat([torch.logspace(-45, 1, 4001, dtype=torch.float64).float(), torch.linspace(0, 10, 20001)])
+DENSE = torch.cat([STEPS, -STEPS, torch.tensor([float("inf"), -float("inf"), 3e38, -3e38])])
+
+
+def beside(op: str, arguments: tuple[str, ...]) -> Graph:
+    """The activation of the images themselves, and behind it a convolution, without which no engine would run."""
+    nodes = (
+        Node("a", op, (Ref("x"), *arguments)),
+        conv("c", "x", 1, 0, 1, 1, bias=False),
+        Node("b", op, (Ref("c"), *arguments)),
+        Node("s", "cat", ((Ref("a"), Ref("b")), 1)),
+        Node("y", "flatten.using_ints", (Ref("s"), 1, -1)),
+    )
+    return Graph("x", (1, 1, len(DENSE)), nodes, "y", {"c.w": torch.ones(1, 1, 1, 1)})
+
+
+def ulps(made: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """How many float32 numbers `made` is away from `expected` in float64."""
+    exponent = torch.frexp(expected).exponent.clamp(min=-125)
+    return (made.double() - expected).abs() / torch.ldexp(torch.ones_like(expected), exponent - 24)
+
+
+@pytest.mark.parametrize("images", [1, 17])
+@pytest.mark.parametrize("variant", BUILT)
+def test_tanh_is_right_to_two_units_in_the_last_place(variant: str, images: int):
+    expected = DENSE.double().tanh()
+    engine = compile(beside("tanh", ()), variant=variant)
+    assert isinstance(engine, Engine)
+    for made in engine(DENSE.repeat(images, 1, 1, 1)).view(images * 2, -1):
+        assert ulps(made, expected).max() <= 2
+        assert bool((made.abs() <= 1).all())
+    zeros = engine(torch.full((1, 1, 1, len(DENSE)), -0.0))[0, : len(DENSE)]
+    assert bool(zeros.signbit().all())
+    assert not zeros.any()
+
+
+@pytest.mark.parametrize("variant", BUILT)
+def test_gelu_by_tanh_is_as_near_as_pytorchs(variant: str):
+    """Below 0 the formula takes the tanh from 1, so its error is one of x / 2."""
+    x = DENSE[DENSE.abs() < 1e30]
+    expected = torch.nn.functional.gelu(x.double(), approximate="tanh")
+    made = compile(beside("gelu", ("tanh",)), variant=variant)(DENSE.view(1, 1, 1, -1)).view(2, -1)
+    for found in made[:, DENSE.abs() < 1e30]:
+        assert ulps(found, expected)[x >= 0].max() <= 2
+        assert bool(((found - expected).abs() <= x.abs() * 2**-23 + 2**-149).all())
+
+
 def test_an_elu_with_other_scales_is_left_to_pytorch():
     assert ACTS["elu"]((None, 1.0, 1.5, 1.0)) is None
     assert ACTS["elu"]((None, 1.0, 1.0, 2.0)) is None

@@ -1,42 +1,43 @@
 """Whether a graph that came from a file may be run: names, operators, arguments, sizes."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harp.errors import HarpError
+from harp.graph.bounds import check_floats, check_scales
+from harp.graph.cost import PARTS, Toll
 from harp.graph.ir import Graph, Node, Sparse
 from harp.graph.operators import FIXED, fits, operator
 from harp.graph.shapes import propagated
 
-# Elements that one value may have for one image: at least 2**24 (64 MB in float32), and 256 times the image's. A layer
-# of 64 channels at full size is 21 times its picture, WideResNet-28-10's 53 times.
-VALUE, GROWTH = 2**24, 256
+IMAGE = 2**22  # numbers of one image: 1,182 x 1,182 pixels in colour
+BATCH = 2**24  # ... of those that a graph takes at once
 # Elements of all tensors together, dense: at least 2**25, and 2**14 times what is stored (99.99 % sparse is 2**13.3).
 TENSORS, SPARSITY = 2**25, 2**14
-NODES = 100_000
-# Parts that one value may be split into.
-PARTS = 10_000
+NODES = 2**13  # ResNet-1202 has half as many
 
 
 def check(graph: Graph) -> None:
     """Passes a graph that can be run safely; nothing is computed with its numbers.
 
     Names are unique and read only after they were made, operators are among `harp.graph.operators`, arguments are what
-    the operator's schema asks for, every value has a size within reason, and [n, *shape] gives [n, classes]. Raises
-    `HarpError` that names the node otherwise.
+    the operator's schema asks for and numbers that float32 holds, values and work are within reason (`cost`), and
+    [n, *shape] gives [n, classes]. Raises `HarpError` that names the node otherwise.
     """
-    _check_tensors(graph)
+    stored = _check_tensors(graph)
     made = _check_names(graph)
     for node in graph.nodes:
         _check_arguments(node, made)
     if made.get(graph.output) != "Tensor":
         raise HarpError(f"the graph's output {graph.output!r} is no tensor that it makes")
-    _check_sizes(graph)
+    _check_sizes(graph, stored)
 
 
-def _check_tensors(graph: Graph) -> None:
+def _check_tensors(graph: Graph) -> int:
+    """How many numbers the graph stores."""
     for name, tensor in graph.tensors.items():
         if isinstance(tensor, Sparse):
             _check_sparse(name, tensor)
@@ -44,6 +45,7 @@ def _check_tensors(graph: Graph) -> None:
     dense = sum(math.prod(tensor.shape) for tensor in graph.tensors.values())
     if dense > max(TENSORS, SPARSITY * stored):
         raise HarpError(f"the graph's tensors have {dense} elements for {stored} stored ones; that is not believable")
+    return stored
 
 
 def _check_sparse(name: str, tensor: Sparse) -> None:
@@ -83,24 +85,35 @@ def _check_arguments(node: Node, made: dict[str, str]) -> None:
             raise HarpError(
                 f"node {node.name!r}: {node.op} takes no {str(value)[:80]} for {parameter.name} ({parameter.kind})"
             )
+    check_floats(node)
+    if node.op == "tensor_split.sections" and isinstance(node.args[1], int) and node.args[1] > PARTS:
+        raise HarpError(f"node {node.name!r}: {node.op} takes no {node.args[1]} sections; expected at most {PARTS}")
 
 
-def _check_sizes(graph: Graph) -> None:
+def _check_sizes(graph: Graph, stored: int) -> None:
     """Runs the graph on tensors that have shapes and no contents."""
     image, batch = tuple(graph.shape), 1 if graph.batch is None else graph.batch
     if not all(type(size) is int and 0 < size < 2**31 for size in (*image, batch)):
         raise HarpError(f"the graph takes images of shape {list(image)}, {batch} at once; expected sizes above 0")
-    limit = max(VALUE, GROWTH * math.prod(image)) * batch
+    if math.prod(image) > IMAGE or math.prod((*image, batch)) > BATCH:
+        raise HarpError(
+            f"the graph takes images of shape {list(image)}, {batch} at once; expected at most {IMAGE:,} numbers an "
+            f"image and {BATCH:,} at once"
+        )
+    nodes = {node.name: node for node in graph.nodes}
     splitters = {name for node in graph.nodes if operator(node.op).kind == "Tensors" for name in node.refs()}
-    logits = torch.empty(())
+    toll, logits = Toll(graph, stored, batch), torch.empty(())
+    values: dict[str, Any] = {}
     for name, value in propagated(graph, batch):
+        values[name] = value
         for part in value if isinstance(value, tuple | list) else (value,):
-            if not isinstance(part, Tensor):
-                continue
-            if part.numel() > limit and name not in graph.tensors:
-                raise HarpError(f"{name!r} would have {part.numel()} elements; expected at most {limit}")
-            if name in splitters and max(part.shape, default=0) > PARTS:
+            if isinstance(part, Tensor) and name in splitters and max(part.shape, default=0) > PARTS:
                 raise HarpError(f"{name!r} of shape {list(part.shape)} would be split; expected at most {PARTS} parts")
+        if name in nodes:
+            check_scales(nodes[name], values, value)
+            toll.add(nodes[name], value)
+        else:
+            toll.begin(name, value)
         logits = value if name == graph.output else logits
     if logits.ndim != 2 or len(logits) != batch or not logits.is_floating_point():
         raise HarpError(f"the graph gives {logits.dtype} {list(logits.shape)}; expected logits [{batch}, classes]")

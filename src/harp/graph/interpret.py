@@ -28,7 +28,7 @@ def steps(graph: Graph, device: torch.device) -> tuple[Step, ...]:
     seen, found = {graph.output}, []
     for node in reversed(graph.nodes):
         refs = set(node.refs())
-        found.append(_step(node, device, tuple(refs - seen - graph.tensors.keys())))
+        found.append(_step(node, device, tuple(n for n in refs if n not in seen and n not in graph.tensors)))
         seen |= refs
     return tuple(reversed(found))
 

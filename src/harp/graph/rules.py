@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 Shape = tuple[int, ...]
+LARGEST = 2**48  # elements; beyond them PyTorch cannot say how many bytes
 _SAME = {
     "relu",
     "relu6",
@@ -40,7 +41,9 @@ def by_rule(op: str, args: Sequence[Any]) -> Tensor | int | None:
     if rule is None or len(kinds) != 1 or not next(iter(kinds)).is_floating_point:
         return None
     made = rule(*[_plain(arg) for arg in args])
-    return None if made is None else torch.empty(made, dtype=tensors[0].dtype, device="meta")
+    if made is None or math.prod(made) >= LARGEST:
+        return None
+    return torch.empty(made, dtype=tensors[0].dtype, device="meta")
 
 
 def _plain(arg: Any) -> Any:

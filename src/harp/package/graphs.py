@@ -103,9 +103,9 @@ def _written(value: Value) -> Any:
         return {"ref": value.name}
     if isinstance(value, tuple):
         return [_written(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and math.isinf(value):
         return {"float": repr(value)}
-    if value is None or type(value) in (bool, int, float, str):
+    if value is None or (type(value) in (bool, int, float, str) and value == value):
         return value
     raise HarpError(f"an argument of a node is {short(value)}, which a package cannot hold")
 
@@ -120,6 +120,6 @@ def _read(value: Any) -> Value:
     found = record(value, "an argument", {}, {"ref": str, "float": str})
     if found.keys() == {"ref"}:
         return Ref(found["ref"])
-    if found.keys() == {"float"} and found["float"] in ("inf", "-inf", "nan"):
+    if found.keys() == {"float"} and found["float"] in ("inf", "-inf"):
         return float(found["float"])
-    raise HarpError(f"an argument: expected a reference or inf, -inf, nan, found {short(value)}")
+    raise HarpError(f"an argument: expected a reference or inf, -inf, found {short(value)}")

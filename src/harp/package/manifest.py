@@ -136,4 +136,7 @@ def _counts(value: Any) -> Counts:
 def _numbers(values: list[Any], what: str, count: int) -> list[float]:
     if len(values) != count or any(type(value) not in (int, float) for value in values):
         raise HarpError(f"{what}: expected {count} numbers, found {short(values)}")
-    return [float(value) for value in values]
+    try:
+        return [float(value) for value in values]
+    except OverflowError:
+        raise HarpError(f"{what}: expected numbers that a double holds, found {short(values)}") from None

@@ -8,6 +8,7 @@ import numpy as np
 from harp.runtime.emitting import Ends, emit, is_linear
 from harp.runtime.layers import Layer, Shape
 from harp.runtime.memory import Planes
+from harp.runtime.narrowing import check_room
 from harp.runtime.program import Compiled, Steps, act_fields
 from harp.runtime.taps import Ints, Taps
 from harp.runtime.tiling import Machine, block_cost
@@ -49,6 +50,7 @@ class Blocks:
 
     def __init__(self, taps: Mapping[str, Taps], shapes: Mapping[str, Shape], machine: Machine):
         self.taps, self.shapes, self.machine = taps, shapes, machine
+        self.weights = sum(len(one.value) for one in taps.values())
 
     def cost(self, layer: Layer) -> float:
         """Cycles per image."""
@@ -78,12 +80,14 @@ class Blocks:
 
     def program(self, layers: Sequence[Layer], ends: Ends) -> Compiled:
         """These layers, between values that enter and leave."""
-        steps = Steps(images=self.machine.lanes)
+        steps = Steps(images=self.machine.lanes, weights=self.weights)
         for name in [*ends.inputs, *(layer.name for layer in layers)]:
             steps.planes[name] = Planes(*self.shapes[name], self.shapes[name][2])
         for layer in layers:
             if layer.kind == "conv" and not is_linear(layer):
                 _room(steps.planes[layer.inputs[0]], layer)
+        for name, planes in steps.planes.items():
+            check_room(planes.size * self.machine.lanes, self.weights, name)
         for name, number in ends.inputs.items():
             steps.add("input", name, channel=number)
         for layer in layers:

@@ -11,6 +11,7 @@ from harp.graph import Sparse
 from harp.runtime.blocks import Blocks
 from harp.runtime.emitting import Ends
 from harp.runtime.layers import Layer, Shape
+from harp.runtime.narrowing import BeyondError, check_room
 from harp.runtime.native import Network
 from harp.runtime.program import Compiled
 from harp.runtime.segments import Segment, fused
@@ -45,6 +46,7 @@ class CompiledSegment:
         self.tail: Compiled | None = None
         self.whole = self._program(self._single, self.layers, self._into, self._outof)
         self.late = self._late()
+        self.weights = self._single.weights
 
     def _program(self, maker: Single | Blocks, layers: Sequence[Layer], into: Any, outof: Any) -> Compiled:
         return maker.program(layers, Ends(dict(into), outof, self._specs))
@@ -69,26 +71,33 @@ class CompiledSegment:
         return max(2, self.lanes // 3)
 
     def divide(self) -> None:
-        """Makes the programs for blocks of images.
+        """Makes the programs for blocks of images; none where they are larger than the engine takes.
 
         The head hands over the `bounds`, values it makes and the tail reads. To the engine these are further outputs of
         the head and further inputs of the tail, numbered after the segment's own.
         """
+        try:
+            self.bounds, self.head, self.tail = self._halves()
+            check_room(self.floats(), self.weights, "arenas for blocks of images")
+        except BeyondError:
+            self.bounds, self.head, self.tail, self.late = [], None, None, []
+
+    def _halves(self) -> tuple[list[str], Compiled, Compiled]:
         early = self.layers[: len(self.layers) - len(self.late)]
         made_early = {layer.name for layer in early}
         read_early = {name for layer in early for name in layer.inputs}
         read_late = dict.fromkeys(name for layer in self.late for name in layer.inputs)  # in order, each once
-        self.bounds = [name for name in read_late if name in made_early]
+        bounds = [name for name in read_late if name in made_early]
 
         inputs = [(name, number) for name, number in self._into if name in read_early]
         outputs = [(name, number) for name, number in self._outof if name in made_early]
-        handed_over = [(name, len(self._outof) + place) for place, name in enumerate(self.bounds)]
-        self.head = self._program(self._single, early, inputs, outputs + handed_over)
+        handed_over = [(name, len(self._outof) + place) for place, name in enumerate(bounds)]
+        head = self._program(self._single, early, inputs, outputs + handed_over)
 
         inputs = [(name, number) for name, number in self._into if name in read_late]
         outputs = [(name, number) for name, number in self._outof if name not in made_early]
-        taken_over = [(name, len(self._into) + place) for place, name in enumerate(self.bounds)]
-        self.tail = self._program(self._blocks, self.late, inputs + taken_over, outputs)
+        taken_over = [(name, len(self._into) + place) for place, name in enumerate(bounds)]
+        return bounds, head, self._program(self._blocks, self.late, inputs + taken_over, outputs)
 
     def network(self) -> tuple[Network, Any]:
         """The structure the engine takes, and what has to live as long as it does."""

@@ -141,4 +141,5 @@ def _patches(task: Task) -> Reading | None:
 def _views(rows: Ints, columns: Ints) -> tuple[list[tuple[int, int]], Ints]:
     """The different (row, column) pairs, and which of them each tap reads."""
     views = sorted({(int(a), int(b)) for a in rows for b in columns})
-    return views, np.array([[views.index((int(a), int(b))) for b in columns] for a in rows])
+    place = {view: number for number, view in enumerate(views)}
+    return views, np.array([[place[int(a), int(b)] for b in columns] for a in rows])

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <limits>
 #include <string>
@@ -45,9 +46,11 @@ namespace {
 template <int L> struct Lanes {
     typedef float vec __attribute__((vector_size(L * 4), aligned(4), may_alias));
     typedef int32_t mask __attribute__((vector_size(L * 4), aligned(4), may_alias));
+    typedef uint32_t bits __attribute__((vector_size(L * 4), aligned(4), may_alias));
 };
 template <int L> using vec = typename Lanes<L>::vec;
 template <int L> using mask = typename Lanes<L>::mask;
+template <int L> using bits = typename Lanes<L>::bits;  // as `mask`, where a sum may run over
 typedef vec<LANES> block;
 
 template <int L> INLINE vec<L> load(const float *p) { return *reinterpret_cast<const vec<L> *>(p); }
@@ -156,7 +159,30 @@ template <int L> INLINE vec<L> exponential(vec<L> x) {
     return p * (vec<L>)e;
 }
 template <int L> INLINE vec<L> sigmoid(vec<L> x) { return 1.0f / (1.0f + exponential<L>(-x)); }
-template <int L> INLINE vec<L> tanh_(vec<L> x) { return 2.0f * sigmoid<L>(2.0f * x) - 1.0f; }
+// tanh to two units in the last place (1.6 at most). Near 0, where 1 - 2 / (1 + exp(2 |x|)) loses what it subtracts, an
+// odd polynomial; NaN takes that way, too. The sign is put back at the end, that of -0 with it.
+template <int L> INLINE vec<L> tanh_(vec<L> x) {
+    const bits<L> sign = (bits<L>)x & 0x80000000u;
+    const vec<L> a = (vec<L>)((bits<L>)x ^ sign), t = a * a;
+    vec<L> near = vec<L>{} - 5.5151647e-3f;
+    near = near * t + 2.0469420e-2f;
+    near = near * t - 5.3688023e-2f;
+    near = near * t + 1.3330830e-1f;
+    near = near * t - 3.3333260e-1f;
+    near = a + a * (near * t);
+    // exp(2 |x|) = 2^n 2^r: n stands in the last bits of a sum with a large number, and 2^r is a polynomial.
+    const vec<L> b = lowest(a, vec<L>{} + 10.0f) * 2.88539008f, sum = b + 12582912.0f, r = b - (sum - 12582912.0f);
+    vec<L> e = vec<L>{} + 1.53458175e-04f;
+    e = e * r + 1.33999313e-03f;
+    e = e * r + 9.61848894e-03f;
+    e = e * r + 5.55032878e-02f;
+    e = e * r + 2.40226469e-01f;
+    e = e * r + 6.93147206e-01f;
+    e = e * r + 1.0f;
+    e = (vec<L>)((bits<L>)e + ((bits<L>)sum << 23));
+    const vec<L> far = 1.0f - 2.0f / (1.0f + e);
+    return (vec<L>)((bits<L>)(a >= 0.65f ? far : near) | sign);
+}
 
 template <int L> INLINE vec<L> each(vec<L> x, float (*f)(float)) {
     for (int i = 0; i < L; i++) x[i] = f(x[i]);
@@ -891,6 +917,17 @@ void work(const Network &n, const float *const *given, float *const *wanted, int
     }
 }
 
+// Whether one more thread works on these images.
+bool begun(std::vector<std::thread> &others, const Network &n, const float *const *given, float *const *wanted,
+           int64_t first, int64_t last, float *arena) {
+    try {
+        others.emplace_back(work, std::cref(n), given, wanted, first, last, arena);
+        return true;
+    } catch (const std::exception &) {
+        return false;
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -950,13 +987,15 @@ EXPORT void harp_run(const Network *n, const float *const *given, float *const *
     const int64_t blocks = (images + LANES - 1) / LANES;
     threads = int32_t(std::max<int64_t>(1, std::min<int64_t>(threads, n->tail ? blocks : images)));
     std::vector<std::thread> others;
+    others.reserve(threads);
     for (int32_t t = 1; t <= threads; t++) {
         // In whole blocks where there are blocks, so that no more of them are ragged than must be.
         const int64_t unit = n->tail ? LANES : 1, units = n->tail ? blocks : images;
         const int64_t first = std::min(images, units * (t - 1) / threads * unit);
         const int64_t last = std::min(images, units * t / threads * unit);
-        if (t == threads) work(*n, given, wanted, first, last, arenas[t - 1]);
-        else others.emplace_back(work, std::cref(*n), given, wanted, first, last, arenas[t - 1]);
+        // Where no thread can be had any more, this one does its share as well.
+        if (t == threads || !begun(others, *n, given, wanted, first, last, arenas[t - 1]))
+            work(*n, given, wanted, first, last, arenas[t - 1]);
     }
     for (std::thread &other : others) other.join();
 }

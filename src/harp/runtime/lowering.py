@@ -16,6 +16,8 @@ from harp.runtime.values import Spec, led_by_images
 # A layer, and the form in which it takes and makes each value; None where the engine knows none.
 Lowered = tuple[Layer, dict[str, str]] | None
 
+# Taps of a convolution, each of which is planned: the widest that networks have are 51 x 51 (SLaK).
+TAPS = 2**12
 # Operators that change no number, only how the dense tensor is described.
 PLAIN = {"clone", "alias", "contiguous", "detach"}
 
@@ -75,9 +77,13 @@ class Lowering:
     def _weighted(self, name: Any) -> bool:
         return isinstance(name, Ref) and name.name in self.graph.tensors and self._dtype(name.name) == torch.float32
 
+    def _biased(self, bias: Any, weight: str) -> bool:
+        filters = tuple(self.graph.tensors[weight].shape)[:1]
+        return bias is None or (self._weighted(bias) and tuple(self.graph.tensors[bias.name].shape) == filters)
+
     def _conv2d(self, node: Node) -> Lowered:
         x, weight, bias, stride, padding, dilation, groups = node.args
-        if not self._weighted(weight) or not (bias is None or self._weighted(bias)):
+        if not self._weighted(weight) or not self._biased(bias, weight.name):
             return None
         kernel = tuple(self.graph.tensors[weight.name].shape)[2:]
         window = Window(*(_pair(v) for v in (kernel, stride, padding, dilation)))
@@ -89,7 +95,7 @@ class Lowering:
 
     def _linear(self, node: Node) -> Lowered:
         x, weight, bias = node.args
-        if not self._weighted(weight) or not (bias is None or self._weighted(bias)):
+        if not self._weighted(weight) or not self._biased(bias, weight.name):
             return None
         form = "vector" if len(self.shapes[x.name]) == 2 else "tokens"
         names = {"weight": weight.name, "bias": bias.name if bias else ""}
@@ -108,7 +114,8 @@ class Lowering:
     def _affine(self, node: Node, x: str, scale: Tensor, shift: Tensor, form: str) -> Lowered:
         """Every channel times a number plus a number, as a convolution of one weight per channel."""
         made = self._made("conv", node, (x,), form)
-        if made is None:
+        # PyTorch divides by a 0, and by what is so small that 1 over it overflows; the product would be NaN at 0.
+        if made is None or not (scale.float().isfinite().all() and shift.float().isfinite().all()):
             return None
         channels = made[0].shape[0]
         self.constants[f"{node.name}#scale"] = scale.expand(channels).float().view(-1, 1, 1, 1).contiguous()
@@ -178,7 +185,8 @@ class Lowering:
 
     def _pool(self, node: Node, x: str, window: Window, **fields: Any) -> Lowered:
         """A window larger than any image, which a file may ask for, is PyTorch's: the engine counts in 32 bits."""
-        if max(*window.kernel, *window.stride, *window.dilation) >= 1 << 15:
+        sizes = (*window.kernel, *window.stride, *window.dilation)
+        if max(sizes) >= 1 << 15 or min(sizes) < 1 or min(window.padding) < 0:
             return None
         return self._made("pool", node, (x,), "map", window=window, **fields)
 
@@ -231,7 +239,10 @@ def _near(window: Window, given: Shape) -> bool:
     """Whether a window stays near the image, which only a harmful file's does not: planes hold the zeros it reads."""
     farthest = 4 * max(*given[1:], 16)
     reach = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
-    return max(*reach, *window.padding) <= farthest and max(window.stride) < 1 << 15
+    if min(*window.stride, *window.dilation) < 1 or min(window.padding) < 0:
+        return False  # which is no window, as PyTorch will tell
+    few = max(window.stride) < 1 << 15 and window.kernel[0] * window.kernel[1] <= TAPS
+    return few and max(*reach, *window.padding) <= farthest
 
 
 def _pair(value: Any) -> tuple[int, int]:

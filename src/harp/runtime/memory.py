@@ -58,6 +58,11 @@ class Planes:
         return size + self._unit if size * 4 % CACHE_PAGE == 0 else size
 
     @property
+    def size(self) -> int:
+        """Elements of all channels."""
+        return self.plane * self.channels
+
+    @property
     def _unit(self) -> int:
         return 16 if self.height * self.pitch > 16 else 4
 
@@ -97,5 +102,5 @@ class Arena:
         for owners in self.slots:
             for planes in owners:
                 planes.at = end + planes.head
-            end = ceil_to(end + max(planes.plane * planes.channels for planes in owners), 16)
+            end = ceil_to(end + max(planes.size for planes in owners), 16)
         return end + ceil_to(slack, 16)

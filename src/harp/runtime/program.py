@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from harp.runtime.layers import Layer
 from harp.runtime.memory import Arena, Planes
+from harp.runtime.narrowing import check_room, filled
 from harp.runtime.native import ACTS, KINDS, Buffer, Program, Step
 
 LINE = 64  # bytes
@@ -33,13 +34,17 @@ class Views:
 
 
 class Steps:
-    """Collects steps over named planes; `done()` makes the program of them."""
+    """Collects steps over named planes; `done()` makes the program of them.
 
-    def __init__(self, images: int):
-        self.images = images
+    `weights` that are not zero say how much memory may be asked for: `BeyondError` is raised where it is more.
+    """
+
+    def __init__(self, images: int, weights: int = 0):
+        self.images, self.weights = images, weights
         self.planes: dict[str, Planes] = {}
-        self.views: list[Views] = []
+        self.views: dict[str, list[Views]] = {}  # by the value they are of
         self.slack = 64
+        self._masked = 0
         self._rows: list[tuple[dict[str, Any], dict[str, NDArray[Any]]]] = []
         self._until: dict[str, int] = {}
         self._from: dict[str, int] = {}
@@ -55,6 +60,15 @@ class Steps:
             self._from.setdefault(output, len(self._rows))
         self._rows.append((row, arrays))
 
+    def mask(self, span: int, height: int, width: int, pitch: int) -> NDArray[np.int32]:
+        """-1 for each of the first `span` elements of a plane that lies within its rows, 0 for the others."""
+        self._masked += span
+        check_room(self._masked, self.weights, "masks of planes")
+        made = np.zeros(span, np.int32)
+        rows = np.where(np.arange(height * pitch) % pitch < width, np.int32(-1), np.int32(0))
+        made[: height * pitch] = rows[:span]
+        return made
+
     def makes(self, name: str) -> bool:
         """Whether a step so far makes the value."""
         return name in self._from
@@ -63,16 +77,19 @@ class Steps:
         """The program; planes get their places here."""
         arena = Arena()
         for place, (row, _) in enumerate(self._rows):
-            for name, first in self._from.items():
-                if first == place:
-                    self._take(arena, name, place, row)
-            for name, last in self._until.items():
-                if last == place and name in self._from:
+            if self._from.get(row["_out"]) == place:
+                self._take(arena, row["_out"], place, row)
+            for name in dict.fromkeys((*row["_in"], *row["_other"], row["_out"])):
+                if self._until.get(name) == place and name in self._from:
                     arena.give(self.planes[name])
         size = arena.settle(self.slack)
+        check_room(size * self.images, self.weights, "an arena")
         numbers = {name: number for number, name in enumerate(self.planes)}
         buffers = (Buffer * len(numbers))(
-            *(Buffer(p.at, p.channels, p.height, p.width, p.pitch, p.plane) for p in self.planes.values())
+            *(
+                filled(Buffer, **{field[0]: getattr(p, field[0]) for field in Buffer._fields_})
+                for p in self.planes.values()
+            )
         )
         data = _together([array for _, arrays in self._rows for array in arrays.values()])
         places = iter(data)
@@ -94,7 +111,9 @@ class Steps:
         ends = {name: numbers[of[0]] if of else -1 for name, of in (("input", row["_in"]), ("other", row["_other"]))}
         plain = {name: value for name, value in row.items() if not name.startswith("_")}
         output = numbers.get(row["_out"], -1)
-        return Step(**plain, **ends, output=output, **{name: array.ctypes.data for name, array in arrays.items()})
+        pointers = {name: array.ctypes.data for name, array in arrays.items()}
+        made: Step = filled(Step, **plain, **ends, output=output, **pointers)
+        return made
 
 
 def _together(arrays: Sequence[NDArray[Any]]) -> list[NDArray[np.uint8]]:

@@ -26,6 +26,8 @@ class Segment:
     outputs: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
+    forms: dict[str, str] = field(default_factory=dict)  # of each value and alias, as `Lowering.lower` asks for them
+    made: set[str] = field(default_factory=set)  # by its layers
 
     def base(self, name: str) -> str:
         """The value whose planes hold this one."""
@@ -33,7 +35,20 @@ class Segment:
 
     def holds(self, name: str) -> bool:
         """Whether the value is made here."""
-        return name in self.aliases or any(layer.name == name for layer in self.layers)
+        return name in self.aliases or name in self.made
+
+    def plain(self) -> list[Node]:
+        """The nodes that its outputs depend on, for PyTorch to run instead."""
+        needed, kept = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(node.refs())
+                kept.append(node)
+        return kept[::-1]
+
+    def hold(self, name: str, spec: Spec) -> None:
+        """The value is one of the segment's from now on."""
+        self.specs[name], self.forms[name] = spec, spec.form
 
 
 def cut(graph: Graph, lowering: Lowering) -> list[Segment | Node]:
@@ -68,11 +83,10 @@ def _take(segment: Segment, node: Node, lowering: Lowering) -> bool:
         if not segment.holds(source):
             return False
         segment.aliases[node.name] = segment.base(source)
+        segment.forms[node.name] = "vector"
         segment.nodes.append(node)
         return True
-    forms = {name: spec.form for name, spec in segment.specs.items()}
-    forms |= dict.fromkeys(segment.aliases, "vector")
-    lowered = lowering.lower(node, forms)
+    lowered = lowering.lower(node, segment.forms)
     if lowered is None:
         return False
     layer, wanted = lowered
@@ -84,9 +98,10 @@ def _take(segment: Segment, node: Node, lowering: Lowering) -> bool:
     for name in layer.inputs:
         if segment.base(name) not in segment.specs:
             segment.inputs.append(name)
-            segment.specs[name] = specs[name]  # type: ignore[assignment]
-    segment.specs[layer.name] = specs[layer.name]  # type: ignore[assignment]
+            segment.hold(name, specs[name])  # type: ignore[arg-type]
+    segment.hold(layer.name, specs[layer.name])  # type: ignore[arg-type]
     segment.layers.append(layer)
+    segment.made.add(layer.name)
     segment.nodes.append(node)
     return True
 

@@ -11,6 +11,7 @@ from harp.runtime.convolutions import Reading, Task, reading
 from harp.runtime.emitting import Ends, emit, is_linear
 from harp.runtime.layers import Layer, Shape, Window
 from harp.runtime.memory import Planes
+from harp.runtime.narrowing import LAYERS, BeyondError, check_room, narrow
 from harp.runtime.native import SHORT
 from harp.runtime.program import Compiled, Steps, Views, act_fields
 from harp.runtime.taps import FARTHEST, Ints, Taps
@@ -24,6 +25,9 @@ class Single:
         self.taps, self.machine = dict(taps), machine
         self.shapes: dict[str, Shape] = {**given, **{layer.name: layer.shape for layer in layers}}
         self.ways: dict[str, Reading] = {}
+        self.weights = sum(len(one.value) for one in taps.values())
+        if len(taps) > LAYERS:
+            raise BeyondError(f"{len(taps):,} layers with weights; the engine takes {LAYERS:,}")
         self.costs = {layer.name: self._cost(layer) for layer in layers}
 
     def _cost(self, layer: Layer) -> float:
@@ -73,11 +77,13 @@ class Single:
     def program(self, layers: Sequence[Layer], ends: Ends) -> Compiled:
         """These of the layers, between values that enter and leave."""
         layers = self._halved(layers, {name for name, _ in ends.outputs})
-        steps = Steps(images=1)
+        steps = Steps(images=1, weights=self.weights)
         for name in [*ends.inputs, *(layer.name for layer in layers)]:
             steps.planes[name] = self.planes(self.shapes[name])
         for layer in layers:
             self._room(steps, layer)
+        for name, planes in steps.planes.items():
+            check_room(planes.size, self.weights, name)
         for name, number in ends.inputs.items():
             steps.add("input", name, channel=number, tokens=ends.tokens(name))
         for layer in layers:
@@ -95,7 +101,7 @@ class Single:
             given = self.shapes[layer.inputs[0]]
             shape = (given[0] * len(way.views), read.height, read.width)
             steps.planes[read.name] = Planes(*shape, read.pitch, tag=(way.stride, way.views, given))
-            steps.views.append(read)
+            steps.views.setdefault(read.of, []).append(read)
         source = steps.planes[read.name]
         below = layer.swept[1] - source.height + int(way.row.max())
         source.reach(max(0, -int(way.row.min())), max(0, below))
@@ -113,28 +119,27 @@ class Single:
         if way.tiling.width != DENSE:  # rows of the source, which taps read from wherever they lie
             height = -(-self.shapes[name][1] // way.stride)
         wanted = Views(f"{layer.name}#views", name, way.stride, height, width, pitch, way.views)
-        return next((views for views in steps.views if views.serves(wanted)), wanted)
+        return next((views for views in steps.views.get(name, ()) if views.serves(wanted)), wanted)
 
     def _conv(self, steps: Steps, layer: Layer) -> None:
         taps, way = self.taps[layer.name], self.ways[layer.name]
         read = self._read(steps, layer, way)
         if way.stride and not steps.makes(read.name):
-            where = np.array(read.taps, np.int32)
+            where = narrow(np.array(read.taps))
             steps.add("views", read.name, (read.of,), stride=read.stride, views=len(read.taps), taps=where)
         source, tiling, (_, height, width) = steps.planes[read.name], way.tiling, layer.swept
         pitch = pitch_of(height, width, self.machine)
         view = taps.channel
         if way.stride:
-            places = np.array([read.taps.index(tap) for tap in way.views])
+            place = {tap: number for number, tap in enumerate(read.taps)}
+            places = np.array([place[tap] for tap in way.views])
             view = view * len(read.taps) + places[way.view[taps.y, taps.x]]
         offset = view * source.plane + way.row[taps.y, taps.x] * source.pitch
         lists = self._lists(taps, offset, way)
         column = np.arange(tiling.lanes * tiling.tile) % pitch
         masks = {"up": _mask(column != 0), "down": _mask(column != pitch - 1)}
-        place = np.arange(tiling.span)
-        inside = (place % pitch < width) & (place < height * pitch)
-        if not inside.all():
-            masks["valid"] = _mask(inside)
+        if pitch > width or tiling.span > height * pitch:
+            masks["valid"] = steps.mask(tiling.span, height, width, pitch)
         numbers = {"filters": taps.filters, "width": tiling.width, "lanes": tiling.lanes, "tile": tiling.tile}
         reach = {"tiles": tiling.tiles, "before": way.before, "after": way.after}
         reach["halved"] = pitch // tiling.lanes if layer.halved else 0

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harp.graph import Sparse
 from harp.runtime.layers import Window
+from harp.runtime.narrowing import narrow
 from harp.runtime.native import FOUR, ONE
 
 Ints = NDArray[np.int64]
@@ -62,16 +63,17 @@ class Taps:
         order = np.arange(len(group))
         order = np.argsort((group << 32) + np.where(self.filter % 2, len(group) - order, order))
         entries = np.empty(len(order), kind)
-        entries["offset"], entries["weight"] = offset[order], self.value[order]
+        entries["offset"], entries["weight"] = narrow(offset[order], kind["offset"]), self.value[order]
         return _starts(group, self.filters * columns), entries
 
     def quads(self, offset: Ints, column: Ints, columns: int) -> tuple[NDArray[np.int32], NDArray[np.void]]:
         """As `entries`, with lists for four filters at a time; a weight that a filter lacks is zero."""
         group = self.filter // 4 * columns + column
         low = int(offset.min(initial=0))
+        narrow(offset - low, np.uint32)  # what the key has room for
         key, place = np.unique((group << 32) + (offset - low), return_inverse=True)
         entries = np.zeros(len(key), FOUR)
-        entries["offset"] = (key & 0xFFFFFFFF) + low
+        entries["offset"] = narrow((key & 0xFFFFFFFF) + low)
         entries["weight"][place, self.filter % 4] = self.value
         return _starts(key >> 32, -(-self.filters // 4) * columns), entries
 
@@ -80,7 +82,7 @@ class Taps:
         places, place = np.unique(offset, return_inverse=True)
         weights = np.zeros((-(-self.filters // together), len(places), together), np.float32)
         weights[self.filter // together, place, self.filter % together] = self.value
-        return np.concatenate([[len(places)], places]).astype(np.int32), weights
+        return narrow(np.concatenate([[len(places)], places])), weights
 
     @cached_property
     def places(self) -> int:
@@ -111,4 +113,4 @@ def _nonzero(weight: Tensor) -> Sparse:
 
 
 def _starts(group: Ints, groups: int) -> NDArray[np.int32]:
-    return np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))]).astype(np.int32)
+    return narrow(np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))]))

@@ -6,6 +6,7 @@ only rank plans, so a machine on which they are off runs a slower plan, never a 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from harp.runtime.native import WIDTHS
 
@@ -133,6 +134,7 @@ def _cost(lanes: int, tile: int, tiles: int, width: int, pitch: int, work: Work)
     return tiles * (lists + shifts * (COLUMN + SHIFT * vector) + work.entries * (ENTRY + load * vector))
 
 
+@lru_cache(1024)
 def best(height: int, pitch: int, work: Work, machine: Machine) -> Tiling | None:
     """The cheapest of them; None where the kernels' tiles hold no whole row."""
     return min(tilings(height, pitch, work, machine), key=lambda tiling: tiling.cost, default=None)
