@@ -1,9 +1,12 @@
-"""What one HARP step costs beside one dense PGD-10 step of the same network, batch and threads.
+"""What one HARP step costs beside one dense PGD-10 step, and beside one as the published code makes it.
 
-    .venv/bin/python benchmarks/step_cost.py [--model resnet18] [--batch 128] [--rounds 15] [--threads 2]
+    .venv/bin/python benchmarks/step_cost.py [--model resnet18] [--batch 128] [--rounds 15] [--threads 2] [--bf16]
 
-Both trainers run in one process and take turns, dense, HARP, dense, HARP ..., so that a busy machine slows both.
-Prints the median of the paired ratios with a 95 % bootstrap interval, and the median seconds of each.
+Same network, batch and threads. All trainers run in one process and take turns, dense, HARP, published, dense ..., so
+that a busy machine slows all. "Published" has that code's structure (METHODS 1.4 to 1.10): every forward pass, those of
+the attack included, sorts each layer's scores to make its mask, the gradient passes through the mask to scores and
+weights, and a clean train-mode forward pass comes first; it is float32. `--bf16` lets dense and HARP autocast. Prints
+the median of the paired ratios with a 95 % bootstrap interval, and the median seconds of each.
 """
 
 import argparse
@@ -15,10 +18,14 @@ from typing import Any
 
 import numpy
 import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from harp import PGD, PGDAT, Budget, Harp, Pruner, Threat, find_sites, fit, sgd
 from harp.models import build
 from harp.pruners import Course
+from harp.runs import environment
+from harp.training import Precision
 
 
 class Fixed:
@@ -41,7 +48,58 @@ class Fixed:
         return iter([(self.x, self.y)])
 
 
-def stepper(model_name: str, batch: int, harp: bool) -> Callable[[int], float]:
+class Sorted(torch.autograd.Function):
+    """The mask of a share of the scores, the highest ones; its gradient is the scores'."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, keep: float) -> Tensor:
+        mask, order = torch.ones_like(scores), scores.flatten().sort()[1]
+        mask.view(-1)[order[: int((1 - keep) * scores.numel())]] = 0
+        return mask
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+class Scored(nn.Module):
+    """A layer's weights under the mask of its scores, made anew whenever they are asked for."""
+
+    def __init__(self, weight: Tensor, keep: float):
+        super().__init__()
+        self.scores, self.keep = nn.Parameter(weight.detach().abs().clone()), keep
+
+    def forward(self, weight: Tensor) -> Tensor:
+        mask: Tensor = Sorted.apply(self.scores, self.keep)  # type: ignore[no-untyped-call]
+        return weight * mask
+
+
+def published(model_name: str, batch: int) -> Callable[[int], float]:
+    """As `stepper`, with the structure of the published code."""
+    torch.manual_seed(0)
+    model = build(model_name, classes=10, channels=3, size=32)
+    for site in find_sites(model):
+        owner = model.get_submodule(site.name.rpartition(".")[0])
+        parametrize.register_parametrization(owner, "weight", Scored(site.param, 0.01))
+    x, y = next(Fixed(batch, 32).after(0))
+    attack, threat = PGD(steps=10), Threat(eps=8 / 255)
+    trained = [param for name, param in model.named_parameters() if not name.endswith("original")]
+    optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def step(n: int) -> float:
+        began = time.perf_counter()
+        model(x)
+        adv = attack(model, x, y, threat, torch.Generator().manual_seed(n))
+        loss = nn.functional.cross_entropy(model(adv), y)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return time.perf_counter() - began
+
+    return step
+
+
+def stepper(model_name: str, batch: int, harp: bool, precision: Precision) -> Callable[[int], float]:
     """A function that takes optimizer step number n and tells its seconds."""
     torch.manual_seed(0)
     model = build(model_name, classes=10, channels=3, size=32)
@@ -60,6 +118,7 @@ def stepper(model_name: str, batch: int, harp: bool) -> Callable[[int], float]:
             pruner=pruner,
             until=n + 1,
             start=n,
+            precision=precision,
             on=[lambda _: ended.append(time.perf_counter())],
         )
         return ended[0] - data.handed
@@ -74,23 +133,29 @@ def interval(ratios: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def compare(model: str, batch: int, rounds: int) -> dict[str, Any]:
-    dense, harp = stepper(model, batch, harp=False), stepper(model, batch, harp=True)
-    dense(0), harp(0)  # first calls plan kernels and fill caches
-    pairs = [(dense(n), harp(n)) for n in range(1, rounds + 1)]
-    ratios = [h / d for d, h in pairs]
-    low, high = interval(ratios)
+def ratio(times: list[tuple[float, ...]], over: int, under: int) -> dict[str, float]:
+    """The median of the paired ratios, and its interval."""
+    ratios = [turn[over] / turn[under] for turn in times]
+    found = (statistics.median(ratios), *interval(ratios))
+    return dict(zip(("ratio", "low", "high"), (round(value, 3) for value in found), strict=True))
+
+
+def compare(model: str, batch: int, rounds: int, bf16: bool) -> dict[str, Any]:
+    precision = Precision(bf16="both" if bf16 else "none")
+    steps = [stepper(model, batch, False, precision), stepper(model, batch, True, precision), published(model, batch)]
+    for step in steps:
+        step(0)  # first calls plan kernels and fill caches
+    times = [tuple(step(n) for step in steps) for n in range(1, rounds + 1)]
+    seconds = [round(statistics.median(turns), 4) for turns in zip(*times, strict=True)]
     return {
         "model": model,
         "batch": batch,
         "rounds": rounds,
-        "ratio": round(statistics.median(ratios), 3),
-        "low": round(low, 3),
-        "high": round(high, 3),
-        "dense_seconds": round(statistics.median(d for d, _ in pairs), 4),
-        "harp_seconds": round(statistics.median(h for _, h in pairs), 4),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "bf16": bf16,
+        "harp_over_dense": ratio(times, 1, 0),
+        "published_over_harp": ratio(times, 2, 1),
+        "seconds": dict(zip(("dense", "harp", "published"), seconds, strict=True)),
+        "environment": environment(torch.device("cpu")),
     }
 
 
@@ -100,11 +165,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     for model in options.model:
-        print(json.dumps(compare(model, options.batch, options.rounds)), flush=True)
+        print(json.dumps(compare(model, options.batch, options.rounds, options.bf16)), flush=True)
 
 
 if __name__ == "__main__":
