@@ -135,7 +135,7 @@ def test_parameters_are_slurms_own_or_those_of_all_clusters(tmp_path):
         (["--slurm", "partition=a"], "--slurm is for --launcher slurm"),
         (["--launcher", "local", "--ranks", "2"], "--ranks is for --launcher slurm"),
         (["--launcher", "slurm", "--slurm", "partition"], "--slurm partition: expected KEY=VALUE"),
-        (["--launcher", "slurm", "--ranks", "0"], "--ranks 0: expected at least 1"),
+        (["--launcher", "slurm", "--ranks", "0"], "--ranks 0: expected a whole number of at least 1"),
         (["--launcher", "slurm"], "--launcher slurm: "),
     ],
 )

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from filelock import FileLock
@@ -40,7 +41,9 @@ def test_piped_it_prints_changes_and_ends_with_the_process(tmp_path):
 
 def test_an_interrupt_stops_looking_and_is_no_mistake(tmp_path):
     begun(tmp_path, 4)
-    process = subprocess.Popen([*WORDS, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    # A shell starts what runs in the background deaf to interrupts, and so is what that starts.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen([*WORDS, str(tmp_path)], stdout=subprocess.PIPE, text=True, preexec_fn=heard)
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(0.1)
