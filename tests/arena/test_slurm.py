@@ -20,7 +20,7 @@ from harp.errors import HarpError
 from tests.arena.conftest import GRID, quiet
 from tests.arena.test_launching import models, told
 
-submitit = pytest.importorskip("submitit")
+submitit = pytest.importorskip("submitit", reason="the extra slurm; `make test` installs it")
 
 
 def preempt(folder, stop):

@@ -6,8 +6,9 @@ from harp.boards import About, fed
 from harp.runs import Metrics
 from tests.boards.test_feed import killed
 
-mlflow = pytest.importorskip("mlflow")
-pytest.importorskip("sqlalchemy")
+WHY = "mlflow and its database take 100 MB, for an extra; `pip install -e .[mlflow]` lets this run"
+mlflow = pytest.importorskip("mlflow", reason=WHY)
+pytest.importorskip("sqlalchemy", reason=WHY)
 
 
 def test_the_database_holds_every_step_once(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def test_who_is_logged_in(nobody, monkeypatch):
 
 
 def test_a_run_without_a_login_is_kept_in_the_folder(nobody):
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="wandb takes 70 MB, for an extra; `pip install -e .[wandb]` lets this run")
     about, metrics = About(nobody, "mine", "2-prune", {"epochs": 3}), Metrics(nobody / "metrics.jsonl")
     for step in (2, 4):
         with fed(["wandb"], about, metrics, print):

@@ -59,3 +59,13 @@ def test_an_iterator_that_is_dropped_ends_its_threads(tmp_path):
     assert before < threading.active_count() <= before + 2
     del batches
     assert threading.active_count() == before
+
+
+def test_pictures_are_found_whatever_the_default_device(tmp_path):
+    train = train_of("folder", picture_folder(tmp_path))
+    data = Streamed(train, 5, 3, device="cpu")
+    x, expected = next(data.after(0))[0], train.images
+    with torch.device("meta"):
+        assert torch.equal(next(data.after(0))[0], x)
+        assert torch.equal(torch.cat([images for images, _ in data.once(4)]) * 255, expected.float())
+        assert torch.equal(train.images, expected)

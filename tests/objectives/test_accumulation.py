@@ -69,6 +69,17 @@ def test_a_frozen_parameter_and_one_without_a_part_in_the_loss_get_nothing():
     assert model[1].weight.grad is not None
 
 
+def test_what_a_pruner_hangs_on_a_layer_learns_too():
+    gate, (x, y) = nn.Parameter(torch.full((5,), 0.5).double()), batch()
+    slopes: list[torch.Tensor] = []
+    for objective in (Natural(), Accumulated(Natural(), 3)):
+        model = network()
+        model[3].register_forward_pre_hook(lambda module, given: given[0] * gate)
+        slopes += torch.autograd.grad(closure(objective, model, x, y)(), gate)
+    torch.testing.assert_close(slopes[0], slopes[1])
+    assert slopes[0].abs().min() > 0
+
+
 @pytest.mark.parametrize("ascent", [None, AWP(0.1)])
 def test_training_in_parts_is_training_on_the_whole(ascent):
     data = [batch(12)]

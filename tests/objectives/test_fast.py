@@ -64,7 +64,9 @@ def test_a_collapsed_model_is_noticed():
     assert (batch, of, held) == (1, 64, 0)
     assert right > 0.85 * 64
     (note,) = objective.notes()
-    assert note.startswith(f"catastrophic overfitting in 1 of 1 checks, first at step 1: of 64 training images {right}")
+    assert note.startswith(
+        f"catastrophic overfitting in 1 of 1 checks, first in number 1: of 64 training images {right}"
+    )
 
 
 def test_a_model_whose_gradient_tells_the_truth_is_not():
@@ -104,7 +106,7 @@ def test_the_guard_looks_every_so_many_batches_and_remembers_across_a_kill():
         x, y = grey()
         step(again, Valley(), x, y, number)
     assert [found[0] for found in again.collapses] == [3, 6]
-    assert again.notes()[0].startswith("catastrophic overfitting in 2 of 2 checks, first at step 3: ")
+    assert again.notes()[0].startswith("catastrophic overfitting in 2 of 2 checks, first in number 1: ")
     assert [found[0] for found in objective.collapses] == [3]
 
 
@@ -118,7 +120,7 @@ def test_the_guard_is_found_at_work_in_training_and_changes_nothing():
         states.append(model.scale.item())
         notes.append(objective.notes())
     assert states[0] == states[1] != 1.0
-    assert "in 3 of 3 checks, first at step 2" in notes[0][0]
+    assert "in 3 of 3 checks, first in number 1" in notes[0][0]
     assert notes[1] == []
 
 

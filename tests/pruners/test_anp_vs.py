@@ -169,3 +169,26 @@ def test_in_the_published_form_passes_draw_for_themselves_and_only_the_later_one
     assert second.any()  # equal images, and yet features differ: by their gates
     pruner.push(Moment(1))
     assert not torch.equal(model(X).detach(), passes[0].detach())
+
+
+def test_parts_of_a_batch_have_the_gates_and_the_penalty_of_the_whole():
+    x = torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    model, pruner = gated(vs=0.0)
+    model(x)
+    penalty = pruner.penalty()
+    for rank in (0, 1):
+        model = network()
+        units = find_units(model, X[:1], "channels")
+        course = Course(5, 20, part=(rank, 2))
+        part = AnpVs(units, Budget(0.5, "macs"), options=AnpVsOptions(vs=0.0), course=course)
+        part.push(Moment(0))
+        whole = pruner._drawn("0.weight", 4)[2 * rank : 2 * rank + 2]
+        torch.testing.assert_close(part._drawn("0.weight", 2), whole)
+        assert part.penalty() == penalty
+
+
+def test_batches_worked_through_in_parts_are_refused():
+    _, pruner = gated()
+    pruner.check_parts(1)
+    with pytest.raises(HarpError, match="which accumulate 2 cuts up; expected 1"):
+        pruner.check_parts(2)

@@ -205,3 +205,15 @@ def test_what_only_a_file_would_ask_for_is_left_to_pytorch():
         pair = (far, far)
         padded = Node("p", "conv2d", (C, Ref("c.w"), None, pair, pair, (1, 1), 1))
         agrees(after(padded, flat), nodes=nodes)
+
+
+@pytest.mark.parametrize("how", [{"stride": 0}, {"dilation": 0}, {"dilation": -1}, {"padding": -1}, {"bias": 3}])
+def test_what_is_no_convolution_is_pytorchs_to_refuse(how):
+    """Windows without steps, and a bias of another length than there are filters."""
+    plain: dict[str, Any] = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "bias": 4}
+    tensors = {"c.w": torch.randn(4, 4, 3, 3, generator=NOISE), "c.b": torch.zeros(4)}
+    lowering = Lowering(Graph("x", MAP, (conv("c", "x", **{**plain, "bias": True}),), "c", tensors))
+    for found, expected in ((plain, True), ({**plain, **how}, False)):
+        tensors["c.b"] = torch.zeros(found["bias"])
+        node = conv("c", "x", **{**found, "bias": True})
+        assert (lowering.lower(node, {"x": "map"}) is not None) is expected

@@ -385,7 +385,7 @@ def test_what_an_objective_has_noticed_is_told_and_outlives_a_kill(tmp_path, mon
     run_killed_at(tmp_path, monkeypatch, "pretrain", 6, pretrain=settings)
     run_stages(workspace(tmp_path, pretrain=settings), ["pretrain"])
     (note,) = notes(tmp_path, "1-pretrain")
-    assert note.startswith("catastrophic overfitting in 4 of 4 checks, first at step 2: of 32 training images 30 ")
+    assert note.startswith("catastrophic overfitting in 4 of 4 checks, first in number 1: of 32 training images 30 ")
 
 
 def test_a_network_cut_through_is_named(tmp_path):

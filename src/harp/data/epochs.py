@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -48,8 +48,8 @@ class Epochs(ABC):
         seed: int,
         *,
         device: torch.device | str,
-        shuffle: bool,
-        part: Part,
+        shuffle: bool = True,
+        part: Part = WHOLE,
         **varied: Unpack[Varied],
     ):
         check_batches(images, batch_size, **varied)
@@ -64,6 +64,7 @@ class Epochs(ABC):
         self.shuffle = shuffle
         self.part = part
         self.varied = varied
+        self._hold(images)
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -91,6 +92,10 @@ class Epochs(ABC):
         if size < 1:
             raise HarpError(f"batch size is {size}; expected at least 1")
         return self._in_order(size)
+
+    @abstractmethod
+    def _hold(self, images: Any) -> None:
+        """Takes the images in, once all else is known to be right."""
 
     @abstractmethod
     def _in_order(self, size: int) -> Iterator[Batch]:

@@ -27,4 +27,4 @@ def feed(
     Raises `HarpError` as `Epochs` does.
     """
     kind = Streamed if isinstance(images, Stored) else Resident
-    return kind(images, batch_size, seed, device=device, shuffle=shuffle, part=part, **varied)  # type: ignore[arg-type]
+    return kind(images, batch_size, seed, device=device, shuffle=shuffle, part=part, **varied)

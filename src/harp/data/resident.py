@@ -1,15 +1,14 @@
 """A data set on the device: batches are gathered and augmented there, in an order that resumes exactly."""
 
 from collections.abc import Callable, Iterator
-from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from harp.data.augment import Draws, Varied, magnified
+from harp.data.augment import Draws, magnified
 from harp.data.base import Labelled
 from harp.data.batches import Batch, unit
-from harp.data.epochs import WHOLE, Chosen, Epochs, Part
+from harp.data.epochs import Chosen, Epochs
 from harp.data.windows import drawn
 from harp.randomness import generator
 
@@ -20,19 +19,8 @@ class Resident(Epochs):
     Epoch e is ordered by the draw `(seed, "order", e)`. For the rest see `Epochs`.
     """
 
-    def __init__(
-        self,
-        images: Labelled,
-        batch_size: int,
-        seed: int,
-        *,
-        device: torch.device | str,
-        shuffle: bool = True,
-        part: Part = WHOLE,
-        **varied: Unpack[Varied],
-    ):
-        super().__init__(images, batch_size, seed, device=device, shuffle=shuffle, part=part, **varied)
-        self.images = images.images.to(device)
+    def _hold(self, images: Labelled) -> None:
+        self.images = images.images.to(self.labels.device)
 
     def _in_order(self, size: int) -> Iterator[Batch]:
         parts = (slice(start, start + size) for start in range(0, len(self), size))

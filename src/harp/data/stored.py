@@ -80,7 +80,7 @@ class Stored:
     @property
     def images(self) -> Tensor:
         """All of them, decoded, in memory: uint8 [n, 3, h, w]."""
-        return self.read(torch.arange(len(self)))
+        return self.read(torch.arange(len(self), device="cpu"))
 
     def take(self, indices: Tensor) -> "Stored":
         """The pictures at `indices` (int64 [m]), in that order; none is read."""

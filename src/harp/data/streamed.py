@@ -2,14 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from harp.data.augment import Varied
 from harp.data.batches import Batch, unit
-from harp.data.epochs import WHOLE, Chosen, Epochs, Part
+from harp.data.epochs import Chosen, Epochs
 from harp.data.order import Permutation
 from harp.data.stored import Stored, Wanted
 
@@ -24,22 +22,11 @@ class Streamed(Epochs):
     else is varied, is on the device. For the rest see `Epochs`.
     """
 
-    def __init__(
-        self,
-        images: Stored,
-        batch_size: int,
-        seed: int,
-        *,
-        device: torch.device | str,
-        shuffle: bool = True,
-        part: Part = WHOLE,
-        **varied: Unpack[Varied],
-    ):
-        super().__init__(images, batch_size, seed, device=device, shuffle=shuffle, part=part, **varied)
+    def _hold(self, images: Stored) -> None:
         self.stored = images
 
     def _in_order(self, size: int) -> Iterator[Batch]:
-        parts = [torch.arange(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        parts = [torch.arange(start, min(start + size, len(self)), device="cpu") for start in range(0, len(self), size)]
         made = self.stored.batches(((part, None) for part in parts), AHEAD * size)
         for part, images in zip(parts, made, strict=True):
             yield unit(images.to(self.labels.device)), self.labels[part.to(self.labels.device)]

@@ -11,14 +11,16 @@ from harp.errors import HarpError
 from harp.objectives.base import Closure, Objective
 from harp.runs import Tree
 
+LEAF = "torch::autograd::AccumulateGrad"
+
 
 @dataclass
 class Accumulated(Objective):
     """The mean loss of `parts` equal parts of a batch, each attacked, evaluated and differentiated by itself.
 
-    Whoever evaluates it gets a scalar that knows its gradient at the model's parameters already, and at nothing else:
-    so weight perturbations and scores work as they do on whole batches. Batch norms see the parts, and draws are made
-    part by part. Raises `HarpError` for fewer than two parts, a batch that does not divide into them, and an objective
+    Whoever evaluates it gets a scalar that knows its gradient already, at all tensors that learn: so weight
+    perturbations and scores work as they do on whole batches. Batch norms see the parts, and draws are made part by
+    part. Raises `HarpError` for fewer than two parts, a batch that does not divide into them, and an objective
     whose images learn from the step's own backward pass.
     """
 
@@ -45,7 +47,7 @@ class Accumulated(Objective):
         pairs = zip(x.chunk(self.parts), y.chunk(self.parts), strict=True)
         made = [self.objective(model, *pair, noise) for pair in pairs]
         for closures in zip(*made, strict=True):
-            yield lambda closures=closures: _mean(model, closures)  # type: ignore[misc]
+            yield lambda closures=closures: _mean(closures)  # type: ignore[misc]
 
     def notes(self) -> list[str]:
         return self.objective.notes()
@@ -57,20 +59,33 @@ class Accumulated(Objective):
         self.objective.load_state_dict(state)
 
 
-def _mean(model: nn.Module, closures: Sequence[Closure]) -> Tensor:
+def _mean(closures: Sequence[Closure]) -> Tensor:
     """The mean of the losses; each one's graph is gone before the next is made."""
-    trained = [param for param in model.parameters() if param.requires_grad]
-    if not torch.is_grad_enabled():
-        return torch.stack([closure() for closure in closures]).mean()
     losses: list[Tensor] = []
-    sums: list[Tensor | None] = [None] * len(trained)
+    sums: dict[Tensor, Tensor | None] = {}
     for closure in closures:
         loss = closure()
-        grads = torch.autograd.grad(loss / len(closures), trained, allow_unused=True)
-        sums = [_sum(before, grad) for before, grad in zip(sums, grads, strict=True)]
         losses.append(loss.detach())
-    found: Tensor = _Known.apply(torch.stack(losses).mean(), sums, *trained)  # type: ignore[no-untyped-call]
+        trained = _trained(loss)
+        grads = torch.autograd.grad(loss / len(closures), trained, allow_unused=True) if trained else ()
+        sums |= {at: _sum(sums.get(at), grad) for at, grad in zip(trained, grads, strict=True)}
+    found: Tensor = _Known.apply(torch.stack(losses).mean(), list(sums.values()), *sums)  # type: ignore[no-untyped-call]
     return found
+
+
+def _trained(loss: Tensor) -> list[Tensor]:
+    """All that the loss can be differentiated by: the model's parameters, and what a pruner hangs on its layers."""
+    found: dict[Tensor, None] = {}
+    nodes, seen = [loss.grad_fn], set[Any]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == LEAF:
+            found[node.variable] = None  # type: ignore[attr-defined]
+        nodes += [before for before, _ in node.next_functions]
+    return list(found)
 
 
 def _sum(before: Tensor | None, grad: Tensor | None) -> Tensor | None:

@@ -32,6 +32,8 @@ class Objective:
 
     replays: int = 1
     """Optimizer steps per batch."""
+    parts: int = 1
+    """In how many parts a batch is worked through."""
     moves_images: ClassVar[bool] = False
     """Whether the backward pass of a step also changes the images of the next."""
 

@@ -59,10 +59,11 @@ class FastAT(Objective):
         if not self.collapses:
             return []
         batch, images, right, held = self.collapses[0]
+        checks = self.batches // self.guard_every
         note = (
-            f"catastrophic overfitting in {len(self.collapses)} of {self.batches // self.guard_every} checks, first at "
-            f"step {batch}: of {images} training images {right} were right under FGSM-RS, and {held} of these under "
-            "PGD, too; do not trust the last epoch, but one from before"
+            f"catastrophic overfitting in {len(self.collapses)} of {checks} checks, first in number "
+            f"{batch // self.guard_every}: of {images} training images {right} were right under FGSM-RS, and {held} of "
+            "these under PGD, too; do not trust the last epoch, but one from before"
         )
         return [note]
 

@@ -107,11 +107,12 @@ class AnpVs(MovingMasks):
 
     def _drawn(self, group: str, n: int, turn: int = 0) -> Tensor:
         """Gates [n, channels] of a group, in the pass of that number where passes do not share them."""
-        self._batch, size, key = n, len(self.gates[group].raw_a), (group, n, turn)
+        rank, ranks = self.course.part
+        self._batch, size, key = n * ranks, len(self.gates[group].raw_a), (group, n, turn)
         if key not in self._draws:
             noise = self.course.noise("anp-vs", group, self._step, *([turn] if turn else []))
-            self._draws[key] = torch.rand(n + 1, size, generator=noise).to(self.gates[group].raw_a)
-        once, each = self._draws[key][0], self._draws[key][1:]
+            self._draws[key] = torch.rand(n * ranks + 1, size, generator=noise).to(self.gates[group].raw_a)
+        once, each = self._draws[key][0], self._draws[key][1 + n * rank : 1 + n * (rank + 1)]
         return self.gates[group].drawn(once, each)
 
     @torch.no_grad()
@@ -135,6 +136,12 @@ class AnpVs(MovingMasks):
     def _forget(self, name: str) -> None:
         # Once a loss has gone backward its graph is freed, and no later pass is part of it.
         self._seen.pop(name, None)
+
+    def check_parts(self, parts: int) -> None:
+        if parts > 1:
+            raise HarpError(
+                f"anp-vs draws gates and compares features by the batch, which accumulate {parts} cuts up; expected 1"
+            )
 
     def trainables(self) -> dict[str, Role]:
         raw = [param for gates in self.gates.values() for param in (gates.raw_a, gates.raw_b)]

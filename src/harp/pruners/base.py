@@ -97,6 +97,9 @@ class Pruner:
         """How many of the stage's steps the method has a use for; 0 where it needs no training."""
         return course.steps or 0
 
+    def check_parts(self, parts: int) -> None:
+        """Raises `HarpError` where the method cannot do with batches that are worked through in so many parts."""
+
     def trainables(self) -> dict[str, Role]:
         """What the optimizer trains in place of the sites, by role: weights, scores, rates."""
         return {"weights": Role([site.param for site in self.sites])}

@@ -24,12 +24,14 @@ class Options(Settings):
 class Course:
     """How long the stage of a method is, and what names its random draws.
 
-    `steps`: optimizer steps in all, None where nobody knows (a loop of one's own).
+    `steps`: optimizer steps in all, None where nobody knows (a loop of one's own). `part`: of the batch this process
+    sees the part (i, k), the i-th of k equal ones.
     """
 
     steps_per_epoch: int
     steps: int | None = None
     seed: int = 0
+    part: tuple[int, int] = (0, 1)
 
     def noise(self, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
         """The generator of one draw, a function of the seed and its names alone."""

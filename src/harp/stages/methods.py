@@ -10,9 +10,11 @@ def make_method(work: Workspace, settings: PruneSettings, units: Units, steps_pe
     """The method of a prune stage over `units`; raises `HarpError` for a budget or options that it cannot meet."""
     options, course = (
         options_of(settings.method, settings.options),
-        _course(settings, steps_per_epoch, work.recipe.seed),
+        _course(settings, steps_per_epoch, work.recipe.seed, work.ranks.part),
     )
-    return METHODS[settings.method](units, work.budget(settings), options=options, course=course)
+    made = METHODS[settings.method](units, work.budget(settings), options=options, course=course)
+    made.check_parts(settings.accumulate)
+    return made
 
 
 def steps_needed(settings: PruneSettings, steps_per_epoch: int, seed: int) -> int:
@@ -21,5 +23,5 @@ def steps_needed(settings: PruneSettings, steps_per_epoch: int, seed: int) -> in
     return METHODS[settings.method].steps(options, _course(settings, steps_per_epoch, seed))
 
 
-def _course(settings: PruneSettings, steps_per_epoch: int, seed: int) -> Course:
-    return Course(steps_per_epoch, settings.epochs * steps_per_epoch, seed)
+def _course(settings: PruneSettings, steps_per_epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Course:
+    return Course(steps_per_epoch, settings.epochs * steps_per_epoch, seed, part)

@@ -88,6 +88,7 @@ def fit(
         )
     data = batches_of(data, placed(model))
     check_sites(model, pruner)
+    pruner.check_parts(objective.parts)
     loop = _Loop(model, objective, optimizer, pruner, until, steps_per_epoch(data, objective), **options)
     set_mode(loop.precision.lay_out(model), training=True)
     loop.ranks.same("the network", digest(model.state_dict()))
