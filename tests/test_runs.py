@@ -131,3 +131,16 @@ def test_a_lock_that_leads_elsewhere_is_refused(tmp_path):
     with pytest.raises(HarpError, match=r"cannot write .*lock"):
         Run(tmp_path / "run").claim()
     assert (tmp_path / "theirs").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["3-finetune", "evaluation/finetuned"])
+def test_a_folder_inside_that_leads_elsewhere_is_refused(tmp_path, name):
+    (tmp_path / "theirs").mkdir()
+    place = tmp_path / "run" / name
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "theirs")
+    with pytest.raises(HarpError, match=rf"{name} is a link"):
+        Run(tmp_path / "run").claim()
+    place.unlink()
+    (tmp_path / "here").symlink_to(tmp_path / "run")
+    Run(tmp_path / "here").claim()

@@ -141,9 +141,12 @@ class Run:
     def claim(self) -> None:
         """This process alone works in the folder until `release` or its end; raises `HarpError` where another does.
 
-        Until then nothing is written in a folder that was put there in its place.
+        So it does where a folder inside is a link: what is written must not land elsewhere. Until it ends nothing is
+        written in a folder that was put there in its place.
         """
         self.check()
+        if linked := _linked(self.folder):
+            raise HarpError(f"{linked[0]} is a link, and a run writes in its own folder alone; put a folder there")
         with writing(self.folder / ".lock"):
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -189,6 +192,12 @@ class Run:
     def finish(self, stage: str, record: Mapping[str, Any]) -> None:
         """The stage is done: its marker, written after all its other files, holds `record`."""
         write_json(self.at(stage) / DONE, dict(record))
+
+
+def _linked(folder: Path) -> list[str]:
+    """Folders inside that are links. A file may be one: it is replaced, never written through."""
+    places = (f"{place}/{name}" for place, names, _ in os.walk(folder) for name in names)
+    return [place for place in places if os.path.islink(place)]
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from contextlib import suppress
 
 import pytest
 
-from harp.boards import BOARDS, FED, About, check_boards, fed
+from harp.boards import BOARDS, FED, About, check_boards, fed, mark
 from harp.boards.board import numbers
+from harp.consent import is_known
 from harp.errors import HarpError
 from harp.runs import Metrics
 
@@ -93,6 +94,13 @@ def test_a_board_that_fails_is_told_and_metrics_go_on(tmp_path, opened):
     assert said == ["note: wandb shows no more of this stage: ConnectionError: gone"]
     assert opened[0].told == []
     assert [record["step"] for record in metrics] == [2, 4]
+
+
+def test_a_board_that_was_told_something_is_known_from_then_on(tmp_path, monkeypatch, opened):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert not is_known(mark("wandb"))
+    with fed(["wandb"], about(tmp_path), Metrics(tmp_path / "metrics.jsonl"), print):
+        assert is_known(mark("wandb"))
 
 
 def test_a_board_that_cannot_be_opened_is_refused(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from harp.graph.operators import operator
-from harp.graph.rules import by_rule
+from harp.graph.rules import _SAME, by_rule
 
 SMALL = st.integers(0, 4)
 PAIR = st.lists(SMALL, min_size=2, max_size=2)
@@ -35,6 +35,7 @@ CASES = {
     "flatten.using_ints": (shaped(DIMS), NUMBER, NUMBER),
     "view": (shaped(DIMS), st.lists(st.sampled_from([-1, 1, 2, 3, 4, 6, 12]), min_size=1, max_size=3)),
     "cat": (st.lists(shaped(DIMS), min_size=1, max_size=3), NUMBER),
+    "clamp": (shaped(DIMS), st.none() | NUMBER, st.just(2)),
     "sym_size.int": (shaped(DIMS), NUMBER),
 }
 
@@ -53,6 +54,21 @@ def test_a_rule_is_pytorchs(op: str):
         assert made == expected if isinstance(made, int) else made.shape == expected.shape
 
     holds()
+
+
+@pytest.mark.parametrize("op", sorted(_SAME))
+def test_what_keeps_the_shape_keeps_the_dtype(op: str):
+    kind = operator(op)
+    needed = [1.0 for parameter in kind.parameters[1:] if parameter.kind == "number"]
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.empty(2, 3, 4, dtype=dtype, device="meta")
+        expected, made = kind.call(x, *needed), by_rule(op, (x, *needed))
+        assert isinstance(made, torch.Tensor)
+        assert (made.shape, made.dtype) == (expected.shape, expected.dtype)
+
+
+def test_a_clamp_without_bounds_is_pytorchs_to_refuse():
+    assert by_rule("clamp", (torch.empty(2, device="meta"), None, None)) is None
 
 
 def size_of(op: str, args: tuple[object, ...]) -> torch.Size:

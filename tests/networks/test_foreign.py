@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import zipfile
+from copy import copy
 
 import pytest
 import safetensors.torch
@@ -86,6 +88,63 @@ def test_a_file_that_asks_for_code_is_refused_and_nothing_runs(model, tmp_path, 
 def test_what_is_no_checkpoint_is_refused(model, file, data):
     file.write_bytes(data)
     with pytest.raises(HarpError, match=str(file)):
+        read_foreign(file, model)
+
+
+def rewritten(file, change):
+    """The archive again, record by record: `change` takes the archive, a record's name and its bytes, and writes it."""
+    with zipfile.ZipFile(file) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in records.items():
+            change(archive, name, data)
+
+
+def packed(archive, name, data):
+    archive.writestr(name, data, zipfile.ZIP_DEFLATED)
+
+
+def annotated(archive, name, data):
+    archive.writestr(name, data)
+    archive.comment = b"a second list of records"
+
+
+def test_an_archive_stored_again_is_the_same(model, theirs, file):
+    torch.save(theirs, file)
+    rewritten(file, lambda archive, name, data: archive.writestr(name, data))
+    assert same(read_foreign(file, model).state, theirs)
+
+
+@pytest.mark.parametrize("change", [packed, annotated])
+def test_an_archive_that_torch_never_writes_is_refused_before_it_is_inflated(model, theirs, file, change):
+    torch.save(theirs, file)
+    rewritten(file, change)
+    with pytest.raises(HarpError, match="compressed, hidden or larger"):
+        read_foreign(file, model)
+
+
+def test_an_archive_behind_something_else_is_refused(model, theirs, file):
+    torch.save(theirs, file)
+    file.write_bytes(b"something else" + file.read_bytes())
+    with pytest.raises(HarpError, match="compressed, hidden or larger"):
+        read_foreign(file, model)
+
+
+def test_records_that_share_their_bytes_are_refused(model, theirs, file):
+    torch.save(theirs, file)
+    with zipfile.ZipFile(file, "a") as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        for number in range(4):
+            archive.filelist.append(copy(largest))
+            archive.filelist[-1].filename = f"more/{number}"
+        archive.writestr("last", b"")  # and with it the list of them all
+    with pytest.raises(HarpError, match="compressed, hidden or larger"):
+        read_foreign(file, model)
+
+
+def test_a_tensor_that_repeats_one_number_for_ever_is_refused(model, file):
+    torch.save({"linear.weight": torch.zeros(1).expand(2**40)}, file)
+    with pytest.raises(HarpError, match=r"tensors of 4,398,046,511,104 bytes"):
         read_foreign(file, model)
 
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from harp.boards import mark
 from harp.config import make_recipe
 from harp.consent import is_known, remember
 from harp.errors import HarpError
@@ -43,13 +44,16 @@ def found(recipe, **own):
         ({"evaluation": {"attacks": ["fgsm", "net.py:Attack"]}}, "net.py:Attack", "code"),
         ({"plugins": ["net.py"]}, "net.py", "code"),
         ({"plugins": ["json.tool"]}, "json.tool", "code"),
+        ({"boards": ["tensorboard", "wandb"]}, "wandb", "board"),
     ],
 )
 def test_whatever_in_a_recipe_would_run_or_ask_the_network_is_found(here, sections, name, what):
     recipe = named(**sections)
     assert found(recipe) == [(name, what)]
     assert found(recipe, anywhere={"deep": [f"fgsm, {name}"]}) == []
-    with pytest.raises(HarpError, match=rf"^there names {re.escape(name)}, (code that you|on a hub and) .*--trust"):
+    with pytest.raises(
+        HarpError, match=rf"^there names {re.escape(name)}, (code that you|on a hub and|which sends) .*--trust"
+    ):
         check_named(recipe, here.relative_to(here) / "there", {}, "--trust")
     check_named(recipe, None, {}, "--trust")
     check_named(recipe, here, {}, None)
@@ -101,3 +105,10 @@ def test_a_name_that_looks_like_a_hub_and_is_a_file_is_code(here):
 def test_what_was_fetched_by_its_name_may_be_fetched_again(here):
     remember(["hub:somebody/images"])
     check_named(named(data={"name": "hub:somebody/images"}), here, {}, "--trust")
+
+
+def test_a_board_that_has_metrics_of_this_user_may_be_told_more(here):
+    remember([mark("wandb")])
+    check_named(named(boards=["wandb"]), here, {}, "--trust")
+    with pytest.raises(HarpError, match=r"names mlflow, which sends metrics"):
+        check_named(named(boards=["wandb", "mlflow"]), here, {}, "--trust")

@@ -42,10 +42,10 @@ def outcome(graph: Graph, path: Path) -> str:
 
 
 def drop(seed: int, folder: Path) -> tuple[str, float, int]:
-    """The seed's bomb: what came of it, seconds and MB it took."""
+    """The seed's bomb: what came of it, seconds of processor time and MB it took."""
     chance = Random(seed)
-    graph, before, began = chance.choice(BOMBS)(chance), memory(), time.perf_counter()
-    return outcome(graph, folder / "bomb"), time.perf_counter() - began, memory() - before
+    graph, before, began = chance.choice(BOMBS)(chance), memory(), time.process_time()
+    return outcome(graph, folder / "bomb"), time.process_time() - began, memory() - before
 
 
 def dropped(first: int, count: int, folder: Path) -> list[str]:
@@ -63,6 +63,8 @@ def test_a_bomb_is_refused_or_small(count: int, tmp_path: Path):
     assert len(words) == count
     assert 0.3 * count < words.count("refused") < count
     assert max(int(line.split()[2]) for line in lines) <= ROOM
+    # A second is what one may take on a core of its own; shared cores take longer for the same.
+    assert max(float(line.split()[1]) for line in lines if line.startswith("refused")) <= 3
 
 
 if __name__ == "__main__":

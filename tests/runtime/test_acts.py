@@ -95,6 +95,13 @@ def test_gelu_by_tanh_is_as_near_as_pytorchs(variant: str):
         assert bool(((found - expected).abs() <= x.abs() * 2**-23 + 2**-149).all())
 
 
+@pytest.mark.parametrize("variant", BUILT)
+def test_silu_of_what_is_far_below_0_is_none(variant: str):
+    x = torch.tensor([-88.0, -100.0, -1e20, -3.4e38]).expand(len(DENSE) // 4, 4).reshape(1, 1, 1, -1)
+    made = compile(beside("silu", ()), variant=variant)(torch.nn.functional.pad(x, (0, len(DENSE) % 4)))
+    assert bool((made.abs() < 1e-36).all())
+
+
 def test_an_elu_with_other_scales_is_left_to_pytorch():
     assert ACTS["elu"]((None, 1.0, 1.5, 1.0)) is None
     assert ACTS["elu"]((None, 1.0, 1.0, 2.0)) is None

@@ -11,12 +11,14 @@ from harp.boards.board import About, Board, numbers
 from harp.boards.mlflow import MLflow
 from harp.boards.tensorboard import TensorBoard
 from harp.boards.wandb import WandB
+from harp.consent import remember
 from harp.errors import HarpError
 from harp.extras import need
 from harp.runs import Metrics, read_json, write_json
 
 BOARDS: dict[str, Callable[[About], Board]] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
 FED = "boards.json"
+LOCAL = {"tensorboard"}  # they write beside the run and tell nobody else
 
 
 class Had(BaseModel):
@@ -90,10 +92,17 @@ class _Feed:
             self._say(f"note: {name} shows no more of this stage: {type(error).__name__}: {error}")
 
 
+def mark(name: str) -> str:
+    """What is remembered (`harp.consent`) of this user's metrics having been shown on that board."""
+    return f"board:{name}"
+
+
 def _opened(name: str, about: About) -> Board:
     try:
-        return BOARDS[name](about)
+        board = BOARDS[name](about)
     except HarpError:
         raise
     except Exception as error:  # a server that is not there, a login that is refused
         raise HarpError(f"boards: {name} cannot be opened: {type(error).__name__}: {error}") from error
+    remember([mark(name)])
+    return board

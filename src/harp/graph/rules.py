@@ -14,20 +14,12 @@ from torch import Tensor
 
 Shape = tuple[int, ...]
 LARGEST = 2**48  # elements; beyond them PyTorch cannot say how many bytes
-_SAME = {
-    "relu",
-    "relu6",
-    "hardtanh",
-    "leaky_relu",
-    "elu",
-    "silu",
-    "gelu",
-    "sigmoid",
-    "hardsigmoid",
-    "hardswish",
-    "tanh",
-}
-_SAME |= {"clamp", "clamp_min", "clone", "add.Scalar", "mul.Scalar", "sub.Scalar", "div.Scalar"}
+_SAMES = """
+relu relu6 hardtanh leaky_relu elu selu celu silu gelu sigmoid hardsigmoid hardswish tanh softplus mish hardshrink
+softshrink log_sigmoid neg abs sign square sqrt rsqrt reciprocal exp expm1 log log1p sin cos erf floor ceil round trunc
+clamp_min clone add.Scalar mul.Scalar sub.Scalar div.Scalar
+"""
+_SAME = frozenset(_SAMES.split())
 
 
 def by_rule(op: str, args: Sequence[Any]) -> Tensor | int | None:
@@ -59,6 +51,10 @@ class _Dims(tuple[int, ...]):
 
 def _same(x: Any, *_: Any) -> Shape | None:
     return x if isinstance(x, _Dims) else None
+
+
+def _clamp(x: Any, low: Any, high: Any) -> Shape | None:
+    return None if low is None and high is None else _same(x)
 
 
 def _broadcast(a: Any, b: Any, *_: Any) -> Shape | None:
@@ -158,6 +154,7 @@ def _cat(parts: Any, dim: int) -> Shape | None:
 
 
 _RULES: dict[str, Callable[..., Shape | None]] = {
+    "clamp": _clamp,
     **dict.fromkeys(("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor"), _broadcast),
     "conv2d": _conv2d,
     "linear": _linear,

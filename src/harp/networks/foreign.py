@@ -6,6 +6,7 @@ Files are read as data: safetensors, or torch's pickles through its own reader o
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,9 @@ from harp.wrappers import unwrapped
 
 NESTED = ("state_dict", "model_state_dict", "model", "net")
 _DEEPEST = 4
+_REPEATED = (
+    16  # times that a file's bytes may stand in tensors: tied weights share theirs, expanded buffers repeat them
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
         head = file.read(9)
     if head[8:9] == b"{":  # the length of a header in JSON, then the header
         return load_tensors(path), False
+    _check_records(path)
     try:
         value = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
@@ -100,6 +105,28 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
     return _opened(value, path), True
 
 
+def _check_records(path: Path) -> None:
+    """Raises `HarpError` for an archive whose records are more than the file, as torch.save makes none.
+
+    torch's reader inflates whatever a record's header says, however much that is.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries, comment = archive.infolist(), archive.comment
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return  # damaged, which torch's reader tells
+    # A comment, or room before the first record, is where a second list of records could hide for torch's reader.
+    hidden = bool(comment) or min((entry.header_offset for entry in entries), default=0) > 0
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if hidden or packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise HarpError(
+            f"{path} holds records that are compressed, hidden or larger than itself; expected them as torch.save "
+            "writes them"
+        )
+
+
 def _opened(value: Any, path: Path) -> dict[str, Tensor]:
     """The state dictionary in what a training script saved around it."""
     for _ in range(_DEEPEST):
@@ -118,6 +145,9 @@ def _opened(value: Any, path: Path) -> dict[str, Tensor]:
             f"{path} holds {few(strange)}, which is no plain tensor; expected a state dictionary, alone or as one of "
             f"{places}"
         )
+    size = sum(entry.numel() * entry.element_size() for entry in value.values())
+    if size > _REPEATED * path.stat().st_size:
+        raise HarpError(f"{path} names tensors of {size:,} bytes, many times its own size; expected what it holds")
     return {name: entry.detach() for name, entry in value.items()}
 
 

@@ -4,11 +4,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harp.boards import LOCAL, mark
 from harp.config import Recipe
 from harp.consent import is_known
 from harp.data import HUB
 from harp.errors import HarpError
 from harp.own import code_marks, is_gone, is_own
+
+_NEWS = {
+    "code": "code that you have not run before",
+    "hub": "on a hub and not fetched by you before",
+    "board": "which sends metrics to others and has none of yours yet",
+}
 
 
 def check_named(recipe: Recipe, folder: Path | None, own: Mapping[str, Any], flag: str | None) -> None:
@@ -20,15 +27,16 @@ def check_named(recipe: Recipe, folder: Path | None, own: Mapping[str, Any], fla
     if folder is None or flag is None:
         return
     for name, what in reaching(recipe, own):
-        if not all(map(is_known, code_marks(name) if what == "code" else [name])):
-            done = "code that you have not run before" if what == "code" else "on a hub and not fetched by you before"
+        marks = code_marks(name) if what == "code" else [mark(name) if what == "board" else name]
+        if not all(map(is_known, marks)):
             raise HarpError(
-                f"{folder} names {name}, {done}; look at it, and then say {flag}, or name it yourself, as a setting"
+                f"{folder} names {name}, {_NEWS[what]}; look at it, and then say {flag}, or name it yourself, as a "
+                "setting"
             )
 
 
 def reaching(recipe: Recipe, own: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names in the recipe that stand for "code", or for something on the "hub", each with that word.
+    """Names in the recipe that stand for "code", for something on the "hub", or for a "board", each with that word.
 
     Left out are names that the settings `own` hold, too, and files that are gone. Any text that has the form of such a
     name counts, whatever setting it is: registries take them everywhere.
@@ -42,6 +50,8 @@ def reaching(recipe: Recipe, own: Mapping[str, Any]) -> Iterator[tuple[str, str]
             yield name, "code"
         elif name.startswith(HUB) or _is_on_hub(name):
             yield name, "hub"
+        elif name in recipe.boards and name not in LOCAL:
+            yield name, "board"
 
 
 def _is_on_hub(name: str) -> bool:

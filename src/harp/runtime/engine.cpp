@@ -197,7 +197,8 @@ template <int L> INLINE vec<L> activated(const Step &s, vec<L> x) {
         case NONE: return x;
         case CLAMP: return lowest(highest(x, zero + s.low), zero + s.high);
         case LEAKY: return x > zero ? x : x * s.low;
-        case SILU: return x * sigmoid<L>(x);
+        // From -88 on down sigmoid stays where it is, some 1e-38, which a large factor must not make a number of.
+        case SILU: return highest(x, zero - 88.0f) * sigmoid<L>(x);
         case GELU: return each<L>(x, gelu);
         case GELU_TANH: return 0.5f * x * (1.0f + tanh_<L>(0.79788456080286536f * (x + 0.044715f * x * x * x)));
         case HARDSWISH: return x * lowest(highest(x * (1.0f / 6) + 0.5f, zero), zero + 1.0f);
