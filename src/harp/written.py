@@ -204,6 +204,8 @@ class Line(BaseModel):
     lr: Finite | None = None
     loss: Finite | None = None
     validation: Validation | None
+    averaged: Validation | None = None
+    """as `validation`, of the averaged weights where there are some"""
     pruner: Learned | None = None
 
 

@@ -66,6 +66,7 @@ QUICK = (
     {"prune": {"options": {"mode": "exact", "estimator": "marginal", "start": "erk"}, **CHANNELS}},
     {"prune": {"options": {"gamma": 0.5, "start": "ideal-gas", "start_keep": 0.5}, "of": "macs"}},
     {"precision": {"bf16": "both", "channels_last": True}},
+    {**everywhere(average=0.9, renew_norms=2, **SHORT), "finetune": {"average": 0.9, "batch_norm": "mixed", **SHORT}},
 )
 CONFIGURATIONS = [
     *({"prune": {"method": method}} for method in METHODS if method not in OF_CHANNELS),
@@ -104,6 +105,7 @@ CONFIGURATIONS = [
     *({"precision": {"bf16": part}} for part in ("attack", "step")),
     {"precision": {"bf16": "both", "channels_last": True}},
     {"prune": {"schedule": "cosine-epochs", "validate_every": "2it", "checkpoint_every": "3it"}},
+    QUICK[-1],
 ]
 
 

@@ -90,10 +90,16 @@ class TrainingSettings(Settings):
     """momentum of SGD, or AdamW's first beta"""
     weight_decay: NonNegative = 5e-4
     """weight decay of all that trains"""
+    average: Portion = 0.0
+    """share of the old average that stays at each step (weight averaging, EMA: 0.99 to 0.9998); kept is what validates
+    better, average or weights, and with selection last the average; 0: off"""
     schedule: Literal["cosine", "cosine-epochs", "warm", "constant"] = "cosine"
     """course of the learning rate; cosine-epochs is the published code's, which lags by an epoch"""
     batch_norm: Literal["adversarial", "mixed"] = "adversarial"
     """statistics from the loss's batches only, or, as published, from a clean one before each attack, too"""
+    renew_norms: Whole = 0
+    """batches of the stage's images, as it attacks them, from which batch norms' statistics are taken anew in whatever
+    network is validated or kept; 0: as training left them"""
     selection: Literal["best", "last"] = "best"
     """keep the epoch of highest robust accuracy on the held-out images, or the last; never the test set"""
     validate_every: Span = "1ep"

@@ -2,7 +2,7 @@
 
 from harp.objectives.accumulation import Accumulated
 from harp.objectives.adversarial import PGDAT, Natural
-from harp.objectives.base import OBJECTIVES, Closure, Objective, has_teacher
+from harp.objectives.base import OBJECTIVES, Closure, Objective, has_teacher, is_attacked
 from harp.objectives.distillation import Distillation
 from harp.objectives.fast import FastAT
 from harp.objectives.free import FreeAT
@@ -25,4 +25,5 @@ __all__ = [
     "Natural",
     "Objective",
     "has_teacher",
+    "is_attacked",
 ]

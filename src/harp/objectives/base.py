@@ -65,4 +65,9 @@ def has_teacher(factory: Callable[..., Objective]) -> bool:
     return "teacher" in inspect.signature(factory).parameters
 
 
+def is_attacked(factory: Callable[..., Objective]) -> bool:
+    """Whether an objective trains on attacked images, for which it takes a `threat`."""
+    return "threat" in inspect.signature(factory).parameters
+
+
 OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective", "objectives")

@@ -2,9 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harp.boards import About, fed
@@ -12,7 +12,7 @@ from harp.clock import Step
 from harp.config import Planned, TrainingSettings
 from harp.data import Batches, subset
 from harp.evaluation import correct
-from harp.objectives import AWP, LEVEL, Objective
+from harp.objectives import AWP, LEVEL, OBJECTIVES, Objective, is_attacked
 from harp.pipeline.begun import BEGUN, begin_stage, moved
 from harp.pipeline.outside import check_file
 from harp.pipeline.workspace import Workspace
@@ -20,7 +20,19 @@ from harp.pruners import Moment, Pruner, Scoring, SearchWarning
 from harp.runs import remove, save_tree
 from harp.stages.files import files_from_elsewhere
 from harp.stages.unused import unused_by_objective
-from harp.training import OPTIMIZERS, SCHEDULES, Tracker, attacked, clear, fit, losses, steps_per_epoch
+from harp.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Average,
+    Tracker,
+    attacked,
+    clear,
+    fit,
+    losses,
+    renew,
+    renewed,
+    steps_per_epoch,
+)
 from harp.training.tracker import Validate
 
 # Not a setting: an image's attack noise is its own, so another size would change nothing but the speed.
@@ -40,22 +52,8 @@ def train(
     began = time.monotonic()
     work.open()
     data = work.batches(stage.name, settings.batch_size)
-    objective = work.objective(settings, data)
-    per_epoch = steps_per_epoch(data, objective)
-    folder, validate = work.run.at(stage.folder), _validator(work, stage.name, pruner)
-    tracker = Tracker(
-        folder,
-        model,
-        pruner,
-        optimizer_of(settings, model, pruner),
-        objective=objective,
-        per_epoch=per_epoch,
-        until=settings.epochs * per_epoch if until is None else until,
-        every=Step.parse(settings.validate_every).steps(per_epoch),
-        checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
-        validate=validate if settings.selection == "best" else None,
-        ranks=work.ranks,
-    )
+    tracker = _tracker(work, stage, settings, model, pruner, data, until)
+    objective, folder = tracker.objective, tracker.folder
     start = tracker.resume()
     begun = begin_stage(work, stage.folder, files_from_elsewhere(work, stage), resumed=start > 0)
     if not start:
@@ -67,6 +65,7 @@ def train(
         _fit(work, stage.name, settings, tracker, data, start)
     selected = tracker.select()
     model, notes = finish(model, pruner)
+    renew(model, _for_norms(work, stage.name, settings, model))
     notes = [*notes, *work.sources.notes(), *unused_by_objective(stage.name, settings), *objective.notes()]
     notes += work.ranks.told(lambda: moved(work.run, begun))
     path = folder / "model.safetensors"
@@ -74,6 +73,7 @@ def train(
     work.ranks.told(lambda: check_file(work, model, path, small=stage.kind != "pretrain"))
     record = {
         "selected_step": selected,
+        **({"averaged": tracker.averaged} if settings.average else {}),
         "steps": tracker.last,
         "resumed_at": start,
         "seconds": round(time.monotonic() - began, 1),
@@ -86,6 +86,33 @@ def train(
     remove(folder / BEGUN)
     for note in notes:
         work.display.say(f"note: {note}")
+
+
+def _tracker(
+    work: Workspace,
+    stage: Planned,
+    settings: TrainingSettings,
+    model: nn.Module,
+    pruner: Pruner,
+    data: Batches,
+    until: int | None,
+) -> Tracker:
+    objective, optimizer = work.objective(settings, data), optimizer_of(settings, model, pruner)
+    per_epoch = steps_per_epoch(data, objective)
+    return Tracker(
+        work.run.at(stage.folder),
+        model,
+        pruner,
+        optimizer,
+        objective=objective,
+        per_epoch=per_epoch,
+        until=settings.epochs * per_epoch if until is None else until,
+        every=Step.parse(settings.validate_every).steps(per_epoch),
+        checkpoint=Step.parse(settings.checkpoint_every).steps(per_epoch),
+        validate=_validator(work, stage.name, settings, pruner) if settings.selection == "best" else None,
+        average=Average(model, pruner, optimizer, settings.average) if settings.average else None,
+        ranks=work.ranks,
+    )
 
 
 def _scoring(
@@ -141,7 +168,21 @@ def _fit(work: Workspace, name: str, settings: TrainingSettings, tracker: Tracke
         )
 
 
-def _validator(work: Workspace, stage: str, pruner: Pruner) -> Validate | None:
+def _for_norms(work: Workspace, name: str, settings: TrainingSettings, model: nn.Module) -> Iterator[Tensor]:
+    """The images from which batch norms' statistics are taken anew: the stage's first, as its loss sees them."""
+    if not settings.renew_norms:
+        return
+    # The whole batches on every rank, so that statistics are equal on all.
+    data = work.batches(name, settings.batch_size, whole=True)
+    count, attacks = settings.renew_norms, is_attacked(OBJECTIVES[settings.objective])
+    if not attacks or settings.batch_norm == "mixed":
+        yield from (x for _, (x, _) in zip(range(min(count, data.steps_per_epoch)), data.after(0), strict=False))
+    if attacks:
+        attack = work.attack(settings)
+        yield from (x for x, _ in attacked(model, attack, work.threat, data, work.recipe.seed, name, count))
+
+
+def _validator(work: Workspace, stage: str, settings: TrainingSettings, pruner: Pruner) -> Validate | None:
     held = work.split.validation
     if held is None:
         return None
@@ -153,10 +194,11 @@ def _validator(work: Workspace, stage: str, pruner: Pruner) -> Validate | None:
 
     def validate(model: nn.Module) -> dict[str, float]:
         named, measures = (work.recipe.seed, "validation", stage), {}
-        for part, images in parts.items():
-            for what, attack in (("clean", None), ("robust", work.training_attack)):
-                right = correct(model, images.once(), attack, work.threat, *named, ranks=work.ranks)
-                measures[f"{part}{what}"] = float(right.float().mean())
+        with renewed(model, _for_norms(work, stage, settings, model)):
+            for part, images in parts.items():
+                for what, attack in (("clean", None), ("robust", work.training_attack)):
+                    right = correct(model, images.once(), attack, work.threat, *named, ranks=work.ranks)
+                    measures[f"{part}{what}"] = float(right.float().mean())
         return measures
 
     return validate

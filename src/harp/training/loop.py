@@ -204,11 +204,15 @@ def losses(model: nn.Module, objective: Objective, data: Batches, seed: int, sta
 
 
 def attacked(
-    model: nn.Module, attack: Attack, threat: Threat, data: Batches, seed: int, stage: str
+    model: nn.Module, attack: Attack, threat: Threat, data: Batches, seed: int, stage: str, batches: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over the images as `attack` leaves them, and their labels, by batch; `model` is in eval mode."""
+    """One pass over the images as `attack` leaves them, and their labels, by batch; `model` is in eval mode.
+
+    Of the first so many `batches` alone, where that is said.
+    """
+    steps = data.steps_per_epoch if batches is None else min(batches, data.steps_per_epoch)
     with evaluating(model), opened(model):
-        for step, (x, y) in zip(range(data.steps_per_epoch), map(_usable, data.after(0)), strict=False):
+        for step, (x, y) in zip(range(steps), map(_usable, data.after(0)), strict=False):
             yield attack(model, x, y, threat, generator(seed, stage, "scoring", step, device=x.device)), y
 
 

@@ -14,6 +14,7 @@ from harp.objectives import Objective
 from harp.pruners import Moment, Pruner
 from harp.ranks import ALONE, Ranks
 from harp.runs import DamagedError, Metrics, Tree, load_tree, remove, save_tree, tree_digest
+from harp.training.averaging import Average
 from harp.written import Line
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -35,9 +36,10 @@ class Tracker:
 
     The folder gets `metrics.jsonl`, `checkpoint.safetensors` (everything the next step depends on) and, where there is
     a `validate`, `best.safetensors`: the state of highest robust, then clean validation accuracy. What is validated is
-    always the settled network, so a candidate over budget does not exist. `every`, `checkpoint`
-    and `per_epoch` are in optimizer steps. Each of several `ranks` has one; they compare what they hold before every
-    checkpoint, which the first writes and all take up, however many they then are.
+    always the settled network, so a candidate over budget does not exist. `every`, `checkpoint` and `per_epoch` are in
+    optimizer steps. With an `average` its network is validated beside the one that is trained, and the better is
+    selected; without `validate` it is the average. Each of several `ranks` has one; they compare what they hold before
+    every checkpoint, which the first writes and all take up, however many they then are.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Tracker:
     every: int
     checkpoint: int
     validate: Validate | None
+    average: Average | None = None
     ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
@@ -75,6 +78,8 @@ class Tracker:
         self.optimizer.load_state_dict(_from_text_keys(state.get("optimizer") or state["optimiser"]))
         _lay_out_like_parameters(self.optimizer)
         self.best, self._losses = state["best"], state["losses"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         return int(state["step"])
 
     def _networks(self, state: Tree) -> int:
@@ -100,25 +105,38 @@ class Tracker:
         self.last = moment.step
         self._losses["sum"] += float(moment.loss)
         self._losses["count"] += 1
+        if self.average is not None:
+            self.average(moment)
         if moment.step % self.every == 0 or moment.step == self.until or self.pruner.done:
             self._measure(moment)
         if moment.step % self.checkpoint == 0:
             save_tree(self.folder / CHECKPOINT, self._state(moment.step))
 
     def select(self) -> int:
-        """The step whose state the model and the pruner now hold: the best validated one, else the last."""
+        """The step whose state the model and the pruner now hold: the best validated one, else the last.
+
+        `averaged` says afterwards whether it is the average of the steps up to that one.
+        """
         self.ranks.wait()
         if self.best is None:
+            if self.average is not None:
+                self.average.adopt(Moment(self.last, self.optimizer))
             return self.last
         self._take_up(self.folder / BEST, self._networks)
         return int(self.best["step"])
 
+    @property
+    def averaged(self) -> bool:
+        """Whether what is best so far, or would be selected as the last, is the average."""
+        return self.average is not None and (self.best is None or self.best.get("averaged", False))
+
     def _measure(self, moment: Moment) -> None:
-        validation = None
+        validation = averaged = None
         if self.validate is not None:
-            with self.pruner.settled():
-                validation = self.validate(self.model)
-            self._remember(moment.step, validation)
+            validation = self._candidate(moment.step, self.validate)
+            if self.average is not None:
+                with self.average.adopted(moment):
+                    averaged = self._candidate(moment.step, self.validate, averaged=True)
             self.pruner.hear(validation)
         told = {
             "step": moment.step,
@@ -126,6 +144,7 @@ class Tracker:
             "lr": moment.lr,
             "loss": self._losses["sum"] / self._losses["count"],
             "validation": validation,
+            **({} if averaged is None else {"averaged": averaged}),
             "pruner": self.pruner.record(moment),
         }
         try:
@@ -135,13 +154,17 @@ class Tracker:
         self.metrics.add(told)
         self._losses = {"sum": 0.0, "count": 0}
 
-    def _remember(self, step: int, validation: dict[str, float]) -> None:
+    def _candidate(self, step: int, validate: Validate, averaged: bool = False) -> dict[str, float]:
+        """What the network measures; its state is the best from now on if nothing before measured as much."""
+        with self.pruner.settled():
+            validation = validate(self.model)
         rank = [validation["robust"], validation["clean"]]
         if self.best is None or rank > self.best["rank"]:
             self._check_finite()
-            self.best = {"step": step, "rank": rank}
+            self.best = {"step": step, "rank": rank, "averaged": averaged}
             tree = {"model": self.model.state_dict(), "pruner": self.pruner.state_dict()}
             save_tree(self.folder / BEST, tree)
+        return validation
 
     def _state(self, step: int) -> Tree:
         self._check_finite()
@@ -154,6 +177,7 @@ class Tracker:
             "pruner": self.pruner.state_dict(),
             "objective": self._whole(self.objective.state_dict()),
             "optimizer": _to_text_keys(self.optimizer.state_dict()),
+            **({} if self.average is None else {"average": self.average.state_dict()}),
         }
 
     def _whole(self, state: Tree) -> Tree:
