@@ -3,7 +3,7 @@ from torch import nn
 
 from harp.attacks import PGD
 from harp.config import TrainingSettings
-from harp.objectives import MART, PGDAT, TRADES, Accumulated, Distillation, FastAT
+from harp.objectives import MART, PGDAT, TRADES, Accumulated, CutMix, Distillation, FastAT
 from harp.pipeline.objectives import make_objective
 from harp.threats import Threat
 
@@ -15,7 +15,7 @@ def made(teacher=None, **settings):
         assert teacher is not None, "nobody learns from a teacher here"
         return teacher
 
-    return make_objective(TrainingSettings(**settings), ATTACK, THREAT, 5, asked)
+    return make_objective(TrainingSettings(**settings), ATTACK, THREAT, per_epoch=5, classes=3, teacher=asked)
 
 
 def test_what_a_stage_says_nothing_of_is_the_objectives_own():
@@ -32,6 +32,10 @@ def test_a_batch_in_parts_and_smoothed_labels():
     assert found == Accumulated(PGDAT(ATTACK, THREAT, smoothing=0.1), 4)
     # The guard is called for once a part, and looks as often as before.
     assert made(objective="fast-at", accumulate=2, guard_every="2ep") == Accumulated(FastAT(THREAT, guard_every=20), 2)
+
+
+def test_mixed_images_are_mixed_within_a_part():
+    assert made(accumulate=2, cutmix=0.5) == Accumulated(CutMix(PGDAT(ATTACK, THREAT), 0.5, 3), 2)
 
 
 def test_a_teacher_is_asked_for_where_one_is_learned_from():

@@ -106,6 +106,8 @@ CONFIGURATIONS = [
     {"precision": {"bf16": "both", "channels_last": True}},
     {"prune": {"schedule": "cosine-epochs", "validate_every": "2it", "checkpoint_every": "3it"}},
     QUICK[-1],
+    everywhere(objective="free-at", cutmix=0.5, average=0.5, **SHORT),
+    everywhere(cutmix=0.5, smoothing=0.1, accumulate=2, clip=1.0, **SHORT),
 ]
 
 

@@ -80,6 +80,9 @@ class TrainingSettings(Settings):
     """largest norm of a step's gradient over all that trains, pruned weights aside; none: as it is"""
     smoothing: Part = 0.0
     """share of each label that is spread evenly over all classes, where the loss has a cross-entropy of labels"""
+    cutmix: Part = 0.0
+    """share of the batches in whose images a box is another image's, and the label by its area; with natural, pgd-at,
+    trades and free-at"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """who makes the steps: SGD with momentum, or AdamW"""
     lr: Positive = 0.1

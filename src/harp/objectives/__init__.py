@@ -3,6 +3,7 @@
 from harp.objectives.accumulation import Accumulated
 from harp.objectives.adversarial import PGDAT, Natural
 from harp.objectives.base import OBJECTIVES, Closure, Objective, has_teacher, is_attacked
+from harp.objectives.cutmix import CutMix
 from harp.objectives.distillation import Distillation
 from harp.objectives.fast import FastAT
 from harp.objectives.free import FreeAT
@@ -19,6 +20,7 @@ __all__ = [
     "Accumulated",
     "Ascent",
     "Closure",
+    "CutMix",
     "Distillation",
     "FastAT",
     "FreeAT",

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from harp.errors import HarpError
-from harp.objectives.base import Closure, Objective
-from harp.runs import Tree
+from harp.objectives.base import Around, Closure, Objective
 
 LEAF = "torch::autograd::AccumulateGrad"
 
 
 @dataclass
-class Accumulated(Objective):
+class Accumulated(Around):
     """The mean loss of `parts` equal parts of a batch, each attacked, evaluated and differentiated by itself.
 
     Whoever evaluates it gets a scalar that knows its gradient already, at all tensors that learn: so weight
@@ -36,11 +35,6 @@ class Accumulated(Objective):
                 "the whole step; expected accumulate 1, or another objective"
             )
 
-    @property
-    def replays(self) -> int:  # type: ignore[override]
-        """Those of the objective."""
-        return self.objective.replays
-
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
         if len(x) % self.parts:
             raise HarpError(f"accumulate: {len(x)} images do not divide into {self.parts} equal parts")
@@ -48,15 +42,6 @@ class Accumulated(Objective):
         made = [self.objective(model, *pair, noise) for pair in pairs]
         for closures in zip(*made, strict=True):
             yield lambda closures=closures: _mean(closures)  # type: ignore[misc]
-
-    def notes(self) -> list[str]:
-        return self.objective.notes()
-
-    def state_dict(self) -> Tree:
-        return self.objective.state_dict()
-
-    def load_state_dict(self, state: Tree) -> None:
-        self.objective.load_state_dict(state)
 
 
 def _mean(closures: Sequence[Closure]) -> Tensor:

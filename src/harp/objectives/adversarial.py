@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ class Natural(Objective):
     """The cross-entropy of the images as they are, against labels smoothed by `smoothing`."""
 
     smoothing: float = 0.0
+
+    takes_probabilities: ClassVar[bool] = True
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
         yield lambda: cross_entropy(model(x), y, label_smoothing=self.smoothing)
@@ -36,6 +39,8 @@ class PGDAT(Objective):
     threat: Threat
     batch_norm: BatchNorm = "adversarial"
     smoothing: float = 0.0
+
+    takes_probabilities: ClassVar[bool] = True
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
         observe(model, x, self.batch_norm)

@@ -36,6 +36,8 @@ class Objective:
     """In how many parts a batch is worked through."""
     moves_images: ClassVar[bool] = False
     """Whether the backward pass of a step also changes the images of the next."""
+    takes_probabilities: ClassVar[bool] = False
+    """Whether labels may be probabilities, floats [n, classes]."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
@@ -51,6 +53,31 @@ class Objective:
 
     def load_state_dict(self, state: Tree) -> None:
         """Takes up the state that `state_dict` gave."""
+
+
+class Around(Objective):
+    """Another objective on batches that are made of the given ones; what that remembers is its own."""
+
+    objective: Objective
+
+    @property
+    def replays(self) -> int:  # type: ignore[override]
+        """Those of the objective."""
+        return self.objective.replays
+
+    @property
+    def moves_images(self) -> bool:  # type: ignore[override]
+        """Whether the objective's backward pass does."""
+        return self.objective.moves_images
+
+    def notes(self) -> list[str]:
+        return self.objective.notes()
+
+    def state_dict(self) -> Tree:
+        return self.objective.state_dict()
+
+    def load_state_dict(self, state: Tree) -> None:
+        self.objective.load_state_dict(state)
 
 
 @torch.no_grad()

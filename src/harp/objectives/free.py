@@ -31,6 +31,7 @@ class FreeAT(Objective):
     """The noise, shape [largest batch, ...]; None before the first batch."""
 
     moves_images: ClassVar[bool] = True
+    takes_probabilities: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.replays < 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class TRADES(Objective):
     beta: float = 6.0
     batch_norm: BatchNorm = "adversarial"
     smoothing: float = 0.0
+
+    takes_probabilities: ClassVar[bool] = True
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
         observe(model, x, self.batch_norm)

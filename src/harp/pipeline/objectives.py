@@ -8,7 +8,7 @@ from torch import nn
 from harp.attacks import PGD
 from harp.clock import Step
 from harp.config import TrainingSettings
-from harp.objectives import OBJECTIVES, Accumulated, Objective, has_teacher
+from harp.objectives import OBJECTIVES, Accumulated, CutMix, Objective, has_teacher
 from harp.registry import accepted
 from harp.threats import Threat
 
@@ -17,7 +17,13 @@ _OWN = ("batch_norm", "beta", "replays", "temperature", "hsic_x", "hsic_y", "att
 
 
 def make_objective(
-    settings: TrainingSettings, attack: PGD, threat: Threat, per_epoch: int, teacher: Callable[[], nn.Module]
+    settings: TrainingSettings,
+    attack: PGD,
+    threat: Threat,
+    *,
+    per_epoch: int,
+    classes: int,
+    teacher: Callable[[], nn.Module],
 ) -> Objective:
     """What the stage of `settings` minimises; `teacher` is asked for one where the objective learns from a network."""
     factory = OBJECTIVES[settings.objective]
@@ -27,4 +33,6 @@ def make_objective(
     if has_teacher(factory):
         common["teacher"] = teacher()
     made = factory(**accepted(factory, {**common, **chosen}))
+    if settings.cutmix:
+        made = CutMix(made, settings.cutmix, classes)
     return made if settings.accumulate == 1 else Accumulated(made, settings.accumulate)

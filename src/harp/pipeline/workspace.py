@@ -1,6 +1,6 @@
 """What every stage of a run needs: its folder, images, network, threat and display, checked before any work begins."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,18 @@ class Workspace:
         """What the stage of `settings` trains against."""
         return PGD(**{**self.recipe.attack.model_dump(), **settings.attack.model_dump(exclude_none=True)})
 
-    def objective(self, settings: TrainingSettings, batches: data.Batches) -> Objective:
-        """What the stage of `settings` minimises over `batches`."""
-        attack, threat = self.attack(settings), self.threat
-        return make_objective(settings, attack, threat, batches.steps_per_epoch, lambda: self.teacher(settings))
+    def objective(
+        self, settings: TrainingSettings, batches: data.Batches, teacher: Callable[[], nn.Module] | None = None
+    ) -> Objective:
+        """What the stage of `settings` minimises over `batches`; it learns from its own `teacher`, or that one."""
+        return make_objective(
+            settings,
+            self.attack(settings),
+            self.threat,
+            per_epoch=batches.steps_per_epoch,
+            classes=len(self.split.dataset.classes),
+            teacher=lambda: self.teacher(settings) if teacher is None else teacher(),
+        )
 
     def teacher(self, settings: TrainingSettings) -> nn.Module:
         """The network whose answers the stage of `settings` learns; raises `HarpError` where there is none."""

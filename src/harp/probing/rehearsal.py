@@ -13,7 +13,6 @@ from harp.config import Planned, PruneSettings, plan, pruning, settings_of
 from harp.data import subset
 from harp.evaluation import correct
 from harp.objectives import AWP, LEVEL
-from harp.pipeline.objectives import make_objective
 from harp.pipeline.workspace import Workspace
 from harp.pruners import Masked, Moment, Pruner
 from harp.sparsity import ChannelUnits, allocation, allot, remove, top_mask
@@ -32,8 +31,7 @@ class Rehearsal:
         self.work, self.stage = work, stage
         self.settings = settings = settings_of(work.recipe, stage)
         self.data = work.batches(stage.name, settings.batch_size)
-        attack, per_batch = work.attack(settings), self.data.steps_per_epoch
-        self.objective = make_objective(settings, attack, work.threat, per_batch, work.model)
+        self.objective = work.objective(settings, self.data, work.model)
         self.per_epoch = steps_per_epoch(self.data, self.objective)
         self.until = settings.epochs * self.per_epoch
         if isinstance(settings, PruneSettings):
