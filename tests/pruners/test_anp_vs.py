@@ -189,6 +189,8 @@ def test_parts_of_a_batch_have_the_gates_and_the_penalty_of_the_whole():
 
 def test_batches_worked_through_in_parts_are_refused():
     _, pruner = gated()
-    pruner.check_parts(1)
+    pruner.check_passes(1, False)
     with pytest.raises(HarpError, match="which accumulate 2 cuts up; expected 1"):
-        pruner.check_parts(2)
+        pruner.check_passes(2, False)
+    with pytest.raises(HarpError, match="which would be there twice; expected recompute false"):
+        pruner.check_passes(1, True)

@@ -106,6 +106,7 @@ CONFIGURATIONS = [
     {"precision": {"bf16": "both", "channels_last": True}},
     {"prune": {"schedule": "cosine-epochs", "validate_every": "2it", "checkpoint_every": "3it"}},
     QUICK[-1],
+    {**everywhere(accumulate=2, **SHORT, **AWP), "precision": {"recompute": True, "bf16": "both"}},
     everywhere(objective="free-at", cutmix=0.5, average=0.5, **SHORT),
     everywhere(cutmix=0.5, smoothing=0.1, accumulate=2, clip=1.0, **SHORT),
 ]

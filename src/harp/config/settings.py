@@ -134,6 +134,15 @@ class PrecisionSettings(Settings):
     """autocast to bfloat16 in training: in the attack, in the optimizer's step, or both; measuring stays float32"""
     compile: bool = False
     """torch.compile in training; needs a C++ compiler on a CPU"""
+    recompute: bool = False
+    """activations of blocks and of long rows of layers are computed again for the backward pass, which takes a third
+    more time and much less memory; every number is as without"""
+
+    @model_validator(mode="after")
+    def _once(self) -> "PrecisionSettings":
+        if self.compile and self.recompute:
+            raise ValueError("compile and recompute are both true; torch.compile decides itself what is computed again")
+        return self
 
 
 class RanksSettings(Settings):

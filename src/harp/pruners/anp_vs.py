@@ -137,7 +137,9 @@ class AnpVs(MovingMasks):
         # Once a loss has gone backward its graph is freed, and no later pass is part of it.
         self._seen.pop(name, None)
 
-    def check_parts(self, parts: int) -> None:
+    def check_passes(self, parts: int, recompute: bool) -> None:
+        if recompute:
+            raise HarpError("anp-vs keeps what layers give, which would be there twice; expected recompute false")
         if parts > 1:
             raise HarpError(
                 f"anp-vs draws gates and compares features by the batch, which accumulate {parts} cuts up; expected 1"

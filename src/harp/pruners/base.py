@@ -97,8 +97,11 @@ class Pruner:
         """How many of the stage's steps the method has a use for; 0 where it needs no training."""
         return course.steps or 0
 
-    def check_parts(self, parts: int) -> None:
-        """Raises `HarpError` where the method cannot do with batches that are worked through in so many parts."""
+    def check_passes(self, parts: int, recompute: bool) -> None:
+        """Raises `HarpError` where the method cannot do with batches that are worked through in so many parts.
+
+        Or with a network of which pieces are called once more in the backward pass, where that is to `recompute` them.
+        """
 
     def trainables(self) -> dict[str, Role]:
         """What the optimizer trains in place of the sites, by role: weights, scores, rates."""

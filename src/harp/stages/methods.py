@@ -13,7 +13,7 @@ def make_method(work: Workspace, settings: PruneSettings, units: Units, steps_pe
         _course(settings, steps_per_epoch, work.recipe.seed, work.ranks.part),
     )
     made = METHODS[settings.method](units, work.budget(settings), options=options, course=course)
-    made.check_parts(settings.accumulate)
+    made.check_passes(settings.accumulate, work.recipe.precision.recompute)
     return made
 
 

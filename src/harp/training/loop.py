@@ -26,6 +26,7 @@ from harp.threats import Threat
 from harp.training.batch import BatchCheck, enough_for_norms
 from harp.training.optimizers import check_sites, set_lr
 from harp.training.precision import FLOAT32, Precision
+from harp.training.recomputing import recomputed
 from harp.training.schedules import SCHEDULES, Schedule
 from harp.training.together import averaged, statistics, synchronised
 from harp.training.trial import trial
@@ -88,13 +89,13 @@ def fit(
         )
     data = batches_of(data, placed(model))
     check_sites(model, pruner)
-    pruner.check_parts(objective.parts)
+    pruner.check_passes(objective.parts, options.get("precision", FLOAT32).recompute)
     loop = _Loop(model, objective, optimizer, pruner, until, steps_per_epoch(data, objective), **options)
     set_mode(loop.precision.lay_out(model), training=True)
     loop.ranks.same("the network", digest(model.state_dict()))
     pruner.push(Moment(loop.start, optimizer))
     if not loop.ended:
-        with opened(model), loop.together():
+        with opened(model), loop.together(), recomputed(model, loop.precision.recompute):
             loop.run(data)
         for note in pruner.collapsed():
             warnings.warn(SearchWarning(note), stacklevel=3)

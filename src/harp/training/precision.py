@@ -18,6 +18,7 @@ class Precision:
     unchanged. Images come as they are: converting them saves nothing, and random starts would be drawn in another
     order. `bf16`: autocast to bfloat16 where the network is attacked, in the optimizer's step, in both, or nowhere;
     losses are float32 of the network's bfloat16 logits. `compile`: `torch.compile`, one graph for each batch shape.
+    `recompute`: activations inside the network's pieces are not held for the backward pass but computed again.
 
     Nothing but training is affected by `bf16` and `compile`: they act in the `view` that an objective is given, and
     who measures or saves the model itself sees float32, not compiled.
@@ -26,6 +27,7 @@ class Precision:
     channels_last: bool = False
     bf16: Literal["none", "attack", "step", "both"] = "none"
     compile: bool = False
+    recompute: bool = False
 
     def lay_out(self, model: nn.Module) -> nn.Module:
         """`model` itself, its parameters and buffers [o, i, h, w] in place in the layout; no value changes."""
