@@ -6,7 +6,8 @@ Same network, batch and threads. All trainers run in one process and take turns,
 that a busy machine slows all. "Published" has that code's structure (METHODS 1.4 to 1.10): every forward pass, those of
 the attack included, sorts each layer's scores to make its mask, the gradient passes through the mask to scores and
 weights, and a clean train-mode forward pass comes first; it is float32. `--bf16` lets dense and HARP autocast. Prints
-the median of the paired ratios with a 95 % bootstrap interval, and the median seconds of each.
+the median of the paired ratios with a 95 % bootstrap interval, and the median seconds of processor time of each, which
+other work on the machine disturbs less than the clock.
 """
 
 import argparse
@@ -41,7 +42,7 @@ class Fixed:
 
     def after(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         while True:
-            self.handed = time.perf_counter()
+            self.handed = time.process_time()
             yield self.x, self.y
 
     def once(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -87,14 +88,14 @@ def published(model_name: str, batch: int) -> Callable[[int], float]:
     optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def step(n: int) -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         model(x)
         adv = attack(model, x, y, threat, torch.Generator().manual_seed(n))
         loss = nn.functional.cross_entropy(model(adv), y)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     return step
 
@@ -119,7 +120,7 @@ def stepper(model_name: str, batch: int, harp: bool, precision: Precision) -> Ca
             until=n + 1,
             start=n,
             precision=precision,
-            on=[lambda _: ended.append(time.perf_counter())],
+            on=[lambda _: ended.append(time.process_time())],
         )
         return ended[0] - data.handed
 

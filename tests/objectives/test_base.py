@@ -8,7 +8,20 @@ import torch
 from torch import nn
 
 from harp.attacks import PGD
-from harp.objectives import MART, OBJECTIVES, PGDAT, TRADES, Distillation, FastAT, FreeAT, Natural, Objective
+from harp.objectives import (
+    ARD,
+    MART,
+    OBJECTIVES,
+    PGDAT,
+    RSLAD,
+    TRADES,
+    AdaAD,
+    Distillation,
+    FastAT,
+    FreeAT,
+    Natural,
+    Objective,
+)
 from harp.randomness import generator
 from harp.threats import Threat
 from tests.attacks.linear import images, labels, linear
@@ -25,6 +38,9 @@ ROWS = {
     "mart": (lambda threat: MART(ATTACK, threat), 1, 2),
     "free-at": (lambda threat: FreeAT(threat, replays=3), 3, 1),
     "pwoa": (lambda threat: Distillation(ATTACK, threat, linear(), attacked=1.0), 1, 1),
+    "ard": (lambda threat: ARD(ATTACK, threat, linear(), alpha=0.5), 1, 2),
+    "rslad": (lambda threat: RSLAD(ATTACK, threat, linear()), 1, 2),
+    "adaad": (lambda threat: AdaAD(ATTACK, threat, linear()), 1, 1),
     "fast-at": (lambda threat: FastAT(threat, guard_every=1), 1, 1),
 }
 

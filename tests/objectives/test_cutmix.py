@@ -84,4 +84,4 @@ def test_one_that_needs_one_label_is_refused(objective):
 
 def test_the_sentence_names_all_that_can():
     able = {name for name, factory in OBJECTIVES.items() if getattr(factory, "takes_probabilities", False)}
-    assert able == {"natural", "pgd-at", "trades", "free-at"}
+    assert able == {"natural", "pgd-at", "trades", "free-at", "ard", "rslad", "adaad"}

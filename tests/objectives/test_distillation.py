@@ -128,4 +128,4 @@ def test_a_network_whose_layers_are_not_seen_is_refused():
 
 
 def test_who_has_a_teacher():
-    assert [name for name in OBJECTIVES if has_teacher(OBJECTIVES[name])] == ["pwoa"]
+    assert [name for name in OBJECTIVES if has_teacher(OBJECTIVES[name])] == ["adaad", "ard", "pwoa", "rslad"]

@@ -22,6 +22,8 @@ from tests.tiny import TINY, results, workspace
 MEASURED = [name for name in STAGES if name != "report"]
 TRAINED = ["pretrain", "prune", "finetune"]
 
+TAUGHT = ("ard", "rslad", "adaad")
+
 
 def run(ranks, folder, *all_sections, names=MEASURED):
     for number, sections in enumerate(all_sections):
@@ -78,14 +80,16 @@ def test_every_method_holds_the_same_on_all_ranks(tmp_path, size, granularity):
 @pytest.mark.parametrize("size", [2, 4])
 def test_every_objective_holds_the_same_on_all_ranks(tmp_path, size):
     names = [name for name in OBJECTIVES if not has_teacher(OBJECTIVES[name])]
-    sections = [
+    sections: list[dict[str, dict[str, object]]] = [
         {stage: {"objective": name, "awp": awp} for stage in ("pretrain", "prune", "finetune")}
         for name in names
         for awp in (0.0, 0.01)
     ]
-    taught = {"prune": {"objective": "pwoa", "attacked": 0.5}, "finetune": {"objective": "pwoa"}}
-    ranked(size, train, tmp_path, tmp_path, *sections, taught)
-    assert all((tmp_path / str(number) / "3-finetune" / "done.json").exists() for number in range(len(sections) + 1))
+    sections += [{"prune": {"objective": "pwoa", "attacked": 0.5}, "finetune": {"objective": "pwoa"}}]
+    sections += [*({"prune": {"objective": name}, "finetune": {"objective": name}} for name in TAUGHT)]
+    sections += [{stage: {"average": 0.5, "renew_norms": 2, "cutmix": 0.5} for stage in ("pretrain", "finetune")}]
+    ranked(size, train, tmp_path, tmp_path, *sections)
+    assert all((tmp_path / str(number) / "3-finetune" / "done.json").exists() for number in range(len(sections)))
 
 
 def torchrun(recipe, folder, *, nodes=1, port=0, more=()):

@@ -93,6 +93,10 @@ CONFIGURATIONS = [
     *(channels(objective=name, **SHORT) for name in UNTAUGHT),
     {name: {"objective": "pwoa", "attacked": 0.5, **SHORT, **AWP} for name in ("prune", "finetune")},
     {"prune": {"method": "pwoa", "hsic_x": 0, "hsic_y": 0, **TAUGHT, **CHANNELS}, "finetune": TAUGHT},
+    *(
+        {stage: {"objective": name, "alpha": 0.5, **SHORT, **AWP} for stage in ("prune", "finetune")}
+        for name in ("ard", "rslad", "adaad")
+    ),
     channels(**SHORT, **AWP),
     *({"prune": {"options": {"mode": "exact", "estimator": name}}} for name in ("sum", "pruned", "marginal", "zero")),
     {"prune": {"options": {"mode": "exact", "estimator": "marginal", "start": "erk"}, **CHANNELS}},

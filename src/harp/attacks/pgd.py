@@ -63,6 +63,17 @@ class PGD:
                 broken, loss = broken | new_broken, torch.where(better, new_loss, loss)
         return best
 
+    @torch.no_grad()
+    def climb(self, model: nn.Module, x: Tensor, measure: Measure, threat: Threat, noise: Noise) -> Tensor:
+        """The last point of one ascent on `measure` of the logits, from near the image ("gaussian"), per example.
+
+        For training on what no label tells; of the attack the steps and their size count. The settings that a call pins
+        are the caller's to pin.
+        """
+        model = alone(model)
+        with evaluating(model):
+            return replace(self, start="gaussian")._ascend(model, x, measure, threat, noise)
+
     def _measure(self, model: nn.Module, x: Tensor, y: Tensor) -> Measure:
         """The loss as a function of logits alone."""
         if self.loss != "kl":

@@ -6,6 +6,8 @@ from harp.config.settings import Recipe
 STEP = 3  # a forward pass and its backward pass
 # Beside the attack's steps and the optimizer's: clean passes of the loss, or of a teacher.
 _BESIDE = {"natural": 0, "pgd-at": 0, "trades": 3, "mart": 3, "free-at": 0, "fast-at": 0, "pwoa": 1}
+_BESIDE |= {"ard": 1, "rslad": 1, "adaad": 2}
+_ALPHA = {"ard": 1.0, "rslad": 5 / 6, "adaad": 1.0}  # below 1 the student sees clean images, too
 
 
 def forwards(recipe: Recipe, stage: Planned, steps: int) -> float:
@@ -17,5 +19,9 @@ def forwards(recipe: Recipe, stage: Planned, steps: int) -> float:
     attack = {**recipe.attack.model_dump(), **settings.attack.model_dump(exclude_none=True)}
     made = {"natural": 0, "free-at": 0, "fast-at": 1}.get(settings.objective, attack["steps"])
     share = (settings.attacked or 0.0) if settings.objective == "pwoa" else 1.0
-    each = STEP * made * share + STEP + _BESIDE.get(settings.objective, 0) + (STEP if settings.awp else 0)
+    if settings.objective == "adaad":
+        share = 2.0  # through the teacher as well
+    alpha = _ALPHA.get(settings.objective, 1.0) if settings.alpha is None else settings.alpha
+    clean = STEP if settings.objective in _ALPHA and alpha < 1 else 0
+    each = STEP * made * share + STEP + _BESIDE.get(settings.objective, 0) + clean + (STEP if settings.awp else 0)
     return float(steps * settings.batch_size * each)

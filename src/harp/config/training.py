@@ -53,9 +53,12 @@ class TrainingSettings(Settings):
     beta: NonNegative | None = None
     """weight of the divergence from clean answers in trades and mart, from the teacher's in pwoa; none: 6, 5 and 10"""
     teacher: FilePath | None = None
-    """weights of the network whose answers pwoa learns, a safetensors file; none: the dense network of the run"""
+    """weights of the network whose answers pwoa, ard, rslad and adaad learn, a safetensors file; none: the dense
+    network of the run"""
     temperature: Positive | None = None
-    """what pwoa divides the logits of both by; none: 30"""
+    """what pwoa and ard divide the logits of both by; none: 30 and 1"""
+    alpha: Part | None = None
+    """share that attacked images have in the loss of ard, rslad and adaad, clean ones the rest; none: 1, 5/6 and 1"""
     hsic_x: NonNegative | None = None
     """weight in pwoa of what layers tell of the images; none: 2e-5, which its paper has in fine-tuning only"""
     hsic_y: NonNegative | None = None
@@ -81,8 +84,8 @@ class TrainingSettings(Settings):
     smoothing: Part = 0.0
     """share of each label that is spread evenly over all classes, where the loss has a cross-entropy of labels"""
     cutmix: Part = 0.0
-    """share of the batches in whose images a box is another image's, and the label by its area; with natural, pgd-at,
-    trades and free-at"""
+    """share of the batches in whose images a box is another image's, and the label by its area; with all objectives but
+    mart, fast-at and pwoa"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """who makes the steps: SGD with momentum, or AdamW"""
     lr: Positive = 0.1

@@ -9,15 +9,19 @@ from harp.objectives.fast import FastAT
 from harp.objectives.free import FreeAT
 from harp.objectives.regularised import MART, TRADES
 from harp.objectives.sharpness import AWP, LEVEL, Ascent
+from harp.objectives.students import ARD, RSLAD, AdaAD
 
 __all__ = [
+    "ARD",
     "AWP",
     "LEVEL",
     "MART",
     "OBJECTIVES",
     "PGDAT",
+    "RSLAD",
     "TRADES",
     "Accumulated",
+    "AdaAD",
     "Ascent",
     "Closure",
     "CutMix",

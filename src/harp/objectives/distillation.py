@@ -9,20 +9,17 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, one_hot
 
 from harp.attacks import Attack
-from harp.copies import copied
 from harp.errors import HarpError
-from harp.models import logits_of
-from harp.objectives.base import OBJECTIVES, Closure, Objective
+from harp.objectives.base import OBJECTIVES, Closure
 from harp.objectives.dependence import gaussian, linear, nhsic, normalised
-from harp.runs import Tree
+from harp.objectives.teaching import Taught
 from harp.sparsity import find_weights
 from harp.threats import Threat
-from harp.trees import digest
 
 
 @OBJECTIVES.register("pwoa")
 @dataclass
-class Distillation(Objective):
+class Distillation(Taught):
     """The answers of a robust teacher, with or without adversarial images (PwoA; Jian et al., ICDM 2022).
 
     `beta` T^2 / C times KL(p_teacher || p), both at temperature T, C the number of classes; plus, of each layer's
@@ -30,8 +27,7 @@ class Distillation(Objective):
     `attacked` of the batches, drawn batch by batch; the paper has results for both. Layers are all modules that hold a
     weight themselves but the one called last, which gives the logits; each counts as often as it is called.
 
-    `teacher` is copied as it is, and the copy answers in eval mode; it is no part of the state but for its digest.
-    Raises `HarpError` where the state is one under another teacher, and where no layer is seen.
+    `teacher` as in `Taught`. Raises `HarpError` where no layer is seen.
     """
 
     attack: Attack
@@ -43,15 +39,11 @@ class Distillation(Objective):
     hsic_y: float = 1e-4
     attacked: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.teacher = copied(self.teacher).eval().requires_grad_(False)
-        self._digest = digest(self.teacher.state_dict())
-
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
         attacked = self.attacked and torch.rand((), generator=noise, device=x.device) < self.attacked
         seen = self.attack(model, x, y, self.threat, noise) if attacked else x
         with torch.no_grad():
-            taught = logits_of(self.teacher(seen))
+            taught = self.taught(seen)
 
         def evaluate() -> Tensor:
             if not self.hsic_x and not self.hsic_y:
@@ -78,13 +70,6 @@ class Distillation(Objective):
         images, labels = normalised(gaussian(x)), normalised(linear(y))
         hidden = [normalised(gaussian(z)) for z in outputs[:-1] or outputs]
         return torch.stack([self.hsic_x * nhsic(images, z) - self.hsic_y * nhsic(labels, z) for z in hidden]).sum()
-
-    def state_dict(self) -> Tree:
-        return {"teacher": self._digest}
-
-    def load_state_dict(self, state: Tree) -> None:
-        if state.get("teacher", self._digest) != self._digest:
-            raise HarpError("the teacher is not the one that this training began under; put its weights back")
 
 
 @contextmanager

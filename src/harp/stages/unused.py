@@ -8,7 +8,7 @@ from harp.pruners import options_of
 from harp.registry import accepted
 
 OBJECTIVE_OPTIONS = {
-    *("batch_norm", "beta", "replays", "guard_every"),
+    *("alpha", "batch_norm", "beta", "replays", "guard_every"),
     *("teacher", "temperature", "hsic_x", "hsic_y", "attacked", "smoothing"),
 }
 
