@@ -86,7 +86,8 @@ def test_every_objective_holds_the_same_on_all_ranks(tmp_path, size):
         for awp in (0.0, 0.01)
     ]
     sections += [{"prune": {"objective": "pwoa", "attacked": 0.5}, "finetune": {"objective": "pwoa"}}]
-    sections += [*({"prune": {"objective": name}, "finetune": {"objective": name}} for name in TAUGHT)]
+    for name in TAUGHT:
+        sections.append({"prune": {"objective": name}, "finetune": {"objective": name}})
     sections += [{stage: {"average": 0.5, "renew_norms": 2, "cutmix": 0.5} for stage in ("pretrain", "finetune")}]
     ranked(size, train, tmp_path, tmp_path, *sections)
     assert all((tmp_path / str(number) / "3-finetune" / "done.json").exists() for number in range(len(sections)))
