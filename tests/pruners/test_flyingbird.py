@@ -122,3 +122,14 @@ def test_what_it_cannot_do_is_refused():
         FlyingBird(find_sites(model), Budget(0.5), course=Course(1))
     with pytest.raises(ValidationError, match=r"drop_end 0\.4 is above drop 0\.3"):
         FlyingBirdOptions(drop=0.3, drop_end=0.4)
+
+
+def test_from_dense_weights_the_largest_stay_where_the_allocation_says():
+    model = nn.Linear(8, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([WEIGHTS]))
+    options = FlyingBirdOptions(begin="dense", start="kept", every="2it")
+    pruner = FlyingBird(find_sites(model), Budget(0.25), options=options, course=Course(4, 8))
+    assert pruner.chosen["weight"].tolist() == [[True, False, True, False, False, False, False, False]]
+    assert FlyingBird.begins_with(options) == "dense"
+    assert FlyingBird.begins_with(FlyingBirdOptions()) == "untrained"

@@ -150,3 +150,12 @@ def test_a_rate_that_float32_made_nothing_or_all_can_still_move():
     shares = from_rates(units(), 0.0, dict(zip(names, (0.0, 1.0), strict=True)))(0.0)
     numpy.testing.assert_allclose(shares, [1e-7, 1 - 1e-7], rtol=1e-6)
     numpy.testing.assert_allclose(1 - shares[1], 1e-7, rtol=1e-6)
+
+
+def test_kept_is_how_a_pruned_network_stands():
+    model = nn.Sequential(nn.Linear(10, 4, bias=False), nn.Linear(4, 10, bias=False))
+    for param, kept in zip(model.parameters(), (4, 16), strict=True):
+        param.data.flatten()[kept:] = 0
+    units = Weights(find_sites(model))
+    counts = allot(units, Budget(0.25, floor=0), allocation("kept", units))
+    assert counts == {"0.weight": 4, "1.weight": 16}

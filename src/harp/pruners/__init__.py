@@ -1,9 +1,11 @@
 """The pruning methods, each one file, all working by pull and push."""
 
+from harp.pruners.acdc import ACDC, ACDCOptions
 from harp.pruners.anp_vs import AnpVs, AnpVsOptions
 from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, begins_untrained, options_of
 from harp.pruners.bcs_p import BCSP, BCSPOptions
 from harp.pruners.dnr import DNR, DNROptions
+from harp.pruners.feather import Feather, FeatherOptions
 from harp.pruners.flyingbird import FlyingBird, FlyingBirdOptions
 from harp.pruners.flyingbird_plus import FlyingBirdPlus, FlyingBirdPlusOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
@@ -26,6 +28,7 @@ from harp.pruners.straight_through import TopShare
 from harp.pruners.twinrep import TwinRep, TwinRepOptions
 
 __all__ = [
+    "ACDC",
     "BCSP",
     "DNR",
     "MAD",
@@ -33,11 +36,14 @@ __all__ = [
     "RADMM",
     "RST",
     "S2AP",
+    "ACDCOptions",
     "AnpVs",
     "AnpVsOptions",
     "BCSPOptions",
     "Course",
     "DNROptions",
+    "Feather",
+    "FeatherOptions",
     "FlyingBird",
     "FlyingBirdOptions",
     "FlyingBirdPlus",

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harp.config.values import Text
 from harp.pruners.base import METHODS
-from harp.pruners.method import Course, Moment
+from harp.pruners.method import Course, Moment, Options
 from harp.pruners.rewiring import Rewiring, RewiringOptions
 from harp.sparsity import Budget, Site, Sites, Units, allocation, allot, top_mask
 
@@ -17,6 +18,12 @@ class FlyingBirdOptions(RewiringOptions):
 
     grow: Literal["random", "gradient"] = "random"
     """which pruned weights grow: drawn at random, as published, or those of the largest gradient"""
+    begin: Literal["untrained", "dense"] = "untrained"
+    """what it starts from: the weights that the network is built with under random masks, as published, or the largest
+    of the dense trained ones"""
+    start: Text = "ideal-gas"
+    """how layers share the budget: ideal-gas, as published, uniform, erk, lamp, global, or a file, such as a run's
+    allocation.json"""
 
 
 @METHODS.register("flyingbird")
@@ -27,7 +34,8 @@ class FlyingBird(Rewiring):
     ceil(share * kept) of its smallest weights and grows as many of those that were pruned *before*, so that what each
     layer keeps never changes; grown weights and their momentum begin at 0. Three things are repaired here of the
     released code (METHODS 2.8): as many grow as were dropped, where it draws each entry by itself; what was dropped
-    cannot grow back at once with its old value; the attack is in eval mode, as in every stage. For single weights.
+    cannot grow back at once with its old value; the attack is in eval mode, as in every stage. With `begin` "dense" and
+    growth by gradient it is a fine-tuning that lets weights come back (METHODS 9.12). For single weights.
     Raises `HarpError` for channels, and without a `course` that knows its steps.
     """
 
@@ -44,8 +52,15 @@ class FlyingBird(Rewiring):
         self.options = options or FlyingBirdOptions()
         super().__init__(what, budget, self.options, course)
         self._slopes: dict[str, Tensor] = {}
-        counts = allot(self.units, budget, allocation("ideal-gas", self.units))
-        self.move({name: top_mask(self._drawn(name, 0, size), counts[name]) for name, size in self._sizes()})
+        counts = allot(self.units, budget, allocation(self.options.start, self.units))
+        drawn = self.options.begin == "untrained"
+        first = {name: self._drawn(name, 0, size) if drawn else size for name, size in self._sizes()}
+        self.move({name: top_mask(size, counts[name]) for name, size in first.items()})
+
+    @classmethod
+    def begins_with(cls, options: Options) -> Literal["dense", "untrained"]:
+        assert isinstance(options, FlyingBirdOptions)
+        return options.begin
 
     def moved(self, step: int, kept: int, size: int) -> tuple[int, int]:
         """How many weights of a layer that keeps `kept` of `size` are dropped after `step`, and how many grow."""

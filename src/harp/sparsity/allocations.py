@@ -1,4 +1,4 @@
-"""Rules for sharing a budget out over the layer groups: uniform, ERK, LAMP, ideal gas, and rates from a file.
+"""Rules for sharing a budget out over the layer groups: uniform, ERK, LAMP, ideal gas, ..., and rates from a file.
 
 Each rule is a family of shares with one argument, and the budget fixes that argument. So every rule works for every
 network, density and price.
@@ -65,6 +65,13 @@ def lamp(units: Units) -> Family:
 def all_alike(units: Units) -> Family:
     """What one threshold on the magnitudes of all units leaves of each layer group (Han et al., NeurIPS 2015)."""
     return above_threshold(units.magnitudes())
+
+
+@ALLOCATIONS.register("kept")
+def as_kept(units: Units) -> Family:
+    """As it is shared out already: each layer group's share of units that are not zero, for a network pruned before."""
+    sizes = units.magnitudes()
+    return from_rates(units, 0.0, {name: float((size != 0).double().mean()) for name, size in sizes.items()})
 
 
 def above_threshold(sizes: Mapping[str, Tensor]) -> Family:
