@@ -19,6 +19,16 @@ def test_a_part_of_the_test_images_has_every_class_and_says_so():
     assert torch.equal(other.test.images, split.test.images)
 
 
+def test_runs_of_other_seeds_may_have_the_same_images():
+    first, other = split_images(tiny(seed=1)), split_images(tiny(seed=2))
+    assert not torch.equal(first.train.labels, other.train.labels)
+    for split in (split_images(tiny(seed=seed, data={"seed": 1})) for seed in (1, 2)):
+        assert torch.equal(split.train.images, first.train.images)
+        assert split.validation is not None
+        assert first.validation is not None
+        assert torch.equal(split.validation.images, first.validation.images)
+
+
 def test_all_test_images_are_the_sets_own_in_order():
     test = split_images(tiny()).dataset.test
     for count in (None, 449, 10_000):

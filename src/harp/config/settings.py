@@ -53,6 +53,8 @@ class DataSettings(Settings):
     """train on this many images, classes in proportion; none: all"""
     holdout: Portion = 0.1
     """share of the training images held out, classes in proportion, to select the best epoch"""
+    seed: Seed | None = None
+    """seed by which the training images are drawn and held out; none: the run's, so that runs differ in their images"""
     flip: bool | None = None
     """mirror training images at random; none: where the set allows it"""
     pad: Whole | None = None

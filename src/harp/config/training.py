@@ -141,6 +141,16 @@ class PruneSettings(TrainingSettings):
     floor: Part = 0.1
     """no layer keeps less than this share of `keep`; the paper's alpha"""
 
+    connect: bool = False
+    """swap weights at the end of the search until every class can be reached from the image, for budgets so small that
+    a layer may be cut through; single weights only"""
+
+    @model_validator(mode="after")
+    def _connects_weights(self) -> "PruneSettings":
+        if self.connect and self.granularity != "weights":
+            raise ValueError(f"connect swaps single weights, and granularity is {self.granularity}; set it to false")
+        return self
+
     @property
     def measure(self) -> Literal["parameters", "macs"]:
         return self.of or ("macs" if self.granularity == "channels" else "parameters")

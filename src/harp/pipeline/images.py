@@ -43,11 +43,12 @@ def reading(settings: DataSettings) -> data.Reading:
 
 
 def split_images(recipe: Recipe) -> Split:
-    """The recipe's data set, divided by the recipe's seed; the test images are the set's own.
+    """The recipe's data set, divided by the data's seed or the recipe's; the test images are the set's own.
 
     Raises `HarpError` for a set of one class: whatever a network says of its images is right, under any attack.
     """
-    settings, seed = recipe.data, recipe.seed
+    settings = recipe.data
+    seed = recipe.seed if settings.seed is None else settings.seed
     dataset = data.load(settings.name, settings.path, settings.relabel, reading(settings))
     if len(dataset.classes) < 2:
         raise HarpError(

@@ -5,6 +5,7 @@ from harp.sparsity.blocks import Blocks
 from harp.sparsity.budgets import Budget, Counts, apportion
 from harp.sparsity.channel_units import ChannelUnits, find_units
 from harp.sparsity.channels import find_channels
+from harp.sparsity.connectivity import Flow, connect
 from harp.sparsity.costs import Cost, trace_macs
 from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.masks import Masks, top_mask
@@ -21,6 +22,7 @@ __all__ = [
     "Channels",
     "Cost",
     "Counts",
+    "Flow",
     "Group",
     "Masks",
     "Site",
@@ -33,6 +35,7 @@ __all__ = [
     "allot",
     "apportion",
     "checked",
+    "connect",
     "find_channels",
     "find_frozen",
     "find_sites",

@@ -24,8 +24,10 @@ def prune(work: Workspace, stage: Planned) -> None:
     per_epoch = steps_per_epoch(data, work.objective(settings, data))
     pruner = make_method(work, settings, units, per_epoch)
 
+    before = {site.name: site.param.detach().clone() for site in units.sites} if settings.connect else None
+
     def finish(model: nn.Module, pruner: Pruner) -> tuple[nn.Module, list[str]]:
-        left, notes = settle(work, stage, model, units, pruner)
+        left, notes = settle(work, stage, model, units, pruner, before)
         return left, [*unused_by_method(settings), *notes]
 
     train(work, stage, settings, model, pruner, finish, steps_needed(settings, per_epoch, work.recipe.seed))

@@ -14,7 +14,7 @@ from harp.modes import evaluating
 from harp.pipeline.workspace import Workspace
 from harp.pruners import Moment, Pruner, SearchWarning
 from harp.runs import save_tree, write_json
-from harp.sparsity import Budget, ChannelUnits, Masks, Units, allocation, allot, remove
+from harp.sparsity import Budget, ChannelUnits, Flow, Masks, Sites, Units, allocation, allot, connect, remove
 from harp.written import Allocation, SiteShare
 
 # Removing channels changes the order in which float32 sums are taken; 1e-5 of the largest logit is far above that.
@@ -22,23 +22,63 @@ TOLERANCE = 1e-5
 
 
 def settle(
-    work: Workspace, stage: Planned, model: nn.Module, units: Units, pruner: Pruner
+    work: Workspace,
+    stage: Planned,
+    model: nn.Module,
+    units: Units,
+    pruner: Pruner,
+    before: Mapping[str, Tensor] | None = None,
 ) -> tuple[nn.Module, list[str]]:
-    """The pruned network, smaller where channels went, and what is worth a note; writes the records."""
+    """The pruned network, smaller where channels went, and what is worth a note; writes the records.
+
+    With the weights `before` the stage, by site, every class is connected with the image by weights of these.
+    """
     record, notes = pruner.record(Moment(0)), pruner.notes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SearchWarning)  # the notes say it
         masks = pruner.settle()
+    images, _ = next(iter(work.in_order(work.split.train, 64).once()))
+    if before is not None:
+        budget = work.budget(pruning(work.recipe, stage))
+        masks, more = connected(model, units.sites, masks, before, images[:1], budget.of == "parameters")
+        notes += more
     folder = work.run.at(stage.folder)
     save_tree(folder / "masks.safetensors", dict(masks if units.kind == "channels" else units.by_site(masks)))
     save_tree(folder / "learned.safetensors", pruner.state_dict())
     shared = _shared_out(units, pruning(work.recipe, stage), work.budget(pruning(work.recipe, stage)), masks, record)
     write_json(folder / "allocation.json", asdict(shared))
-    images, _ = next(iter(work.in_order(work.split.train, 64).once()))
     logits = _logits(model, images)
     if float((logits - logits[:1]).abs().max()) <= TOLERANCE * float(logits.abs().max()):
         notes = [*notes, f"the pruned network gives all of {len(images)} training images the same logits"]
     return (_shrunk(model, units, masks, images) if isinstance(units, ChannelUnits) else model), notes
+
+
+@torch.no_grad()
+def connected(
+    model: nn.Module, sites: Sites, masks: Masks, before: Mapping[str, Tensor], image: Tensor, elsewhere: bool
+) -> tuple[Masks, list[str]]:
+    """Masks under which every class is reached from an image, and a note on what was swapped for that.
+
+    The model gets, where weights come, those of `before`, and zeros where weights go. Where the budget is too small
+    nothing is changed, and the note says so.
+    """
+    strengths = {
+        site.name: torch.where(site.param == 0, before[site.name], site.param).detach().abs() for site in sites
+    }
+    try:
+        with torch.enable_grad():
+            made, classes = connect(Flow(model, sites, image), masks, strengths, elsewhere)
+    except HarpError as error:
+        return masks, [f"nothing was connected: {error}"]
+    for site in sites:
+        site.param.copy_(torch.where(made[site.name] & ~masks[site.name], before[site.name], site.param))
+        site.param.masked_fill_(~made[site.name], 0)
+    if not classes:
+        return masks, []
+    swapped = sum(int((made[name] & ~masks[name]).sum()) for name in masks)
+    return made, [
+        f"{len(classes)} classes could not be reached from an image: {swapped} weights were swapped for paths"
+    ]
 
 
 def _shared_out(
