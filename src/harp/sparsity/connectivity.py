@@ -41,8 +41,8 @@ class Flow:
         whole = {site.name: torch.ones(site.param.shape, dtype=torch.float64) for site in sites}
         if not bool((self.reach(whole) > 0).all()):
             raise HarpError(
-                f"connect: not every logit of {type(model).__name__} can be reached by a path that is followed here, even "
-                "with all its weights, so it has to be false"
+                f"connect: not every logit of {type(model).__name__} can be reached by a path that is followed here, "
+                "even with all its weights, so it has to be false"
             )
 
     def reach(self, strengths: Mapping[str, Tensor]) -> Tensor:
