@@ -34,8 +34,9 @@ def test_it_counts_the_steps_that_are_made(real, tmp_path, number):
     assert not (tmp_path / "none").exists()
 
 
-def test_its_bytes_are_those_of_the_checkpoint_and_the_best_state(tmp_path):
-    work = workspace(tmp_path, **SHORT)
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_its_bytes_are_those_of_the_checkpoint_and_the_best_state(tmp_path, average):
+    work = workspace(tmp_path, **{**SHORT, "pretrain": {**SHORT["pretrain"], "average": average}})
     rehearsal = Rehearsal(work, plan()[0])
     rehearsal.steps(2)
     kept: list[int] = []

@@ -19,6 +19,7 @@ from harp.sparsity import ChannelUnits, allocation, allot, remove, top_mask
 from harp.stages.methods import make_method, steps_needed
 from harp.stages.training import VALIDATION_BATCH, optimizer_of
 from harp.training import SCHEDULES, fit, steps_per_epoch
+from harp.training.together import statistics
 
 
 class Rehearsal:
@@ -75,7 +76,10 @@ class Rehearsal:
         return -(-self.until // every)
 
     def validate(self) -> float:
-        """Seconds that one look at the held-out images takes, by those of a single batch."""
+        """Seconds that one look at the held-out images takes, by those of a single batch; two looks where one averages.
+
+        Images by which batch norms are renewed are attacked, too, and count as held-out ones.
+        """
         held = self.work.split.validation
         if held is None:
             return 0.0
@@ -85,13 +89,18 @@ class Rehearsal:
         for attack in (None, self.work.training_attack):
             correct(self.model, images.once(), attack, self.work.threat, 0, "probe")
         looked_at = len(held) + (min(len(held), len(self.work.split.train)) if self.pruner.hears_training else 0)
-        return (now(self.work.device) - begun) * looked_at / len(chosen)
+        looked_at += min(self.settings.renew_norms, self.data.steps_per_epoch) * self.settings.batch_size
+        looks = 2 if self.settings.average else 1
+        return (now(self.work.device) - begun) * looks * looked_at / len(chosen)
 
     @property
     def bytes(self) -> int:
         """What the stage's checkpoint takes on disk, and the best state beside it where one is kept."""
         model, pruner = _size(self.model.state_dict()), _size(self.pruner.state_dict())
         best = model + pruner if self.validations else 0
+        if self.settings.average:
+            best += sum(_size(param) for group in self.optimizer.param_groups for param in group["params"])
+            best += sum(map(_size, statistics(self.model)))
         return model + pruner + best + _size(self.objective.state_dict()) + _size(self.optimizer.state_dict())
 
 
