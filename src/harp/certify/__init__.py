@@ -1,0 +1,6 @@
+"""Certificates by randomised smoothing: noise in whole numbers, and what counts of answers prove."""
+
+from harp.certify.bounds import Bets, bar, lower_bound, radius
+from harp.certify.noise import drawn, noisy, thresholds
+
+__all__ = ["Bets", "bar", "drawn", "lower_bound", "noisy", "radius", "thresholds"]
