@@ -2,5 +2,17 @@
 
 from harp.certify.bounds import Bets, bar, lower_bound, radius
 from harp.certify.noise import drawn, noisy, thresholds
+from harp.certify.smoothing import Certificate, Smoothed, Smoothing
 
-__all__ = ["Bets", "bar", "drawn", "lower_bound", "noisy", "radius", "thresholds"]
+__all__ = [
+    "Bets",
+    "Certificate",
+    "Smoothed",
+    "Smoothing",
+    "bar",
+    "drawn",
+    "lower_bound",
+    "noisy",
+    "radius",
+    "thresholds",
+]
