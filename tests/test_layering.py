@@ -26,7 +26,7 @@ LAYERS = (
         ),
     },
     {"sparsity", "attacks", "models", "data", "graph", "boards"},
-    {"pruners", "objectives", "package", "runtime"},
+    {"pruners", "objectives", "package", "runtime", "certify"},
     {"training", "evaluation", "export", "report"},
     {"pipeline"},
     {"networks"},

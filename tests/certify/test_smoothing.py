@@ -2,7 +2,6 @@
 
 import math
 
-import numpy
 import pytest
 import torch
 from scipy.stats import binom, norm
@@ -91,5 +90,5 @@ def test_what_makes_no_sense_is_refused(wrong, said):
 
 
 def test_images_that_are_not_of_whole_steps_are_refused():
-    with pytest.raises(HarpError, match="the image is torch.float32"):
+    with pytest.raises(HarpError, match=r"the image is torch\.float32"):
         Smoothed(Side(0.1), Smoothing(0.25)).certify(torch.rand(1, 4, 4))

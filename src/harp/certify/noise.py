@@ -1,4 +1,4 @@
-"""Gaussian noise on the grid of 8-bit images, drawn in whole numbers, so that no rounding stands between it and a proof.
+"""Gaussian noise on the grid of 8-bit images, in whole numbers, so that no rounding stands between it and a proof.
 
 A certificate of randomised smoothing is about exact probabilities; noise in floating point has others, and images have
 been made that use the difference (Jin et al., 2022). Here images are whole numbers of 1/255 and so is the noise: the

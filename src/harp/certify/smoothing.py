@@ -48,8 +48,8 @@ class Smoothing:
 class Certificate:
     """What was proved of one image: around it, up to `radius` in the 2-norm, the smoothed network answers `guess`.
 
-    `right` of `n` answers under noise were `guess`. `radius` 0 proves nothing: the smoothed network abstains. Under bets
-    it is the radius asked for, or 0; `decided` says whether one of them won before the answers ran out.
+    `right` of `n` answers under noise were `guess`. `radius` 0 proves nothing: the smoothed network abstains. Under
+    bets it is the radius asked for, or 0; `decided` says whether one of them won before the answers ran out.
     """
 
     guess: int
@@ -79,8 +79,8 @@ class Smoothed:
         """What the answers prove about the image; raises `HarpError` for one that is not uint8 [c, h, w]."""
         if image.dtype != torch.uint8 or image.ndim != 3:
             raise HarpError(
-                f"the image is {image.dtype} {list(image.shape)}; expected uint8 [channels, height, width], for the proof "
-                "is of noise in whole steps of 1/255"
+                f"the image is {image.dtype} {list(image.shape)}; expected uint8 [channels, height, width], for the "
+                "proof is of noise in whole steps of 1/255"
             )
         asked = self.smoothing
         votes = numpy.concatenate(list(self._answers(image, "guess", asked.first)))

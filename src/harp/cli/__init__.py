@@ -83,6 +83,10 @@ def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
         from harp.cli.bench import bench_network
 
         return bench_network
+    if command == "certify":
+        from harp.cli.certify import certify_network
+
+        return certify_network
     if command == "verify":
         from harp.cli.verify import verify_file
 

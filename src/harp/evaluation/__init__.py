@@ -5,9 +5,10 @@ from harp.evaluation.curve import Radius, SecurityCurve, radius_at, security_cur
 from harp.evaluation.doubts import DOUBTS, Doubt, Evidence, examine
 from harp.evaluation.evaluate import as_network, evaluate
 from harp.evaluation.gathered import Evaluation, Flags, flags_of, summary
+from harp.evaluation.identity import identity_of
 from harp.evaluation.outcome import Outcome
 from harp.evaluation.paired import Comparison, mcnemar
-from harp.evaluation.record import IDENTITY, RESULT
+from harp.evaluation.record import IDENTITY, RESULT, Record
 from harp.evaluation.rejudge import Rejudged, rejudge
 from harp.evaluation.statistics import Estimate, Spread, spread, wilson
 from harp.evaluation.steadiness import Untouched
@@ -25,6 +26,7 @@ __all__ = [
     "Flags",
     "Outcome",
     "Radius",
+    "Record",
     "Rejudged",
     "SecurityCurve",
     "Spread",
@@ -35,6 +37,7 @@ __all__ = [
     "evaluate",
     "examine",
     "flags_of",
+    "identity_of",
     "mcnemar",
     "radius_at",
     "rejudge",

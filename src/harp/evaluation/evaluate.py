@@ -1,12 +1,10 @@
 """Accuracy under attack, example by example, in a record that survives being killed."""
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +14,8 @@ from harp.attacks import Attack, AttackWarning, Cascade, fits
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
 from harp.evaluation.answers import KEPT, Asker, answered
-from harp.evaluation.code import code_of
 from harp.evaluation.gathered import Evaluation, gathered
+from harp.evaluation.identity import asked_of
 from harp.evaluation.inputs import check_eps, check_images, check_labels, mode_note
 from harp.evaluation.passes import Passes, fingerprints
 from harp.evaluation.record import Record
@@ -28,9 +26,8 @@ from harp.models import Function, Logits, classes_of
 from harp.modes import evaluating
 from harp.randomness import Keyed, global_draws
 from harp.ranks import ALONE, Ranks, joined
-from harp.runs import Tree, digest
+from harp.runs import Tree
 from harp.threats import Threat
-from harp.version import VERSION
 from harp.wrappers import unwrapped
 
 
@@ -75,7 +72,7 @@ def evaluate(
     untouched = Untouched(model)
     model = as_network(model, batches)
     note = mode_note(model)
-    asked, ranks = _asked(model, attacks, threat, seed), ALONE if folder is None else joined()
+    asked, ranks = asked_of(model, attacks, threat, seed), ALONE if folder is None else joined()
     ranks.told(lambda: Record(folder, asked) and None)  # the first begins the folder, before others look into it
     record = Record(folder, asked)
     measured = _Measured(model, untouched, batches, threat, seed, record, tick, ranks)
@@ -197,22 +194,6 @@ def as_network(model: nn.Module | Callable[[Tensor], object], batches: Batches) 
         except HarpError:
             return model  # what is wrong with it, or with the images, is told once they were looked at
     return model if plain else Logits(model).train(model.training)
-
-
-def _asked(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed: int) -> dict[str, Any]:
-    code, reached = code_of([model, *attacks.values()])
-    states = [network.state_dict() for network in (model, *(one for one in reached if one is not model))]
-    held = {f"{place} {name}": value for place, state in enumerate(states[1:]) for name, value in state.items()}
-    return {
-        "model": digest({**states[0], **held}),
-        "code": code,
-        "threat": repr(threat),
-        # Where an object lies in memory is no setting.
-        "attacks": {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(attack)) for name, attack in attacks.items()},
-        "cascade": isinstance(attacks, Cascade),
-        "seed": seed,
-        "version": {"harp-pruning": VERSION, "torch": version("torch")},
-    }
 
 
 def once(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:

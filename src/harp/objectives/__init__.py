@@ -7,6 +7,7 @@ from harp.objectives.cutmix import CutMix
 from harp.objectives.distillation import Distillation
 from harp.objectives.fast import FastAT
 from harp.objectives.free import FreeAT
+from harp.objectives.noisy import Consistency, Gaussian, Stability
 from harp.objectives.regularised import MART, TRADES
 from harp.objectives.sharpness import AWP, LEVEL, Ascent
 from harp.objectives.students import ARD, RSLAD, AdaAD
@@ -24,12 +25,15 @@ __all__ = [
     "AdaAD",
     "Ascent",
     "Closure",
+    "Consistency",
     "CutMix",
     "Distillation",
     "FastAT",
     "FreeAT",
+    "Gaussian",
     "Natural",
     "Objective",
+    "Stability",
     "has_teacher",
     "is_attacked",
 ]

@@ -30,7 +30,7 @@ class CutMix(Around):
         if not self.objective.takes_probabilities:
             raise HarpError(
                 f"cutmix is {self.share:g}, but {type(self.objective).__name__} learns from one label an image; "
-                "expected cutmix 0, or natural, pgd-at, trades, free-at, ard, rslad or adaad"
+                "expected cutmix 0, or an objective other than mart, fast-at and pwoa"
             )
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
