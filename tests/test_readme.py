@@ -111,5 +111,6 @@ def test_the_commands_exist():
         "list",
         "plan",
         "watch",
+        "certify",
     }
     assert commands == named

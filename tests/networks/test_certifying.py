@@ -85,6 +85,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     main(words)
     told = json.loads((tmp_path / "here" / "certified.json").read_text())
     assert told["data"]["images"] == 5
+    assert {path.suffix for path in (tmp_path / "here").glob("certified.*")} == {".json", ".png", ".svg"}
     assert told["smoothing"]["sigma"] == 0.1
     assert "wrong with a chance" in capsys.readouterr().out
     with pytest.raises(SystemExit):

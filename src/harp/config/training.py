@@ -51,7 +51,7 @@ class TrainingSettings(Settings):
     attack: StageAttackSettings = StageAttackSettings()
     """the attack trained against in this stage, where it is another than the run's; validation keeps the run's"""
     beta: NonNegative | None = None
-    """weight of the divergence from clean answers in trades, mart and stability, from the teacher's in pwoa, and between
+    """weight of the divergence from clean answers in trades, mart and stability, of the teacher in pwoa, and between
     two draws of noise in consistency; none: 6, 5, 6, 10 and 10"""
     sigma: Positive | None = None
     """deviation of the noise on images in gaussian, stability and consistency, pixels being from 0 to 1; none: 0.25"""

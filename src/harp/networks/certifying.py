@@ -51,6 +51,10 @@ def certify_run(
         **summary(found, images.labels, smoothing),
     }
     write_json(folder / RESULTS, told)
+    # Imported late: matplotlib takes a second.
+    from harp.report.certified import write_certified
+
+    write_certified(folder / "certified", told["certified"], f"{title}, sigma {smoothing.sigma:g}")
     return found, told
 
 
