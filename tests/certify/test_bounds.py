@@ -22,6 +22,13 @@ def test_the_largest_radius_that_so_many_right_answers_prove(n, largest):
     assert radius(lower_bound(n, n, 0.001), 0.25) == pytest.approx(largest, abs=1e-3)
 
 
+@given(st.floats(0.01, 1.0), st.floats(0.05, 1.0))
+def test_on_a_plane_the_radius_is_the_distance(distance, sigma):
+    """A linear network is right with the probability Phi(distance / sigma) under noise."""
+    if distance < 5 * sigma:
+        assert radius(bar(distance, sigma), sigma) == pytest.approx(distance, abs=1e-6)
+
+
 @given(st.integers(1, 300), st.floats(0.01, 0.2), st.floats(0.01, 0.99))
 def test_a_bound_is_missed_no_more_often_than_alpha(n, alpha, chance):
     missed = sum(binom.pmf(right, n, chance) for right in range(n + 1) if lower_bound(right, n, alpha) > chance)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy
 import pytest
 import torch
 from scipy.stats import binom, norm
@@ -20,12 +21,12 @@ class Side(nn.Module):
     probability Phi(distance / sigma), and the largest radius that holds is the distance itself.
     """
 
-    def __init__(self, far):
+    def __init__(self, far, pixels=16):
         super().__init__()
-        self.far = far
+        self.far, self.root = far, pixels**0.5
 
     def forward(self, x):
-        distance = (x - 128 / 255).flatten(1).sum(1) / 4 + self.far
+        distance = (x - 128 / 255).flatten(1).sum(1) / self.root + self.far
         return torch.stack([-distance, distance], 1)
 
 
@@ -62,6 +63,23 @@ def test_a_proof_is_wrong_no_more_often_than_alpha():
         asked = Smoothing(0.25, samples=200, alpha=0.05, first=5, seed=seed, batch=200)
         wrong += Smoothed(Side(0.1), asked).certify(IMAGE).radius > 0.1
     assert wrong <= binom.ppf(1 - 1e-6, 500, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_of_10000_proofs_no_more_are_wrong_than_alpha_allows():
+    """Each with noise of its own and a plane at a random distance, counted and bet on."""
+    chance = numpy.random.default_rng(0)
+    image, wrong = torch.full((1, 2, 2), 128, dtype=torch.uint8), {"counted": 0, "bet": 0}
+    for seed in range(10_000):
+        far = float(chance.uniform(0.01, 0.6))
+        model = Side(far, pixels=4)
+        counted = Smoothed(model, Smoothing(0.25, 400, 0.001, first=5, seed=seed, batch=400)).certify(image)
+        wrong["counted"] += counted.radius > far
+        at = float(chance.uniform(0.01, 0.6))
+        bet = Smoothed(model, Smoothing(0.25, 400, 0.001, first=5, at=at, seed=seed, batch=400)).certify(image)
+        wrong["bet"] += bet.radius > far
+    assert max(wrong.values()) <= binom.ppf(1 - 1e-6, 10_000, 0.001), wrong
 
 
 def test_a_network_that_answers_nothing_finite_proves_nothing():
