@@ -15,6 +15,11 @@ from .attacks import (
     Square as Square,
     autoattack as autoattack,
 )
+from .certify import (
+    Certificate as Certificate,
+    Smoothed as Smoothed,
+    Smoothing as Smoothing,
+)
 from .data import (
     DATA as DATA,
     Loader as Loader,
@@ -55,17 +60,25 @@ from .networks.named import (
     load_model as load_model,
 )
 from .objectives import (
+    ARD as ARD,
     AWP as AWP,
     MART as MART,
     OBJECTIVES as OBJECTIVES,
     PGDAT as PGDAT,
+    RSLAD as RSLAD,
     TRADES as TRADES,
+    AdaAD as AdaAD,
+    Consistency as Consistency,
+    CutMix as CutMix,
     Distillation as Distillation,
     FastAT as FastAT,
     FreeAT as FreeAT,
+    Gaussian as Gaussian,
     Natural as Natural,
+    Stability as Stability,
 )
 from .pruners import (
+    ACDC as ACDC,
     BCSP as BCSP,
     DNR as DNR,
     MAD as MAD,
@@ -73,11 +86,14 @@ from .pruners import (
     RADMM as RADMM,
     RST as RST,
     S2AP as S2AP,
+    ACDCOptions as ACDCOptions,
     AnpVs as AnpVs,
     AnpVsOptions as AnpVsOptions,
     BCSPOptions as BCSPOptions,
     Course as Course,
     DNROptions as DNROptions,
+    Feather as Feather,
+    FeatherOptions as FeatherOptions,
     FlyingBird as FlyingBird,
     FlyingBirdOptions as FlyingBirdOptions,
     FlyingBirdPlus as FlyingBirdPlus,
@@ -137,9 +153,11 @@ from .threats import (
     Threat as Threat,
 )
 from .training import (
+    Average as Average,
     Precision as Precision,
     adamw as adamw,
     fit as fit,
+    renew as renew,
     sgd as sgd,
 )
 
