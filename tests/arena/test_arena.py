@@ -98,6 +98,7 @@ def test_where_classes_are_unequal_they_are_also_counted_alike(finished):
     assert {line.measures[3:] for line in lines(uneven, 0.3)} == {("-", "12.5")}
 
 
+@pytest.mark.slow
 def test_pages_are_there_after_every_cell(tmp_path, monkeypatch):
     unfinished = []
     told = lambda results, folder: unfinished.append(results.unfinished)  # noqa: E731

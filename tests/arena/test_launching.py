@@ -25,6 +25,7 @@ def models(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("cells/*/export/m*.safetensors")}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CORES < 2, reason="two cells with a core each need two")
 def test_pinned_cells_come_to_the_same(finished, tmp_path, monkeypatch):
     folder, results = finished

@@ -45,6 +45,7 @@ def task_of(job):
     raise AssertionError(f"no process of job {job}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="a job's process is found in Linux's /proc")
 def test_jobs_come_to_the_same_also_when_one_is_preempted(finished, tmp_path, monkeypatch):
     folder, results = finished

@@ -54,6 +54,7 @@ def test_two_ranks_make_the_run_that_one_makes(tmp_path):
     assert read_json(tmp_path / "two" / "0" / "2-prune" / "done.json")["environment"]["ranks"] == 2
 
 
+@pytest.mark.slow
 def test_what_one_process_began_two_go_on_with(tmp_path):
     run_stages(workspace(tmp_path / "0"), ["pretrain"])
     before = results(tmp_path / "0")

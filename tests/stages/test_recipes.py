@@ -12,8 +12,8 @@ from harp.runs import read_json
 from harp.stages import run_stages
 from tests.stages.test_pictures import picture_folder
 
-QUICK, SLOW = ("imagenet-resnet50",), pytest.mark.slow
-NAMES = ["imagenet-vit-s", "tiny-imagenet", "svhn-resnet18", "svhn-vgg16", "cifar100-resnet18", "cifar100-vgg16"]
+QUICK, SLOW = ("imagenet-vit-s",), pytest.mark.slow
+NAMES = ["imagenet-resnet50", "tiny-imagenet", "svhn-resnet18", "svhn-vgg16", "cifar100-resnet18", "cifar100-vgg16"]
 SHORT = {"epochs": 1, "batch_size": 8}
 
 

@@ -114,6 +114,7 @@ def test_a_parameter_of_five_axes_has_no_such_layout():
         Precision(channels_last=True).lay_out(nn.Conv3d(1, 1, 1))
 
 
+@pytest.mark.slow
 def test_compiled_training_is_repeated_by_one_that_stopped_half_way_and_leaves_a_plain_model():
     whole, halves, plain = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh()) for _ in range(3))
     halves.load_state_dict(whole.state_dict())
