@@ -9,6 +9,7 @@ from harp.attacks.autoattack import autoattack
 from harp.attacks.base import Attack, AttackWarning, Cascade, fits
 from harp.attacks.cw_l2 import CWL2
 from harp.attacks.fab import FAB
+from harp.attacks.malt import MALT
 from harp.attacks.official import Official
 from harp.attacks.pgd import ATTACKS, PGD
 from harp.attacks.square import Square
@@ -20,6 +21,7 @@ __all__ = [
     "ATTACKS",
     "CWL2",
     "FAB",
+    "MALT",
     "PGD",
     "VERSIONS",
     "Attack",

@@ -56,7 +56,7 @@ class APGD:
         """The search that a sweep runs for this attack."""
 
         def aims(x: Tensor, y: Tensor) -> Tensor:
-            return self._aims(model, x, y)
+            return self.aims(model, x, y, threat)
 
         if threat.norm == 1:
             return Sparse(model, threat, aims, self._loss, self.steps, self.eot, device)
@@ -66,7 +66,7 @@ class APGD:
         return LOSSES[self.loss](logits, y) if self.targets is None else TARGETED[self.loss](logits, y, aim)
 
     @torch.no_grad()
-    def _aims(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def aims(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """The class that each run of a point goes for, [n, runs]; its own where it just goes away."""
         if self.targets is None:
             return y[:, None].repeat(1, self.restarts)

@@ -38,6 +38,25 @@ def straighten(model: nn.Module, x: Tensor, y: Tensor, aims: Tensor, norm: float
     return logits.detach(), lead.detach(), w
 
 
+def boundaries(model: nn.Module, x: Tensor, y: Tensor, aims: Tensor, norm: float) -> Tensor:
+    """How far the boundary to each of `aims` (int64 [n, r]) looks from `x` in the norm, [n, r]; inf where none shows.
+
+    (logit of `y` - logit of the aim) over the dual norm of that difference's gradient: exact for a linear network. Each
+    column costs a backward pass.
+    """
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(x)
+        leads = (logits.gather(1, y[:, None]) - logits.gather(1, aims)).unbind(1)
+        totals = [each.sum() for each in leads]
+    far = []
+    for rank, (total, lead) in enumerate(zip(totals, leads, strict=True)):
+        grad = gradient(total, x, again=rank + 1 < len(totals)).flatten(1).nan_to_num(0, 0, 0)
+        size = length(grad, math.inf).clamp(min=1e-30)  # scaled first, as above
+        far.append((lead.detach() / size / length(grad / size[:, None], DUAL[norm])).nan_to_num(torch.inf, torch.inf))
+    return torch.stack(far, 1)
+
+
 def towards(x: Tensor, w: Tensor, shift: Tensor, threat: Threat) -> Tensor:
     """The least perturbation of each `x` that moves <w, x> by `shift` and stays in the threat's box, [..., n, d].
 
