@@ -185,7 +185,7 @@ def test_a_foreign_record_is_refused(tmp_path, change, message):
 
 def test_a_record_of_another_version_is_refused(tmp_path, monkeypatch):
     evaluate(MODEL, BATCHES, FGSM, THREAT, folder=tmp_path)
-    monkeypatch.setattr(sys.modules["harp.evaluation.evaluate"], "version", lambda name: "0.0.1")
+    monkeypatch.setattr(sys.modules["harp.evaluation.identity"], "version", lambda name: "0.0.1")
     with pytest.raises(HarpError, match=r"another version: .*0\.0\.1"):
         evaluate(MODEL, BATCHES, FGSM, THREAT, folder=tmp_path)
 
