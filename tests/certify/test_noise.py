@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import chisquare, norm
 
-from harp.certify.noise import BITS, drawn, noisy, thresholds
+from harp.certify.noise import BITS, drawn, noisy, slack, thresholds
 from harp.errors import HarpError
 
 
@@ -49,3 +49,8 @@ def test_far_out_it_is_cut_off():
 def test_other_deviations_are_refused(sigma):
     with pytest.raises(HarpError, match=r"sigma is .*; expected above 0\.001"):
         thresholds(sigma)
+
+
+def test_what_rounding_may_shift_is_far_below_any_alpha():
+    reach, _ = thresholds(0.25)
+    assert slack(0.25, 3072) == 3072 * (2 * reach + 1) * 2.0**-60 < 1e-11

@@ -52,6 +52,13 @@ def test_what_is_not_decided_in_time_proves_nothing():
     assert (found.radius, found.decided, found.n) == (0.0, False, 200)
 
 
+def test_a_network_is_asked_in_eval_mode_and_left_in_its_own():
+    model = nn.Sequential(Side(0.4), nn.Dropout(0.9)).train()
+    found = Smoothed(model, Smoothing(0.25, samples=500)).certify(IMAGE)
+    assert found == Smoothed(Side(0.4), Smoothing(0.25, samples=500)).certify(IMAGE)
+    assert model.training
+
+
 def test_an_image_on_the_plane_is_abstained_from():
     assert Smoothed(Side(0.0), Smoothing(0.25, samples=1000)).certify(IMAGE).radius == 0
 

@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from harp.certify import Certificate, Smoothing
+from harp.certify import Certificate, Smoothed, Smoothing
 from harp.cli import main
 from harp.data import Images
 from harp.errors import HarpError
 from harp.networks.certifying import certify_run, summary, whole_steps
+from harp.stages import run_stages
 from tests.tiny import workspace
 
 ASKED = Smoothing(0.25, samples=60, first=10, batch=20)
@@ -24,8 +25,6 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(tmp_path, monkeyp
     certify_run(whole, whole.model().eval(), ASKED, tmp_path / "whole", "net")
     begun = work(tmp_path / "begun")
     count = 0
-
-    from harp.certify import Smoothed
 
     certify = Smoothed.certify
 
@@ -78,8 +77,6 @@ def test_images_between_steps_are_rounded_and_noted():
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    from harp.stages import run_stages
-
     run_stages(workspace(tmp_path / "run"), ["pretrain"])
     words = ["certify", str(tmp_path / "run"), "--sigma", "0.1", "--samples", "50", "--images", "5", "--folder", "here"]
     main(words)
@@ -91,3 +88,14 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main([*words, "--radius", "9"])
     assert "radius is 9; expected above 0 and below 8 sigma, 0.8" in capsys.readouterr().err
+
+
+def test_a_package_is_asked_in_the_engine_and_proves_what_its_network_proves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_stages(workspace(tmp_path / "run", evaluation={"images": 5, "doubts": 0}))
+    words = ["--sigma", "0.1", "--samples", "50", "--images", "5", "--data.name", "digits"]
+    for folder, file in (("dense", "model"), ("engine", "package")):
+        main(["certify", str(tmp_path / "run" / "export" / f"{file}.safetensors"), "--folder", folder, *words])
+    told = [json.loads((tmp_path / folder / "certified.json").read_text()) for folder in ("dense", "engine")]
+    assert told[0]["certified"] == told[1]["certified"]
+    assert len(list((tmp_path / "engine").glob("certified-*.safetensors"))) == 5

@@ -42,13 +42,21 @@ def thresholds(sigma: float) -> tuple[int, Tensor]:
 def drawn(shape: tuple[int, ...], sigma: float, seed: int, *names: str | int) -> Tensor:
     """Noise in steps of 1/255, int32 of this shape: that of the draw called `names`, the same on every machine.
 
-    Each number is the place of 60 random bits among `thresholds`. A draw that falls on a threshold itself, whose last
-    bits are rounded, comes to lie a step too high with a chance of less than 2^-50 an image, far below any alpha.
+    Each number is the place of 60 random bits among `thresholds`; how far these are from a rounded Gaussian is `slack`.
     """
     reach, below = thresholds(sigma)
     noise = torch.Generator("cpu").manual_seed(seed_of(seed, *names))
     bits = torch.randint(0, 2**BITS, shape, generator=noise, dtype=torch.int64)
     return (torch.searchsorted(below, bits, right=True) - reach).to(torch.int32)
+
+
+def slack(sigma: float, pixels: int) -> float:
+    """By how much a chance under `drawn` noise on so many pixels may be above that under a rounded Gaussian.
+
+    Each threshold is rounded down by less than one of 2^60 draws, so a pixel's noise is another with a chance below
+    their number times 2^-60; a proof takes the sum over pixels off what it counted.
+    """
+    return pixels * len(thresholds(sigma)[1]) * 2.0**-BITS
 
 
 def noisy(images: Tensor, noise: Tensor, sigma: float) -> Tensor:

@@ -1,18 +1,20 @@
 """A network asked about images under noise, until what it answers proves a radius or none."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harp.ambient import pinned
 from harp.certify.bounds import Bets, bar, lower_bound, radius
-from harp.certify.noise import drawn, noisy
+from harp.certify.noise import drawn, noisy, slack
 from harp.errors import HarpError
-from harp.models import logits_of
+from harp.models import logits_of, placed
+from harp.modes import evaluating
 
 HELD = 2**29  # bytes of noise that are kept for the next image; what is more is drawn anew
 
@@ -66,11 +68,13 @@ class Smoothed:
     """`model` under the noise of `smoothing`, for images uint8 [c, h, w].
 
     The noise of answer number i is the same for every image: each image's proof needs independent answers of its own,
-    not of other images. Answers that are not finite are no class.
+    not of other images. Answers that are not finite are no class. A network answers in eval mode and where its weights
+    are, another callable on the CPU.
     """
 
-    def __init__(self, model: Callable[[Tensor], Any], smoothing: Smoothing, device: torch.device | str = "cpu"):
-        self.model, self.smoothing, self.device = model, smoothing, device
+    def __init__(self, model: Callable[[Tensor], Any], smoothing: Smoothing):
+        self.model, self.smoothing = model, smoothing
+        self.device = placed(model) if isinstance(model, nn.Module) else torch.device("cpu")
         self._held: dict[tuple[str, int], Tensor] = {}
 
     @pinned()
@@ -82,6 +86,10 @@ class Smoothed:
                 f"the image is {image.dtype} {list(image.shape)}; expected uint8 [channels, height, width], for the "
                 "proof is of noise in whole steps of 1/255"
             )
+        with evaluating(self.model) if isinstance(self.model, nn.Module) else nullcontext():
+            return self._certify(image)
+
+    def _certify(self, image: Tensor) -> Certificate:
         asked = self.smoothing
         votes = numpy.concatenate(list(self._answers(image, "guess", asked.first)))
         counted = numpy.bincount(votes[votes >= 0], minlength=1)
@@ -93,12 +101,13 @@ class Smoothed:
     def _largest(self, image: Tensor, guess: int) -> Certificate:
         asked = self.smoothing
         right = sum(int((votes == guess).sum()) for votes in self._answers(image, "count", asked.samples))
-        proved = radius(lower_bound(right, asked.samples, asked.alpha), asked.sigma)
+        bound = lower_bound(right, asked.samples, asked.alpha) - slack(asked.sigma, image.numel())
+        proved = radius(bound, asked.sigma)
         return Certificate(guess, right, asked.samples, proved)
 
     def _bet(self, image: Tensor, guess: int, at: float) -> Certificate:
         asked = self.smoothing
-        bets = Bets(bar(at, asked.sigma), asked.alpha)
+        bets = Bets(bar(at, asked.sigma) + slack(asked.sigma, image.numel()), asked.alpha)
         for votes in self._answers(image, "count", asked.samples):
             bets.take(votes == guess)
             if bets.verdict is not None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from harp.certify import Certificate, Smoothed, Smoothing
 from harp.data import Labelled
 from harp.evaluation import Record, as_network, identity_of, wilson
-from harp.modes import evaluating
 from harp.pipeline import Workspace
 from harp.runs import digest, write_json
 
@@ -32,10 +31,10 @@ def certify_run(
     model = as_network(model, batches)
     pixels, notes = whole_steps(images)
     asked = {**identity_of(model), "smoothing": asdict(smoothing), "images": digest({"x": pixels, "y": images.labels})}
-    record, smoothed = Record(folder, asked), Smoothed(model, smoothing, work.device)
+    record, smoothed = Record(folder, asked), Smoothed(model, smoothing)
     found: list[Certificate] = []
     done = sum(record.get(MEASURE, index) is not None for index in range(len(images)))
-    with work.display.measures(title, len(images), {MEASURE: done}) as move, evaluating(model):
+    with work.display.measures(title, len(images), {MEASURE: done}) as move:
         for index, image in enumerate(pixels):
             tree = record.get(MEASURE, index)
             if tree is None:
