@@ -103,6 +103,7 @@ from .pruners import (
     Hydra as Hydra,
     L1Filters as L1Filters,
     Li20 as Li20,
+    Li20Options as Li20Options,
     MADOptions as MADOptions,
     Magnitude as Magnitude,
     MagnitudeOptions as MagnitudeOptions,

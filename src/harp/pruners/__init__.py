@@ -11,7 +11,7 @@ from harp.pruners.flyingbird_plus import FlyingBirdPlus, FlyingBirdPlusOptions
 from harp.pruners.harp import Harp, HarpOptions, RatesOnly
 from harp.pruners.hydra import Hydra
 from harp.pruners.l1_filters import L1Filters
-from harp.pruners.li20 import Li20
+from harp.pruners.li20 import Li20, Li20Options
 from harp.pruners.mad import MAD, MADOptions
 from harp.pruners.magnitude import Magnitude, MagnitudeOptions
 from harp.pruners.masked import Masked
@@ -53,6 +53,7 @@ __all__ = [
     "Hydra",
     "L1Filters",
     "Li20",
+    "Li20Options",
     "MADOptions",
     "Magnitude",
     "MagnitudeOptions",

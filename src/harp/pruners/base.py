@@ -35,6 +35,8 @@ class Method(Protocol):
 
     def steps(self, options: Any, course: Course) -> int: ...
 
+    def tuned(self, options: Any) -> "Callable[[Sites, Masks], Pruner] | None": ...
+
     def __call__(self, what: Sites | Units, budget: Budget, *, options: Any, course: Course | None) -> "Pruner": ...
 
 
@@ -96,6 +98,11 @@ class Pruner:
     def steps(cls, options: Options, course: Course) -> int:
         """How many of the stage's steps the method has a use for; 0 where it needs no training."""
         return course.steps or 0
+
+    @classmethod
+    def tuned(cls, options: Options) -> "Callable[[Sites, Masks], Pruner] | None":
+        """What trains the weights that this method left, made of sites and masks; None: `Masked`, for most."""
+        return None
 
     def check_passes(self, parts: int, recompute: bool) -> None:
         """Raises `HarpError` where the method cannot do with batches that are worked through in so many parts.

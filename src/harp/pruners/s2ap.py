@@ -12,10 +12,10 @@ from torch import Tensor
 from harp.config import make_settings
 from harp.config.values import NonNegative, Text, Whole
 from harp.errors import HarpError, choices
-from harp.pruners.base import METHODS
+from harp.pruners.base import METHODS, Pruner
 from harp.pruners.method import Course, Options
 from harp.pruners.scores import Level, Scores
-from harp.sparsity import Budget, Sites, Units
+from harp.sparsity import Budget, Masks, Sites, Units
 
 
 class S2APOptions(Options):
@@ -79,6 +79,9 @@ class _S2AP:
     def steps(self, options: Any, course: Course) -> int:
         """The base's steps."""
         return METHODS[options.base].steps(options.of_base(), course)
+
+    def tuned(self, options: S2APOptions) -> Callable[[Sites, Masks], Pruner] | None:
+        return METHODS[options.base].tuned(options.of_base())
 
     def __call__(
         self,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harp.config import FinetuneSettings, Planned, settings_of
+from harp.config import FinetuneSettings, Planned, pruning, settings_of
 from harp.errors import HarpError
 from harp.pipeline.workspace import Workspace
 from harp.runs import load_tensors
@@ -25,22 +25,32 @@ def files_from_elsewhere(work: Workspace, stage: Planned) -> list[Path]:
     """The files that the recipe names for the stage: weights, masks, a teacher's weights."""
     settings = settings_of(work.recipe, stage)
     named = [settings.source, settings.teacher]
-    if isinstance(settings, FinetuneSettings) and not work.channels and (settings.masks or settings.source):
+    if isinstance(settings, FinetuneSettings) and (settings.masks or settings.source):
         named.append(masks_of(work, stage))
     return [path for path in named if path is not None]
 
 
-def masks_of(work: Workspace, stage: Planned) -> Path:
-    """The file with the masks over the weights that the stage ended with, or is to train."""
-    settings = settings_of(work.recipe, stage)
+def last_cut(work: Workspace, stage: Planned) -> Planned | None:
+    """The prune stage that the stage is, or the last before it."""
+    cuts = [one for one in work.stages[: stage.number] if one.kind == "prune"]
+    return cuts[-1] if cuts else None
+
+
+def masks_of(work: Workspace, stage: Planned) -> Path | None:
+    """The file with the masks over the weights that the stage ended with, or is to train.
+
+    None where whole channels went last: of what is left nothing is masked.
+    """
+    settings, cut = settings_of(work.recipe, stage), last_cut(work, stage)
     if isinstance(settings, FinetuneSettings) and settings.masks is not None:
         return settings.masks
+    if (pruning(work.recipe, cut) if cut else work.recipe.prune).granularity == "channels":
+        return None
     if isinstance(settings, FinetuneSettings) and settings.source is not None:
         return settings.source.with_name("masks.safetensors")
-    cuts = [one for one in work.stages[: stage.number] if one.kind == "prune"]
-    if not cuts:
+    if cut is None:
         raise HarpError(f"{stage.name} has no masks: no prune stage comes before it; name a file with finetune.masks")
-    return _file(work, cuts[-1], "masks.safetensors")
+    return _file(work, cut, "masks.safetensors")
 
 
 def masks_in(path: Path, sites: Sites) -> Masks:
