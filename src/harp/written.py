@@ -83,7 +83,8 @@ class SiteShare:
 class Allocation:
     """The settled budget: `price` spent of the `budget` allowed, both in what `of` names, of which there are `total`.
 
-    `sites` are layer groups of units ("weights", "channels", as `granularity` says) in the model's order.
+    `sites` are layer groups of units ("weights", "channels", as `granularity` says) in the model's order. Where
+    channels went before, `total` is what they left, and `whole`, of which the recipe's share is meant, what there was.
     """
 
     method: str
@@ -95,6 +96,7 @@ class Allocation:
     total: Whole
     density_before: Finite
     sites: tuple[SiteShare, ...]
+    whole: Whole | None = None
 
     @property
     def kept(self) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harp.config import Planned, check_plan, make_recipe, plan, pruning, settings_of, tuning
+from harp.config import Planned, check_plan, loses_channels, make_recipe, plan, pruning, settings_of, tuning
 from harp.errors import HarpError
 
 ROUNDS = ["pretrain", {"prune": {"keep": 0.1}}, "finetune", {"prune": {}}, {"finetune": {"epochs": 3}}]
@@ -65,7 +65,11 @@ def test_options_are_of_one_method():
         ([{"prune": {}, "finetune": {}}], "expected one of pretrain, prune, finetune"),
         ([{"prune": {"kepp": 1}}], "no setting 'stages: prune.kepp'; did you mean 'keep'"),
         ([{"prune": {"keep": 2}}], "stages: prune.keep: input should be less than or equal to 1"),
-        ([{"prune": {"granularity": "channels"}}], "granularity is one for all"),
+        ([{"prune": {"granularity": "filters"}}, "prune"], "granularity is one for all but channels"),
+        (
+            ["prune", {"prune": {"granularity": "channels"}}],
+            "2-prune would remove channels of weights that were pruned",
+        ),
     ],
 )
 def test_a_list_that_makes_no_sense_is_refused(listed, words):
@@ -77,3 +81,13 @@ def test_a_list_that_makes_no_sense_is_refused(listed, words):
 def test_channels_are_removed_once():
     with pytest.raises(HarpError, match="channels are removed for good"):
         check_plan(stages(prune={"granularity": "channels"})[0])
+
+
+def test_channels_may_go_before_weights():
+    for listed in ([{"prune": {"granularity": "channels"}}, "prune"], [{"prune": {"granularity": "channels"}}]):
+        recipe = make_recipe({"stages": listed})
+        check_plan(recipe)
+        assert loses_channels(recipe)
+    assert not loses_channels(make_recipe({}))
+    assert not loses_channels(make_recipe({"stages": ["prune"], "prune": {"granularity": "filters"}}))
+    assert loses_channels(make_recipe({"stages": ["finetune"], "prune": {"granularity": "channels"}}))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harp.cli.flags import Parser
 from harp.cli.recipes import NETWORK, RecipeFlags, network_values
-from harp.config import make_recipe
+from harp.config import loses_channels, make_recipe
 from harp.errors import HarpError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def find_source(target: str, above: Mapping[str, Any]) -> "tuple[Source | None, 
     told = network.settings
     # Method and objective are of no use here and may be somebody's code; what tells the network's shape stays.
     kept = {name: told[name] for name in REBUILDING if name in told}
-    kept["prune"] = {name: value for name, value in told.get("prune", {}).items() if name == "granularity"}
+    kept["prune"] = {"granularity": "channels"} if loses_channels(make_recipe(told)) else {}
     recipe = make_recipe(network_values(target, kept, {"device": "cpu"}, above))
     for name, _ in reaching(recipe, above) if network.told_by else ():
         return None, f"{target} names {name}, which is neither run nor fetched here; name it yourself, as a setting"

@@ -1,7 +1,18 @@
 """Recipes: every number of a run in one frozen, typed tree, read from YAML."""
 
 from harp.config.cost import STEP, forwards
-from harp.config.plan import EVALUATION, EXPORT, NETWORKS, Planned, check_plan, plan, pruning, settings_of, tuning
+from harp.config.plan import (
+    EVALUATION,
+    EXPORT,
+    NETWORKS,
+    Planned,
+    check_plan,
+    loses_channels,
+    plan,
+    pruning,
+    settings_of,
+    tuning,
+)
 from harp.config.reading import (
     AFTERWARDS,
     RECIPES,
@@ -47,6 +58,7 @@ __all__ = [
     "identity",
     "is_recipe",
     "lasting",
+    "loses_channels",
     "make_recipe",
     "make_settings",
     "measured",

@@ -66,6 +66,12 @@ def settings_of(recipe: Recipe, stage: Planned) -> TrainingSettings:
     return make_settings(type(section), merged(below, stage.own), f"stages: {stage.name}")
 
 
+def loses_channels(recipe: Recipe) -> bool:
+    """Whether channels are pruned in a stage of the recipe, and with them the network's shape."""
+    cuts = [pruning(recipe, stage) for stage in plan(recipe.stages) if stage.kind == "prune"]
+    return any(settings.granularity == "channels" for settings in cuts or [recipe.prune])
+
+
 def pruning(recipe: Recipe, stage: Planned) -> PruneSettings:
     """The settings of a prune stage."""
     found = settings_of(recipe, stage)
@@ -92,8 +98,11 @@ def check_plan(recipe: Recipe) -> None:
             raise HarpError(
                 f"stages: {stage.folder} would train the weights that {cuts[0].folder} removed; use finetune"
             )
-    kinds = {pruning(recipe, stage).granularity for stage in cuts}
-    if kinds - {recipe.prune.granularity}:
-        raise HarpError("stages: granularity is one for all; set prune.granularity")
-    if len(cuts) > 1 and "channels" in kinds:
+    kinds = [pruning(recipe, stage).granularity for stage in cuts]
+    if kinds.count("channels") > 1:
         raise HarpError("stages: channels are removed for good, in one prune stage; expected no second one")
+    if "channels" in kinds[1:]:
+        first = cuts[kinds.index("channels")].folder
+        raise HarpError(f"stages: {first} would remove channels of weights that were pruned; expected channels first")
+    if len(set(kinds) - {"channels"}) > 1:
+        raise HarpError("stages: granularity is one for all but channels, which may go first; set prune.granularity")

@@ -31,10 +31,10 @@ def bake(
 
     model.safetensors is the model's `state_dict`, pruned weights exactly zero, under the model's own names; any
     safetensors reader loads it. It is read back into `blank` (a fresh model of the same class; None takes a copy of
-    `model`), which must give bitwise the logits of `model` on `batches`. A network from which channels were removed
-    has no `masks` but `counts`: of each weight, how large it was and how large it is. Raises `HarpError` where the
-    logits differ, or where a weight outside the masks is not zero: then the model is not the one the masks describe;
-    and, before anything is written, for a network that is random or changes itself in eval mode.
+    `model`), which must give bitwise the logits of `model` on `batches`. Of a network from which channels were removed
+    `counts` says of each weight how large it was and how large it is; it has `masks` if weights went, too. Raises
+    `HarpError` where the logits differ, or where a weight outside the masks is not zero: then the model is not the one
+    the masks describe; and, before anything is written, for a network that is random or changes itself in eval mode.
     """
     model = unwrapped(model)
     head, batches = _first(batches)
@@ -48,8 +48,8 @@ def bake(
         save_tree(folder / "masks.safetensors", dict(masks))
     blank = _filled(copied(model) if blank is None else unwrapped(blank), load_tree(path))
     if masks is not None:
-        kept = masks.counts
-        counts = {name: (mask.numel(), kept[name]) for name, mask in masks.items()}
+        kept, sizes = masks.counts, {name: size for name, (size, _) in (counts or {}).items()}
+        counts = {name: (sizes.get(name, mask.numel()), kept[name]) for name, mask in masks.items()}
     counts = counts or {}
     manifest = {
         "file": path.name,

@@ -9,7 +9,17 @@ from torch import nn
 
 from harp import models
 from harp.ambient import pinned
-from harp.config import EXPORT, KINDS, Planned, find_recipe, is_recipe, make_recipe, plan, read_recipe
+from harp.config import (
+    EXPORT,
+    KINDS,
+    Planned,
+    find_recipe,
+    is_recipe,
+    loses_channels,
+    make_recipe,
+    plan,
+    read_recipe,
+)
 from harp.data import DATA
 from harp.errors import HarpError
 from harp.export import is_package, load
@@ -102,7 +112,7 @@ def run_of(path: Path) -> Path | None:
 
 def dense_of(network: Network) -> Network | None:
     """The network of the same run from which channels were removed; None where there was none or it is not known."""
-    if network.weights is None or network.settings.get("prune", {}).get("granularity") != "channels":
+    if network.weights is None or not loses_channels(make_recipe(network.settings)):
         return None
     path = network.weights.parent.parent / plan()[0].folder / "model.safetensors"
     return replace(network, label=f"{network.label}, before pruning", weights=path) if path.is_file() else None

@@ -20,6 +20,7 @@ from harp.config import (
     TrainingSettings,
     identity,
     lasting,
+    loses_channels,
     plan,
 )
 from harp.errors import HarpError
@@ -202,14 +203,19 @@ class Workspace:
             resize(model, {name: value.shape for name, value in state.items()})
         return model
 
-    def budget(self, settings: PruneSettings) -> Budget:
-        """What the prune stage of `settings` may leave."""
-        return Budget(settings.keep, settings.measure, settings.floor)
+    def budget(self, settings: PruneSettings, units: Units) -> Budget:
+        """What the prune stage of `settings` may leave of `units`: a share of the network before any channel went."""
+        asked = Budget(settings.keep, settings.measure, settings.floor)
+        if not self.channels or units.kind == "channels":
+            return asked
+        whole = find_units(model := self.model(), self.example, sites=self.sites(model))
+        cost, left = (one.cost(asked.of) for one in (whole, units))
+        return asked.within(cost(whole.sizes), left(units.sizes))
 
     @property
     def channels(self) -> bool:
         """Whether channels are pruned, and with them the network's shape."""
-        return self.recipe.prune.granularity == "channels"
+        return loses_channels(self.recipe)
 
     @cached_property
     def example(self) -> Tensor:
@@ -221,6 +227,6 @@ class Workspace:
         """The weights of `model` that pruning and its budget are about."""
         return find_sites(model, self.recipe.model.include, self.recipe.model.exclude)
 
-    def units(self, model: nn.Module) -> Units:
-        """What pruning keeps or removes as one in `model`, with its price."""
-        return find_units(model, self.example, self.recipe.prune.granularity, self.sites(model))
+    def units(self, model: nn.Module, settings: PruneSettings) -> Units:
+        """What the prune stage of `settings` keeps or removes as one in `model`, with its price."""
+        return find_units(model, self.example, settings.granularity, self.sites(model))

@@ -15,7 +15,7 @@ from harp.evaluation import correct
 from harp.objectives import AWP, LEVEL
 from harp.pipeline.workspace import Workspace
 from harp.pruners import Masked, Moment, Pruner
-from harp.sparsity import ChannelUnits, allocation, allot, remove, top_mask
+from harp.sparsity import ChannelUnits, Units, allocation, allot, remove, top_mask
 from harp.stages.methods import make_method, steps_needed
 from harp.stages.training import VALIDATION_BATCH, optimizer_of
 from harp.training import SCHEDULES, fit, steps_per_epoch
@@ -115,17 +115,30 @@ def _network(work: Workspace, stage: Planned, per_epoch: int) -> tuple[nn.Module
     model = work.model()
     if stage.kind == "pretrain":
         return model, Pruner(work.sites(model))
+    cuts = [pruning(work.recipe, one) for one in plan(work.recipe.stages)[: stage.number] if one.kind == "prune"]
+    tuned = (cuts or [work.recipe.prune])[-1]
+    before = cuts[:-1] if stage.kind == "prune" else [one for one in cuts or [tuned] if one.granularity == "channels"]
+    for settings in before:
+        model = _without_channels(work, model, settings) if settings.granularity == "channels" else model
     if stage.kind == "prune":
-        return model, make_method(work, pruning(work.recipe, stage), work.units(model), per_epoch)
-    cuts = [one for one in plan(work.recipe.stages)[: stage.number] if one.kind == "prune"]
-    settings = pruning(work.recipe, cuts[-1]) if cuts else work.recipe.prune
-    units = work.units(model)
-    kept = allot(units, work.budget(settings), allocation("uniform", units))
-    masks = {name: top_mask(values, kept[name]) for name, values in units.magnitudes().items()}
-    if isinstance(units, ChannelUnits):
-        small = remove(model, units.groups, masks)
-        return small, Pruner(work.sites(small))
+        return model, make_method(work, tuned, work.units(model, tuned), per_epoch)
+    if tuned.granularity == "channels":
+        return model, Pruner(work.sites(model))
+    units, masks = _cut(work, model, tuned)
     return model, Masked(units.sites, units.by_site(masks))
+
+
+def _cut(work: Workspace, model: nn.Module, settings: PruneSettings) -> tuple[Units, dict[str, Tensor]]:
+    """What a prune stage would mask of the network if all layers kept the same share."""
+    units = work.units(model, settings)
+    kept = allot(units, work.budget(settings, units), allocation("uniform", units))
+    return units, {name: top_mask(values, kept[name]) for name, values in units.magnitudes().items()}
+
+
+def _without_channels(work: Workspace, model: nn.Module, settings: PruneSettings) -> nn.Module:
+    units, masks = _cut(work, model, settings)
+    assert isinstance(units, ChannelUnits)
+    return remove(model, units.groups, masks)
 
 
 def _size(value: Any) -> int:

@@ -38,10 +38,11 @@ def _budget(allocation: Allocation) -> Iterator[str]:
 def _evaluated(record: RunRecord) -> Iterator[str]:
     allocation = record.allocation
     left, whole = record.final.left(allocation.of)
-    if (left, whole) != (allocation.price, allocation.total):
+    total = allocation.whole or allocation.total
+    if (left, whole) != (allocation.price, total):
         yield (
             f"The pruned network has {count(left)} of {count(whole)} {allocation.unit} left, "
-            f"the allocation {count(allocation.price)} of {count(allocation.total)}."
+            f"the allocation {count(allocation.price)} of {count(total)}."
         )
 
 

@@ -30,10 +30,13 @@ def robust(value: Accuracy) -> str:
 
 def budget(allocation: Allocation) -> str:
     """What the budget allowed and what was spent, and for learned rates what they stood for at last."""
+    whole = allocation.whole or allocation.total
     text = (
-        f"The budget allowed {count(allocation.budget)} of {count(allocation.total)} {allocation.unit} "
-        f"({percent(allocation.keep)}); {count(allocation.price)} were spent."
+        f"The budget allowed {count(allocation.budget)} of {count(whole)} {allocation.unit} "
+        f"({percent(allocation.budget / whole)}); {count(allocation.price)} were spent."
     )
+    if allocation.whole:
+        text += f" Channels that went before had left {count(allocation.total)}."
     if allocation.learned:
         text += f" Before settling, the learned rates stood for {percent(allocation.density_before)}."
     return text
@@ -66,7 +69,8 @@ def form(allocation: Allocation) -> str:
     """What became of that which was pruned."""
     if allocation.granularity == "channels":
         return "removed, so that the network itself is smaller and any engine computes less"
-    return "exactly zero in a network of the old shape; only a sparse engine computes less"
+    shape = "the shape that the removal of channels left" if allocation.whole else "the old shape"
+    return f"exactly zero in a network of {shape}; only a sparse engine computes less"
 
 
 def ties(allocation: Allocation) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy
@@ -28,12 +28,14 @@ class Budget:
     """How much may stay: the share `keep` in (0, 1] of the parameters, or of the multiply-accumulates (macs).
 
     No group keeps less than the share `floor * keep` of its units, nor less than one. HARP calls the floor alpha and
-    sets it to 0.1 (section 3). Raises `HarpError` for values outside these ranges.
+    sets it to 0.1 (section 3). `whole` is the price of a larger network, where this is a budget of what is left of one
+    (`within`). Raises `HarpError` for values outside these ranges.
     """
 
     keep: float
     of: Literal["parameters", "macs"] = "parameters"
     floor: float = 0.1
+    whole: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
@@ -52,6 +54,18 @@ class Budget:
         """The integer promise: `round(keep * total)`."""
         return round(self.keep * total)
 
+    def within(self, whole: float, left: float) -> "Budget":
+        """The same promise, a share of the price `whole`, as a budget of what other pruning has `left` of that.
+
+        Raises `HarpError` where that is less than the promise.
+        """
+        if self.count(whole) > left:
+            raise HarpError(
+                f"keep: {self.keep:g} of the whole network's {whole:,.0f} {self.of} is {self.count(whole):,}, and what "
+                f"was pruned before left only {left:,.0f}; expected a smaller share"
+            )
+        return replace(self, keep=self.count(whole) / left, whole=whole)
+
     def floors(self, sizes: Sequence[int], cost: Cost | None = None) -> list[int]:
         """The fewest units each layer group keeps; raises `HarpError` where they cost more than the budget.
 
@@ -62,10 +76,11 @@ class Budget:
         if cost(least) > self.count(total):
             reachable = self._smallest(sizes, cost)
             digits = len(str(round(total))) + 2
-            share = math.floor(reachable / total * 10**digits) / 10**digits  # rounded up, it could raise a floor
+            whole = total if self.whole is None else self.whole
+            share = math.floor(reachable / whole * 10**digits) / 10**digits  # rounded up, it could raise a floor
             raise HarpError(
-                f"keep: {self.keep:g} of {total:,.0f} {self.of} is {self.count(total):,}, less than the floors of "
-                f"{len(sizes)} layers need; the smallest reachable keep is {share:.15g} ({reachable:,} {self.of})"
+                f"keep: {self.keep * total / whole:g} of {whole:,.0f} {self.of} is {self.count(total):,}, less than the "
+                f"floors of {len(sizes)} layers need; the smallest reachable keep is {share:.15g} ({reachable:,} {self.of})"
             )
         return least
 

@@ -90,13 +90,12 @@ def _priced(work: Workspace, model: nn.Module) -> Weights:
 
 def _sizes(work: Workspace, name: str, model: nn.Module, whole: Weights) -> Sizes:
     """Prunable weights and multiply-accumulates per image: what is left, and what the `whole` network has."""
-    priced, kept = whole, list(whole.sizes)
-    if work.channels:
-        priced = _priced(work, model)
-        kept = list(priced.sizes)
-    elif cut := [stage for stage in finished(work) if stage.network == name and stage.kind != "pretrain"]:
-        counts = masks_in(masks_of(work, cut[0]), work.sites(model)).counts
-        kept = [counts[site] for site in whole.names]
+    priced = _priced(work, model) if work.channels else whole
+    kept = list(priced.sizes)
+    stage = next((one for one in finished(work) if one.network == name and one.kind != "pretrain"), None)
+    if stage is not None and (masks := masks_of(work, stage)):
+        counts = masks_in(masks, work.sites(model)).counts
+        kept = [counts[site] for site in priced.names]
     return Sizes(
         kept=sum(kept),
         total=sum(whole.sizes),

@@ -24,7 +24,8 @@ def export(work: Workspace) -> None:
         raise HarpError(f"{work.run.folder} has no finished {last.name} stage; run `harp {last.kind}` there first")
     work.open()
     model = work.loaded(work.run.at(last.folder) / "model.safetensors", small=True)
-    masks = None if work.channels or last.kind == "pretrain" else Masks(load_tensors(masks_of(work, last)))
+    path = None if last.kind == "pretrain" else masks_of(work, last)
+    masks = None if path is None else Masks(load_tensors(path))
     images = work.in_order(work.split.test, work.recipe.evaluation.batch_size)
     blank = work.smaller(model.state_dict(), OTHER)  # under the same draw it would hide what the file lacks
     sizes = {site.name: site.size for site in work.sites(model)}

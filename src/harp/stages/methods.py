@@ -12,7 +12,7 @@ def make_method(work: Workspace, settings: PruneSettings, units: Units, steps_pe
         options_of(settings.method, settings.options),
         _course(settings, steps_per_epoch, work.recipe.seed, work.ranks.part),
     )
-    made = METHODS[settings.method](units, work.budget(settings), options=options, course=course)
+    made = METHODS[settings.method](units, work.budget(settings, units), options=options, course=course)
     made.check_passes(settings.accumulate, work.recipe.precision.recompute)
     return made
 

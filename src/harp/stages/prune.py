@@ -18,8 +18,8 @@ from harp.training import steps_per_epoch
 def prune(work: Workspace, stage: Planned) -> None:
     """2-prune: the pruned network, its masks, what was learned, and how the budget was shared out."""
     settings = pruning(work.recipe, stage)
-    model = _dense(work, stage)
-    units = work.units(model)
+    model = _before(work, stage)
+    units = work.units(model, settings)
     data = work.batches(stage.name, settings.batch_size)
     per_epoch = steps_per_epoch(data, work.objective(settings, data))
     pruner = make_method(work, settings, units, per_epoch)
@@ -33,14 +33,14 @@ def prune(work: Workspace, stage: Planned) -> None:
     train(work, stage, settings, model, pruner, finish, steps_needed(settings, per_epoch, work.recipe.seed))
 
 
-def _dense(work: Workspace, stage: Planned) -> nn.Module:
+def _before(work: Workspace, stage: Planned) -> nn.Module:
     """The network that the stage prunes: trained before it, or trained elsewhere, or for some methods not at all."""
     settings = pruning(work.recipe, stage)
     if begins_untrained(settings.method, settings.options):
         return work.model()
     path = weights_before(work, stage)
     if path is not None:
-        return work.loaded(path)
+        return work.loaded(path, small=stage.turn > 1)
     if untrained(work):
         raise HarpError(
             f"{stage.name} comes first, and {work.recipe.model.name} has no trained weights; list pretrain before it, "
@@ -51,4 +51,5 @@ def _dense(work: Workspace, stage: Planned) -> nn.Module:
 
 def check_budget(work: Workspace, stage: Planned) -> None:
     """Raises `HarpError` for a budget or options that the network cannot meet: now, not after hours of pretraining."""
-    make_method(work, pruning(work.recipe, stage), work.units(work.model()), steps_per_epoch=1)
+    settings = pruning(work.recipe, stage)
+    make_method(work, settings, work.units(work.model(), settings), steps_per_epoch=1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harp.config import Planned, PruneSettings, pruning
+from harp.config import Planned, pruning
 from harp.errors import HarpError
 from harp.modes import evaluating
 from harp.pipeline.workspace import Workspace
@@ -38,15 +38,15 @@ def settle(
         warnings.simplefilter("ignore", SearchWarning)  # the notes say it
         masks = pruner.settle()
     images, _ = next(iter(work.in_order(work.split.train, 64).once()))
+    settings = pruning(work.recipe, stage)
+    budget = work.budget(settings, units)
     if before is not None:
-        budget = work.budget(pruning(work.recipe, stage))
         masks, more = connected(model, units.sites, masks, before, images[:1], budget.of == "parameters")
         notes += more
     folder = work.run.at(stage.folder)
     save_tree(folder / "masks.safetensors", dict(masks if units.kind == "channels" else units.by_site(masks)))
     save_tree(folder / "learned.safetensors", pruner.state_dict())
-    shared = _shared_out(units, pruning(work.recipe, stage), work.budget(pruning(work.recipe, stage)), masks, record)
-    write_json(folder / "allocation.json", asdict(shared))
+    write_json(folder / "allocation.json", asdict(_shared_out(units, settings.method, budget, masks, record)))
     logits = _logits(model, images)
     if float((logits - logits[:1]).abs().max()) <= TOLERANCE * float(logits.abs().max()):
         notes = [*notes, f"the pruned network gives all of {len(images)} training images the same logits"]
@@ -81,15 +81,13 @@ def connected(
     ]
 
 
-def _shared_out(
-    units: Units, settings: PruneSettings, budget: Budget, masks: Masks, record: Mapping[str, Any]
-) -> Allocation:
+def _shared_out(units: Units, method: str, budget: Budget, masks: Masks, record: Mapping[str, Any]) -> Allocation:
     """How the budget was shared out; `record` is what the method told of its search."""
     cost, kept = units.cost(budget.of), masks.counts
     price, total = round(cost([kept[name] for name in units.names])), cost(units.sizes)
     even, rates = allot(units, budget, allocation("uniform", units)), record.get("rates") or {}
     return Allocation(
-        method=settings.method,
+        method=method,
         granularity=units.kind,
         of=budget.of,
         keep=budget.keep,
@@ -101,6 +99,7 @@ def _shared_out(
             SiteShare(name, size, kept[name], even[name], rates.get(name))
             for name, size in zip(units.names, units.sizes, strict=True)
         ),
+        whole=None if budget.whole is None else round(budget.whole),
     )
 
 
