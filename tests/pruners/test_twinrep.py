@@ -4,7 +4,7 @@ from torch import nn
 
 from harp.errors import HarpError
 from harp.pruners import Course, Moment, SearchWarning, TwinRep, TwinRepOptions
-from harp.sparsity import Budget, find_sites, find_units
+from harp.sparsity import Budget, find_channels, find_sites, find_units, remove, trace_macs
 from harp.training import sgd
 from tests.pruners.networks import linear
 
@@ -114,19 +114,50 @@ def test_a_resumed_search_holds_the_same_factors_and_masks():
     assert torch.equal(again.chosen["weight"], pruner.chosen["weight"])
 
 
-def test_channels_go_by_the_root_mean_square_of_what_reads_them():
-    """A channel read by 25 weights of size 1 has the 2-norm 5, one read by 3 of size 2 has 3.5: the first goes."""
-    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 25), nn.ReLU(), nn.Linear(25, 3))
-    units = find_units(model, torch.ones(1, 2), "channels")
-    pruner = TwinRep(units, Budget(0.5), options=TwinRepOptions(after="1it"), course=Course(1))
+def channels(model, image, budget, filters):
+    """What is left of each group once the channels' filters were so large."""
+    units = find_units(model, image, "channels")
+    pruner = TwinRep(units, budget, options=TwinRepOptions(after="1it"), course=Course(1))
     with torch.no_grad():
-        for name, size in {"2.weight": 1.0, "4.weight": 2.0}.items():
-            pruner.u[name].copy_(size + torch.arange(pruner.u[name].shape[1]) / 100)
+        for name, sizes in filters.items():
+            pruner.u[name].copy_(
+                torch.tensor(sizes).view(-1, *[1] * (pruner.u[name].ndim - 1)).expand_as(pruner.u[name])
+            )
             pruner.v[name].fill_(-1)
     pruner.push(Moment(1))
-    # 2 a + a b + 3 b weights of at most 92: the floor of the 4 channels, and what the rest buys of the 25.
     assert pruner.chosen is not None
-    assert {name: int(mask.sum()) for name, mask in pruner.chosen.items()} == {"0.weight": 1, "2.weight": 22}
+    return pruner.settle()
+
+
+def test_a_budget_of_multiply_accumulates_counts_those_of_the_smaller_network():
+    """METHODS 9.11's example: of 16,128 a first convolution of 3 filters for 4 leaves 12,096, which is 75 %."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    image = torch.rand(1, 3, 8, 8)
+    assert sum(trace_macs(model, image).values()) == 16_128
+    masks = channels(model, image, Budget(0.75, "macs"), {"0.weight": [3.0, 1.0, 2.0, 4.0]})
+    assert {name: mask.int().tolist() for name, mask in masks.items()} == {"0.weight": [1, 0, 1, 1]}
+    small = remove(model, find_channels(model, image).groups, masks)
+    assert sum(trace_macs(small, image).values()) == 12_096
+
+
+def test_tied_filters_count_together_and_every_layer_is_a_product():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(1, 2, 3, padding=1, bias=False)
+            self.last = nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.last((self.first(x) + self.second(x)).relu().mean((2, 3)))
+
+    # Filters of 1 and 9 weights: 25 and 1 beside 1 and 4 give means of (25 + 9) / 10 and (1 + 36) / 10.
+    filters = {"first.weight": [5.0, 1.0], "second.weight": [1.0, 2.0]}
+    model = Tied()
+    masks = channels(model, torch.rand(1, 1, 4, 4), Budget(0.5), filters)
+    assert [mask.int().tolist() for mask in masks.values()] == [[0, 1]]
+    assert model.first.weight.flatten().tolist() == [-5, -1]
 
 
 def test_what_it_cannot_do_is_refused():

@@ -251,3 +251,20 @@ def test_nothing_more_fits_into_what_is_left_and_nothing_is_over(drawn, keep, pr
     assert cost(counts) <= target
     room = [cost.step(counts, i, 1) for i, count in enumerate(counts) if count < caps[i]]
     assert all(target - cost(counts) < price for price in room)
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**9), st.floats(1e-6, 1))
+def test_a_share_of_the_whole_is_the_same_integer_of_what_is_left(whole, left, keep):
+    budget = Budget(keep)
+    assume(0 < budget.count(whole) <= left)
+    within = budget.within(whole, left)
+    assert within.count(left) == budget.count(whole)
+
+
+def test_a_share_of_the_whole_that_is_not_left_any_more_or_too_small_is_told_by_the_whole():
+    with pytest.raises(HarpError, match=r"keep: 0\.5 of the whole network's 1,000 parameters is 500, .* left only 400"):
+        Budget(0.5).within(1000, 400)
+    with pytest.raises(
+        HarpError, match=r"keep: 0\.001 of 1,000 parameters is 1, .* smallest reachable keep is 0\.002 "
+    ):
+        Budget(0.001).within(1000, 400).floors([200, 200])

@@ -82,7 +82,7 @@ CONFIGURATIONS = [
     {"prune": {"method": "pwoa", "options": {"form": "published", "allocation": "global"}}},
     {"prune": {"method": "anp-vs", "objective": "trades", "optimizer": "adamw", "lr": 0.001, **CHANNELS}},
     {"prune": {"method": "twinrep", "options": {"after": "6it", "start": "scaled"}}},
-    {"prune": {"method": "twinrep", "options": {"after": "6it"}, **CHANNELS}},
+    {"prune": {"method": "twinrep", "options": {"after": "6it"}, "of": "macs", **CHANNELS}},
     {"prune": {"method": "li20", "options": {"form": "published", "allocation": "lamp"}}},
     *({"prune": {"method": "hydra", "granularity": kind}} for kind in ("vectors", "kernels", "filters")),
     {"prune": {"granularity": "kernels", "options": {"mode": "exact", "estimator": "marginal"}}},

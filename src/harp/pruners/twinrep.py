@@ -17,7 +17,7 @@ from harp.pruners.base import METHODS, SearchWarning, like
 from harp.pruners.method import Course, Moment, Options, Role
 from harp.pruners.reparam import Reparam
 from harp.runs import Tree
-from harp.sparsity import Budget, Masks, Site, Sites, Units, above_threshold, allot, top_mask, units_of
+from harp.sparsity import Budget, ChannelUnits, Masks, Site, Sites, Units, above_threshold, allot, top_mask, units_of
 
 
 class TwinRepOptions(Options):
@@ -36,10 +36,11 @@ class TwinRep(Reparam):
 
     W = U V M. Weight decay on both factors is an L1 penalty on their product: (U^2 + V^2) / 2 is |W| where they are
     equally large. M is 1 until `after`, then keeps the largest |U V| of the whole network. The paper trains 100 epochs
-    with a weight decay of 2e-4. Its structured form counts filters; here any units do (METHODS 9.11): each has the
-    root mean square of its weights, those that read a channel, and the budget is counted in weights or
-    multiply-accumulates. A stage that ends before `after` is cut at its end. Raises `HarpError` for a budget below the
-    floors, for a frozen weight, and without a `course`.
+    with a weight decay of 2e-4. Its structured form counts filters of single layers; here any units do (METHODS 9.11):
+    each has the root mean square of its weights, a channel of those that make it in all layers that are tied, and the
+    budget is counted in weights or multiply-accumulates of what is left. Where channels are pruned all prunable weights
+    are products, not only those that read a channel. A stage that ends before `after` is cut at its end. Raises
+    `HarpError` for a budget below the floors, for a frozen weight, and without a `course`.
     """
 
     takes = TwinRepOptions
@@ -55,7 +56,8 @@ class TwinRep(Reparam):
         course: Course | None = None,
     ):
         self.units, self.budget = units_of(what), budget
-        super().__init__(self.units.sites)
+        wide = self.units.priced if isinstance(self.units, ChannelUnits) else ()
+        super().__init__(tuple({site.name: site for site in (*wide, *self.units.sites)}.values()))
         if course is None:
             raise HarpError("twinrep goes by epochs: it needs course=harp.Course(steps_per_epoch)")
         for site in self.sites:
@@ -78,7 +80,9 @@ class TwinRep(Reparam):
 
     def weights(self) -> list[Tensor]:
         products = {name: u * self.v[name] for name, u in self.u.items()}
-        return self.units.effective(products, self._all if self.chosen is None else self.chosen)
+        left = self.units.effective(products, self._all if self.chosen is None else self.chosen)
+        masked = {site.name: weight for site, weight in zip(self.units.sites, left, strict=True)}
+        return [masked.get(name, product) for name, product in products.items()]
 
     def push(self, moment: Moment) -> None:
         super().push(moment)
@@ -115,9 +119,12 @@ class TwinRep(Reparam):
 
     def _cut(self) -> dict[str, Tensor]:
         """The units of largest root mean square, bool by layer group, of what the sites hold now."""
-        sizes = self.units.magnitudes()
-        counts = zip(self.units.names, self.units.weight_counts(), self.units.sizes, strict=True)
-        means = {name: sizes[name] / math.sqrt(weights / size) for name, weights, size in counts}
+        if isinstance(self.units, ChannelUnits):
+            means = self.units.filter_means()
+        else:
+            sizes = self.units.magnitudes()
+            counts = zip(self.units.names, self.units.weight_counts(), self.units.sizes, strict=True)
+            means = {name: sizes[name] / math.sqrt(weights / size) for name, weights, size in counts}
         kept = allot(self.units, self.budget, above_threshold(means))
         return {name: top_mask(size, kept[name]) for name, size in means.items()}
 

@@ -79,8 +79,9 @@ class Budget:
             whole = total if self.whole is None else self.whole
             share = math.floor(reachable / whole * 10**digits) / 10**digits  # rounded up, it could raise a floor
             raise HarpError(
-                f"keep: {self.keep * total / whole:g} of {whole:,.0f} {self.of} is {self.count(total):,}, less than the "
-                f"floors of {len(sizes)} layers need; the smallest reachable keep is {share:.15g} ({reachable:,} {self.of})"
+                f"keep: {self.keep * total / whole:g} of {whole:,.0f} {self.of} is {self.count(total):,}, less than "
+                f"the floors of {len(sizes)} layers need; the smallest reachable keep is {share:.15g} "
+                f"({reachable:,} {self.of})"
             )
         return least
 

@@ -1,8 +1,9 @@
 """Channels as units: one layer group for each group of channels that can only go together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy
+import torch
 from torch import Tensor, nn
 
 from harp.ambient import precise
@@ -92,6 +93,14 @@ class ChannelUnits(Units):
 
     def filter_sums(self) -> dict[str, Tensor]:
         """The sum of the absolute weights that make each channel, by layer group, as the weights are now."""
+        return self._over_makers(Tensor.abs)
+
+    def filter_means(self) -> dict[str, Tensor]:
+        """The root mean square of the weights that make each channel, by layer group, as the weights are now."""
+        counts = self._over_makers(torch.ones_like)
+        return {name: (sum_ / counts[name]).sqrt() for name, sum_ in self._over_makers(Tensor.square).items()}
+
+    def _over_makers(self, measure: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         params = {site.name: site.param.detach() for site in self.priced}
         sums = {}
         for group in self.groups:
@@ -99,7 +108,7 @@ class ChannelUnits(Units):
             makers = [part for part in group.members if part.name in params and (part.name, part.axis) not in read]
             total = params[group.name].new_zeros(group.size)
             for part in makers:
-                filters = params[part.name].transpose(0, part.axis).flatten(1).abs().sum(1)
+                filters = measure(params[part.name].transpose(0, part.axis).flatten(1)).sum(1)
                 owner = part.owner.to(filters.device)
                 total.index_add_(0, owner[owner >= 0], filters[owner >= 0])
             sums[group.name] = total
