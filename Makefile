@@ -39,5 +39,5 @@ clean:
 
 .venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing harp with what its tests need ..."
-	@$(PIP) -e '.[attacks,bench,fast-jpeg,hub,images,onnx,slurm,structured,tensorboard,timm,torchvision,transformers,dev]'
+	@$(PIP) -e '.[attacks,bench,fast-jpeg,hub,images,onnx,slurm,structured,tensorboard,timm,torchvision,transformers,tune,dev]'
 	@touch $@

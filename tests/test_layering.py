@@ -32,7 +32,7 @@ LAYERS = (
     {"networks"},
     {"stages", "bench"},
     {"arena", "probing"},
-    {"watching"},
+    {"watching", "tuning"},
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

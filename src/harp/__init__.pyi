@@ -161,5 +161,9 @@ from .training import (
     renew as renew,
     sgd as sgd,
 )
+from .tuning import (
+    Tuning as Tuning,
+    tune as tune,
+)
 
 __version__: str

@@ -90,7 +90,7 @@ def test_at_a_checkpoint_the_process_has_ended(tmp_path):
 
 
 def test_a_job_that_dies_is_told_with_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["harp.arena.slurm"], "words_of", lambda place: ["no-such-command"])
+    monkeypatch.setattr(sys.modules["harp.arena.slurm"], "words_of", lambda place, flags: ["no-such-command"])
     place = tmp_path / "cell"
     place.mkdir()
     ends = Submitted(tmp_path, cluster="local", every=0.1)([place], lambda place, name: None)

@@ -80,6 +80,11 @@ def data_of(grid: Grid) -> str:
     return str(_common(grid).get("data", {}).get("name", Recipe().data.name))
 
 
+def device_of(grid: Grid) -> str:
+    """The device that all cells have in common."""
+    return str(_common(grid).get("device", Recipe().device))
+
+
 def dense_cell(grid: Grid, seed: int) -> Cell:
     """The run that trains the dense network of a seed, measures and packs it."""
     own = {"name": "dense", "seed": seed, "stages": ["pretrain"]}
@@ -92,8 +97,8 @@ def cells(grid: Grid, folder: Path) -> Iterator[Cell]:
     Raises `HarpError` for what is there twice, and for settings that are not a row's. What a method itself refuses is
     the cell's affair, which fails alone.
     """
-    rows = [_named(item) for item in grid.rows]
-    words = [_word(name) for name, _ in rows]
+    rows = [row_of(item) for item in grid.rows]
+    words = [word_of(name) for name, _ in rows]
     if twice := sorted({word for word in words if words.count(word) > 1}):
         raise HarpError(f"rows: two are called {twice[0]}; give one a label, as in `{twice[0]} 2: {{prune: ...}}`")
     keeps = [f"{keep:g}" for keep in (*grid.keeps, *grid.once)]
@@ -103,17 +108,18 @@ def cells(grid: Grid, folder: Path) -> Iterator[Cell]:
     for seed, keep in (*product(grid.seeds, grid.keeps), *product(grid.seeds[:1], grid.once)):
         dense = folder / dense_cell(grid, seed).folder / "1-pretrain" / "model.safetensors"
         for name, own in rows:
-            word = _word(name)
+            word = word_of(name)
             place = f"cells/{word}-{keep:g}-seed{seed}"
-            yield Cell(name, keep, seed, place, {**_values(grid, own, keep, dense), "name": word, "seed": seed})
+            yield Cell(name, keep, seed, place, {**values_of(grid, own, keep, dense), "name": word, "seed": seed})
 
 
-def _word(name: str) -> str:
+def word_of(name: str) -> str:
     """A row's part in the names of its folders."""
     return "".join(letter if letter.isalnum() or letter in "+-." else "-" for letter in name)
 
 
-def _named(item: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def row_of(item: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """A row's label and its own settings; raises `HarpError` for settings that are not a row's."""
     if isinstance(item, str):
         return item, {"prune": {"method": item}}
     name, own = next(iter(item.items()))
@@ -130,7 +136,8 @@ def _common(grid: Grid) -> dict[str, Any]:
     return merged(recipe, grid.settings)
 
 
-def _values(grid: Grid, own: Mapping[str, Any], keep: float, dense: Path) -> dict[str, Any]:
+def values_of(grid: Grid, own: Mapping[str, Any], keep: float, dense: Path) -> dict[str, Any]:
+    """The recipe of a row with these settings of its own, from the dense network in that file."""
     common = _common(grid)
     values = merged(fitting(common, own), own)
     values = merged(values, {"prune": {"keep": keep, "source": str(dense)}})

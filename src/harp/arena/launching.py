@@ -24,17 +24,17 @@ Ends = Generator[tuple[Path, str | None], None, None]
 
 
 class Launcher(Protocol):
-    """Runs the cell in each of these folders; whatever ends the iteration ends those that are under way.
+    """Runs the cell in each of these folders, with `flags`; whatever ends the iteration ends those under way.
 
     Their runs go on from their last checkpoints another time.
     """
 
-    def __call__(self, places: Sequence[Path], begin: Begin) -> Ends: ...
+    def __call__(self, places: Sequence[Path], begin: Begin, flags: Sequence[str] = ()) -> Ends: ...
 
 
-def words_of(place: Path) -> list[str]:
+def words_of(place: Path, flags: Sequence[str] = ()) -> list[str]:
     """The command that runs the cell in `place`."""
-    return [sys.executable, "-m", "harp", "run", str(place / ASKED), "--folder", str(place)]
+    return [sys.executable, "-m", "harp", "run", str(place / ASKED), "--folder", str(place), *flags]
 
 
 def output_of(place: Path) -> IO[bytes]:
@@ -73,7 +73,7 @@ class Processes:
         if self.cards:
             _check_enough(jobs, len(self.cards), "GPU")
 
-    def __call__(self, places: Sequence[Path], begin: Begin) -> Ends:
+    def __call__(self, places: Sequence[Path], begin: Begin, flags: Sequence[str] = ()) -> Ends:
         slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.jobs):
             slots.put(slot)
@@ -82,7 +82,7 @@ class Processes:
             slot = slots.get()
             try:
                 begin(place, ASKED)
-                return reason_of(place, self._run(place, slot))
+                return reason_of(place, self._run(place, slot, flags))
             finally:
                 slots.put(slot)
 
@@ -97,13 +97,13 @@ class Processes:
                 process.terminate()
             pool.shutdown()
 
-    def _run(self, place: Path, slot: int) -> int:
+    def _run(self, place: Path, slot: int, flags: Sequence[str]) -> int:
         share = len(self.cores[slot]) or max(1, (os.cpu_count() or 1) // self.jobs)
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
         if self.cards:
             environment["CUDA_VISIBLE_DEVICES"] = self.cards[slot]
         with output_of(place) as output:
-            process = subprocess.Popen(words_of(place), stdout=output, stderr=output, env=environment)
+            process = subprocess.Popen(words_of(place, flags), stdout=output, stderr=output, env=environment)
             if self.cores[slot]:
                 # Before Python in there has begun to make threads, which take it over.
                 os.sched_setaffinity(process.pid, self.cores[slot])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harp.arena.grid import Cell
 from harp.arena.launching import ASKED, OUTPUT, Launcher
-from harp.config import EVALUATION, EXPORT, write_recipe
+from harp.config import EVALUATION, EXPORT, plan, write_recipe
 from harp.errors import HarpError
 from harp.pipeline.display import Display
 from harp.runs import Run, remove, write_atomic, write_json
@@ -22,13 +22,14 @@ def run_cells(
     launcher: Launcher,
     display: Display,
     ended: Callable[[], object] = lambda: None,
+    training: bool = False,
 ) -> None:
-    """Every cell has run; of one that failed the reason lies in its folder, in failed.json.
+    """Every cell has run, or its `training`; of one that failed the reason lies in its folder, in failed.json.
 
     What is finished is not done again; a cell that was killed, or failed, goes on from its last checkpoint. `ended` is
     called after each.
     """
-    waiting = {folder / cell.folder: cell for cell in cells if not is_finished(cell, folder)}
+    waiting = {folder / cell.folder: cell for cell in cells if not is_finished(cell, folder, training)}
     # What is no recipe says so at once, in its own words, and is not launched.
     refused = {place: reason for place, cell in waiting.items() if (reason := _refusal(cell))}
 
@@ -47,17 +48,20 @@ def run_cells(
         for place, reason in refused.items():
             begin(place, ASKED)
             tell(place, reason)
-        with closing(launcher([place for place in waiting if place not in refused], begin)) as results:
+        flags = ["--train-only"] if training else []
+        with closing(launcher([place for place in waiting if place not in refused], begin, flags)) as results:
             for place, failed in results:
                 tell(place, failed)
 
 
-def is_finished(cell: Cell, folder: Path) -> bool:
-    """Whether the cell ended, under the settings that are asked for now."""
+def is_finished(cell: Cell, folder: Path, training: bool = False) -> bool:
+    """Whether the cell, or its `training`, ended under the settings that are asked for now."""
     run = Run(folder / cell.folder)
     asked = folder / cell.folder / ASKED
-    ended = all(run.done(stage) is not None for stage in (EVALUATION, EXPORT))
-    return ended and asked.exists() and asked.read_bytes() == _asked(cell)
+    if not asked.exists() or asked.read_bytes() != _asked(cell):
+        return False
+    last = [plan(cell.recipe.stages)[-1].folder] if training and not _refusal(cell) else [EVALUATION, EXPORT]
+    return all(run.done(stage) is not None for stage in last)
 
 
 def _asked(cell: Cell) -> bytes:

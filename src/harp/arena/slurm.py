@@ -112,14 +112,16 @@ class Submitted:
         except RuntimeError as error:
             raise HarpError(f"--launcher slurm: {' '.join(str(error).split())}") from None
 
-    def __call__(self, places: Sequence[Path], begin: Begin) -> Ends:
+    def __call__(self, places: Sequence[Path], begin: Begin, flags: Sequence[str] = ()) -> Ends:
         if not places:
             return
         for place in places:
             # It becomes what was asked when the job begins; until then a finished cell is what it was.
             begin(place, QUEUED)
         with self._executor.batch():
-            submitted = [(self._executor.submit(Job(), str(place), *self._words(place)), place) for place in places]
+            submitted = [
+                (self._executor.submit(Job(), str(place), *self._words(place, flags)), place) for place in places
+            ]
         waiting = dict(submitted)
         try:
             while waiting:
@@ -131,8 +133,8 @@ class Submitted:
             for job in waiting:
                 job.cancel(check=False)
 
-    def _words(self, place: Path) -> list[str]:
-        words = words_of(place)
+    def _words(self, place: Path, flags: Sequence[str] = ()) -> list[str]:
+        words = words_of(place, flags)
         if self.ranks == 1:
             return words
         spread = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.ranks)]

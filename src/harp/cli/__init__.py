@@ -67,6 +67,10 @@ def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
         from harp.cli.arena import run_arena
 
         return run_arena
+    if command == "tune":
+        from harp.cli.tune import run_tuning
+
+        return run_tuning
     if command == "plan":
         from harp.cli.planning import plan_run
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "plan": "what a run would take: steps, passes, time, memory; from a short probe",
     "inspect": "what pruning would do to a network, or what a package holds",
     "arena": "methods against one another: budgets x seeds, one dense network a seed",
+    "tune": "settings for each row of a grid, by successive halving on held-out images",
     "watch": "a run or an arena that another process makes, live",
     "compare": "finished runs side by side, with mean and spread over seeds",
     "bench": "how fast and how large a network is, beside other runtimes",

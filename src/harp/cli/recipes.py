@@ -27,13 +27,14 @@ class RecipeFlags(BaseSettings, Recipe):
 class Asked:
     """A recipe's settings with the flags over them, not yet checked; the folder asked for; sources that may differ.
 
-    `chosen` says which recipe was taken where none was named, else it is empty.
+    `chosen` says which recipe was taken where none was named, else it is empty; `training`, that nothing is measured.
     """
 
     values: dict[str, Any]
     chosen: str
     folder: Path | None
     edited: tuple[str, ...]
+    training: bool = False
 
 
 def asked(command: str, arguments: list[str]) -> Asked:
@@ -62,6 +63,10 @@ def asked(command: str, arguments: list[str]) -> Asked:
         metavar="FILE",
         help="go on though this source of your network was edited since the run began; it is noted",
     )
+    if command == "run":
+        parser.add_argument(
+            "--train-only", action="store_true", help="the training stages alone: no test image is looked at"
+        )
     parser.add_trust()
     plain, options = method_options(lengthened(command, arguments))
     own, above = parser.read(plain, RecipeFlags)
@@ -73,7 +78,7 @@ def asked(command: str, arguments: list[str]) -> Asked:
         from harp.networks.trust import check_named
 
         check_named(make_recipe(values), folder, above, own.trust)
-    return Asked(values, chosen, own.folder or folder, tuple(own.edited))
+    return Asked(values, chosen, own.folder or folder, tuple(own.edited), getattr(own, "train_only", False))
 
 
 def begun(recipe: str | None, above: Mapping[str, Any]) -> tuple[Mapping[str, Any], Path | None, str]:

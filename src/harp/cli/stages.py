@@ -13,12 +13,14 @@ def run_command(command: str, arguments: list[str]) -> None:
     from harp.report import REPORT
     from harp.stages import STAGES, run_stages
     from harp.stages.evaluate import table
+    from harp.stages.runner import TRAINING
 
     work = Workspace(recipe, wanted.folder, edited=wanted.edited)
     if wanted.chosen:
         work.display.say(f"{wanted.chosen}; {work.threat}")
-    run_stages(work, tuple(STAGES) if command == "run" else (command,))
-    if command in ("run", "evaluate") and work.ranks.first:
+    whole = tuple(TRAINING) if wanted.training else STAGES
+    run_stages(work, whole if command == "run" else (command,))
+    if command in ("run", "evaluate") and not wanted.training and work.ranks.first:
         work.display.console.print(table(work))
         for note in work.split.notes:
             work.display.say(f"note: {note}")

@@ -71,8 +71,8 @@ def _word(text: str) -> str:
     return plain(text)
 
 
-def _scalar(value: Any) -> Any:
-    """A number, a truth, a text, or none: what a setting of a method can be."""
+def scalar(value: Any) -> Any:
+    """A number, a truth, a text, or none: what a setting of a method can be; raises `ValueError` for others."""
     if value is not None and not isinstance(value, bool | int | float | str):
         raise ValueError("expected a single value: a number, a word, true, false or none")
     if isinstance(value, str):
@@ -84,7 +84,7 @@ def _scalar(value: Any) -> Any:
     return value
 
 
-Plain = Annotated[Any, BeforeValidator(_scalar)]
+Plain = Annotated[Any, BeforeValidator(scalar)]
 Norm = Annotated[Literal["inf", "2", "1"], BeforeValidator(_norm)]
 Number = BeforeValidator(_number)
 Share = Annotated[float, Number, Field(gt=0, le=1)]
