@@ -91,6 +91,8 @@ from .pruners import (
     AnpVsOptions as AnpVsOptions,
     BCSPOptions as BCSPOptions,
     Course as Course,
+    Cyclic as Cyclic,
+    CyclicOptions as CyclicOptions,
     DNROptions as DNROptions,
     Feather as Feather,
     FeatherOptions as FeatherOptions,

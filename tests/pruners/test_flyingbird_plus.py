@@ -48,8 +48,8 @@ def test_before_its_time_and_after_too_few_measures_it_is_flyingbird():
     _, early = bird(BOTH, since="3it")
     _, young = bird(BOTH, window=3)
     for pruner in (early, young):
-        assert pruner.moved(2, 4, 8) == (2, 2)
-    assert early.moved(4, 4, 8) == (3, 2)
+        assert pruner.moved(2, "weight", 4, 8) == (2, 2)
+    assert early.moved(4, "weight", 4, 8) == (3, 2)
 
 
 def test_half_of_the_last_changes_is_enough_and_older_ones_are_forgotten():
@@ -63,8 +63,8 @@ def test_half_of_the_last_changes_is_enough_and_older_ones_are_forgotten():
 
 def test_no_layer_loses_its_last_weight_or_grows_beyond_its_size():
     _, pruner = bird(BOTH, more=1.0, growth=10)
-    assert pruner.moved(2, 2, 100) == (1, 10)
-    assert pruner.moved(2, 90, 100)[1] == 10
+    assert pruner.moved(2, "weight", 2, 100) == (1, 10)
+    assert pruner.moved(2, "weight", 90, 100)[1] == 10
 
 
 def test_settle_cuts_to_the_largest():

@@ -75,6 +75,7 @@ def test_pages_package_and_bench_know_both(finished, capsys):
     assert before.weights == finished / "1-pretrain" / "model.safetensors"
 
 
+@pytest.mark.slow
 def test_a_killed_search_among_what_is_left_goes_on(finished, tmp_path, monkeypatch):
     run_killed_at(tmp_path, monkeypatch, "prune-2", 5, **BOTH)
     run_stages(workspace(tmp_path, **BOTH))

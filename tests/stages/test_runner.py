@@ -51,7 +51,7 @@ TAUGHT = {"objective": "pwoa", **SHORT}
 FLYING = {"prune": {"method": "flyingbird", "options": {"every": "2it", "grow": "gradient"}}}
 
 # These have no form for channels.
-OF_WEIGHTS = ("bcs-p", "dnr", "flyingbird", "flyingbird+", "mad")
+OF_WEIGHTS = ("bcs-p", "cyclic", "dnr", "flyingbird", "flyingbird+", "mad")
 OF_CHANNELS = ("anp-vs", "l1-filters")
 GROWS = {"every": "3it", "since": "1it", "window": 1, "drop": 0.2, "growth": 2}
 GROWING = {"prune": {"method": "flyingbird+", "lr": 0.05, "epochs": 6, "keep": 0.3, "options": GROWS}}
@@ -73,6 +73,7 @@ CONFIGURATIONS = [
     *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method not in OF_WEIGHTS),
     FLYING,
     GROWING,
+    {"prune": {"method": "cyclic", "options": {"every": "2it", "cycles": 1, "swing": 0.8}}},
     {"prune": {"method": "mad", "options": {"order": "size", "mask_steps": 3}, "of": "macs"}},
     {**AWP_TRADES, "prune": {**AWP_TRADES["prune"], "method": "s2ap", "options": {"warmup": 1, "gamma": 0.5}}},
     {"prune": {"method": "s2ap", "options": {"base": "hydra", "warmup": 0, "radius": 0.05}, **CHANNELS}},

@@ -12,10 +12,11 @@ from harp.arena.grid import row_of
 from harp.arena.launching import ASKED, reason_of
 from harp.cli import main
 from harp.cli.stages import run_command
-from harp.config import make_settings
 from harp.errors import HarpError
 from harp.runs import Metrics, read_json
-from harp.tuning import Tuned, Tuning, tune
+from harp.tuning import Tuned, tune
+from harp.tuning.drawing import draw
+from harp.tuning.space import Range
 from tests.arena.conftest import GRID, quiet
 
 optuna = pytest.importorskip("optuna", reason="the extra tune; `make test` installs it")
@@ -38,6 +39,7 @@ SEARCH: dict[str, Any] = {
     "trials": 3,
     "rungs": 2,
 }
+LR = {"finetune.lr": Range(0.001, 0.1, log=True)}
 
 
 class Here:
@@ -106,14 +108,16 @@ def test_results_fit_the_schema_in_the_docs(finished):
 
 
 def test_a_killed_search_goes_on_and_trains_nothing_twice(finished, tmp_path):
-    _, results, whole = finished
-    killed, again = Here(4), Here()
+    _, results, _ = finished
+    search, killed, again = {**SEARCH, "rows": ["hydra"]}, Here(3), Here()
     with pytest.raises(KeyboardInterrupt):
-        tune(SEARCH, tmp_path, display=quiet(), launcher=killed)
-    found = tune(SEARCH, tmp_path, display=quiet(), launcher=again)
-    measured = [(trial.settings, trial.robust, trial.clean) for trial in found.trials]
-    assert measured == [(trial.settings, trial.robust, trial.clean) for trial in results.trials]
-    assert len(killed.began) + len(again.began) == len(whole.began)
+        tune(search, tmp_path, display=quiet(), launcher=killed)
+    found = tune(search, tmp_path, display=quiet(), launcher=again)
+    mine = [trial for trial in results.trials if trial.row == "hydra"]
+    assert [(trial.settings, trial.robust, trial.clean) for trial in found.trials] == [
+        (trial.settings, trial.robust, trial.clean) for trial in mine
+    ]
+    assert (len(killed.began), len(again.began)) == (3, 2)
     assert not set(killed.began) & set(again.began)
 
 
@@ -128,34 +132,32 @@ def test_what_was_best_is_a_grid_for_the_arena(finished):
         assert rows[row].get("finetune", {}).get("lr") == settings.get("finetune.lr")
 
 
-def test_more_trials_keep_those_there_are_and_one_that_fails_stops_no_other(finished, tmp_path):
-    _, results, _ = finished
-    rows = [{"LAMP": SEARCH["rows"][1]["LAMP"]}]
-    bad = {**SEARCH["settings"], "prune": {**SEARCH["settings"]["prune"], "floor": 1.0, "keep": 0.3}}
-    with pytest.raises(HarpError, match="LAMP: no trial came to an end: "):
-        tune(
-            {**SEARCH, "rows": rows, "keep": 1e-6, "settings": bad, "rungs": 1},
-            tmp_path,
-            display=quiet(),
-            launcher=Here(),
-        )
-    more = [trial.settings for trial in results.trials if trial.row == "hydra" and trial.rung == 0]
-    from harp.tuning.drawing import draw
+def test_a_trial_that_fails_stops_no_other(tmp_path):
+    """A file that is not there is found out by the run itself."""
+    search = {**SEARCH, "rows": SEARCH["rows"][1:], "space": {"prune.options.allocation": ["lamp", "none.json"]}}
+    found = tune({**search, "trials": 4, "rungs": 1}, tmp_path, display=quiet(), launcher=Here())
+    failed = [trial for trial in found.trials if trial.reason]
+    assert [trial.settings for trial in failed] == [{"prune.options.allocation": "none.json"}] * len(failed)
+    assert 0 < len(failed) < 4
+    assert all("none.json" in str(trial.reason) and trial.robust is None for trial in failed)
+    assert found.best[0].settings in ({}, {"prune.options.allocation": "lamp"})
+    with pytest.raises(HarpError, match=r"LAMP: no trial came to an end: .*smallest reachable keep"):
+        tune({**search, "keep": 1e-6}, tmp_path, display=quiet(), launcher=Here())
 
-    space = {"finetune.lr": make_settings(Tuning, SEARCH).space["finetune.lr"]}
-    assert draw(space, range(1, 9), None, 0, "hydra", 3)[:2] == more[1:]
+
+def test_more_trials_later_keep_those_there_are(finished):
+    _, results, _ = finished
+    there = [trial.settings for trial in results.trials if trial.row == "hydra" and trial.rung == 0]
+    assert draw(LR, range(1, 9), None, 0, "hydra", 3)[:2] == there[1:]
 
 
 def test_estimators_draw_where_trials_were_good():
-    from harp.tuning.drawing import draw
-
-    space = {"finetune.lr": make_settings(Tuning, SEARCH).space["finetune.lr"]}
     told = [
         ({"finetune.lr": lr}, float(lr < 0.003))
         for lr in (0.001, 0.0015, 0.002, 0.0025, *[0.01 * n for n in range(1, 10)])
     ]
-    drawn = draw(space, range(20, 30), told, 0, "hydra", 3)
-    assert drawn == draw(space, range(20, 30), told, 0, "hydra", 3)
+    drawn = draw(LR, range(20, 30), told, 0, "hydra", 3)
+    assert drawn == draw(LR, range(20, 30), told, 0, "hydra", 3)
     assert sum(settings["finetune.lr"] < 0.005 for settings in drawn) >= 7
 
 

@@ -62,8 +62,8 @@ class FlyingBird(Rewiring):
         assert isinstance(options, FlyingBirdOptions)
         return options.begin
 
-    def moved(self, step: int, kept: int, size: int) -> tuple[int, int]:
-        """How many weights of a layer that keeps `kept` of `size` are dropped after `step`, and how many grow."""
+    def moved(self, step: int, name: str, kept: int, size: int) -> tuple[int, int]:
+        """How many weights of the layer, which keeps `kept` of `size`, are dropped after `step`, and how many grow."""
         gone = min(math.ceil(self.share(step) * kept), kept - 1, size - kept)
         return gone, gone
 
@@ -86,7 +86,7 @@ class FlyingBird(Rewiring):
         for site in self.sites:
             mask, size = self.chosen[site.name], site.param.detach().abs()
             kept = int(mask.sum())
-            gone, grown = self.moved(moment.step, kept, mask.numel())
+            gone, grown = self.moved(moment.step, site.name, kept, mask.numel())
             stay = top_mask(size.masked_fill(~mask, -1), kept - gone)
             wish = self._slopes.get(site.name)
             if wish is None:

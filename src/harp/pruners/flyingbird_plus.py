@@ -81,8 +81,8 @@ class FlyingBirdPlus(FlyingBird):
     def _often(self, seen: list[bool]) -> bool:
         return len(seen) == self.plus.window and 2 * sum(seen) >= self.plus.window
 
-    def moved(self, step: int, kept: int, size: int) -> tuple[int, int]:
-        gone, grown = super().moved(step, kept, size)
+    def moved(self, step: int, name: str, kept: int, size: int) -> tuple[int, int]:
+        gone, grown = super().moved(step, name, kept, size)
         if step < self.since:
             return gone, grown
         if self.overfits():

@@ -36,7 +36,7 @@ class Tuning(Settings):
     trials: Trials = 9
     """how many settings each row is tried with, the row as it stands first"""
     rungs: Rungs = 3
-    """steps of a ladder: on the last a trial has the recipe's epochs, on each other one `factor`-th of the next one's"""
+    """steps of a ladder: the last has the recipe's epochs, each before it one `factor`-th of the next one's"""
     factor: Factor = 3
     """one of so many goes on to the next rung"""
     sampler: Literal["random", "tpe"] = "random"
