@@ -107,6 +107,7 @@ def test_the_commands_exist():
         "bench",
         "compare",
         "arena",
+        "tune",
         "inspect",
         "list",
         "plan",

@@ -1,12 +1,16 @@
 """What a search may set: read, typed, and checked against every row before anything runs."""
 
+from pathlib import Path
+
 import pytest
 
-from harp.config import make_settings
+from harp.arena.grid import row_of
+from harp.config import make_settings, merged
 from harp.errors import HarpError
-from harp.tuning import Tuning
+from harp.tuning import Tuning, read_tuning
 from harp.tuning.space import Range, Space, check_space, nested, space_of
 
+SEARCHES = Path(__file__).parents[2] / "benchmarks" / "searches"
 HARP = {"prune": {"method": "harp"}}
 HYDRA = {"prune": {"method": "hydra"}}
 S2AP = {"prune": {"method": "s2ap", "options": {"base": "harp"}}}
@@ -72,6 +76,14 @@ def test_values_are_those_that_recipe_and_method_take():
         space_of({"finetune.lr": (0.1, -1)}, "a", HARP)
     with pytest.raises(HarpError, match=r"space: prune\.options\.mode: 'exat' in row a: prune\.options\.mode"):
         space_of({"prune.options.mode": ("exat",)}, "a", HARP)
+
+
+@pytest.mark.parametrize("path", sorted(SEARCHES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_searches_that_come_along_are_sound(path):
+    tuning = read_tuning(path)
+    rows = {label: merged({"prune": {"method": "harp"}}, own) for label, own in map(row_of, tuning.rows)}
+    check_space(tuning.space, list(rows.values()))
+    assert all(space_of(tuning.space, label, values) for label, values in rows.items())
 
 
 def test_full_names_become_sections():
