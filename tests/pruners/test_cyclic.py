@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -61,7 +63,7 @@ def test_a_resumed_search_goes_on_bit_for_bit():
     other, again, second = cyclic(steps=12, cycles=1, swing=0.5)
     other.load_state_dict(model.state_dict())
     again.load_state_dict(pruner.state_dict())
-    second.load_state_dict(optimizer.state_dict())
+    second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     again.push(Moment(3, second))
     for one, what, who in ((model, pruner, optimizer), (other, again, second)):
         torch.manual_seed(1)
