@@ -109,7 +109,8 @@ def test_results_fit_the_schema_in_the_docs(finished):
 
 def test_a_killed_search_goes_on_and_trains_nothing_twice(finished, tmp_path):
     _, results, _ = finished
-    search, killed, again = {**SEARCH, "rows": ["hydra"]}, Here(3), Here()
+    rate = {"finetune.lr": SEARCH["space"]["finetune.lr"]}
+    search, killed, again = {**SEARCH, "rows": ["hydra"], "space": rate}, Here(3), Here()
     with pytest.raises(KeyboardInterrupt):
         tune(search, tmp_path, display=quiet(), launcher=killed)
     found = tune(search, tmp_path, display=quiet(), launcher=again)
@@ -169,6 +170,7 @@ def test_estimators_draw_where_trials_were_good():
         ({"rows": ["hydar"]}, "no pruning method 'hydar'; did you mean 'hydra'"),
         ({"space": {}}, "space: "),
         ({"trials": 0}, "trials: "),
+        ({"space": {"prune.options.allocation": ["lamp"]}}, "hydra has none of these settings"),
         ({"settings": {"finetune": {"selection": "last"}}}, "judged by held-out images; set selection to best"),
     ],
 )

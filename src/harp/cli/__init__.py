@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 
 from harp.cli.commands import COMMANDS, STAGES
 from harp.errors import HarpError, choices
@@ -45,56 +46,27 @@ def _dispatch(arguments: list[str]) -> None:
         _call(command, arguments[1:])
 
 
+_FUNCTIONS = {
+    "list": "listing.list_names",
+    "inspect": "inspect.inspect_model",
+    "import": "importing.import_network",
+    "arena": "arena.run_arena",
+    "tune": "tune.run_tuning",
+    "plan": "planning.plan_run",
+    "watch": "watch.watch",
+    "compare": "compare.compare_runs",
+    "bench": "bench.bench_network",
+    "certify": "certify.certify_network",
+    "verify": "verify.verify_file",
+}
+
+
 def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
     """The function for the command: each in a file of its own, loaded when it is called."""
-    if command == "list":
-        from harp.cli.listing import list_names
-
-        return list_names
     if command == "inspect" and arguments and arguments[0].endswith(".safetensors"):
         from harp.cli.package import inspect_package
 
         return inspect_package
-    if command == "inspect":
-        from harp.cli.inspect import inspect_model
-
-        return inspect_model
-    if command == "import":
-        from harp.cli.importing import import_network
-
-        return import_network
-    if command == "arena":
-        from harp.cli.arena import run_arena
-
-        return run_arena
-    if command == "tune":
-        from harp.cli.tune import run_tuning
-
-        return run_tuning
-    if command == "plan":
-        from harp.cli.planning import plan_run
-
-        return plan_run
-    if command == "watch":
-        from harp.cli.watch import watch
-
-        return watch
-    if command == "compare":
-        from harp.cli.compare import compare_runs
-
-        return compare_runs
-    if command == "bench":
-        from harp.cli.bench import bench_network
-
-        return bench_network
-    if command == "certify":
-        from harp.cli.certify import certify_network
-
-        return certify_network
-    if command == "verify":
-        from harp.cli.verify import verify_file
-
-        return verify_file
     if command == "export" and _names_network(arguments):
         from harp.cli.export import export_network
 
@@ -103,6 +75,10 @@ def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
         from harp.cli.evaluate import evaluate_network
 
         return evaluate_network
+    if command in _FUNCTIONS:
+        file, _, name = _FUNCTIONS[command].partition(".")
+        found: Callable[[list[str]], None] = getattr(import_module(f"harp.cli.{file}"), name)
+        return found
     from harp.cli.stages import run_command
 
     return partial(run_command, command)

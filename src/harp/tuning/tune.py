@@ -71,6 +71,8 @@ class _Search:
         self.space = {row: space_of(self.tuning.space, row, values) for row, values in recipes.items()}
         self.rungs = ladder(self.tuning.trials, self.tuning.rungs, self.tuning.factor)
         for row in self.rows:
+            if not self.space[row]:
+                raise HarpError(f"space: {row} has none of these settings, so it could not be tuned as the others are")
             self._check_selection(row)
 
     def run(self) -> Tuned:
@@ -95,10 +97,8 @@ class _Search:
         told: Told | None = None
         if self.tuning.sampler == "tpe":
             told = [(t.settings, t.robust) for t in self._of(row, 0) if t.settings and t.robust is not None]
-        settings = (
-            draw(self.space[row], later, told, self.tuning.seed, row, self.tuning.factor) if self.space[row] else []
-        )
-        found: dict[int, Mapping[str, Any]] = dict(zip(later, settings, strict=False))
+        settings = draw(self.space[row], later, told, self.tuning.seed, row, self.tuning.factor)
+        found: dict[int, Mapping[str, Any]] = dict(zip(later, settings, strict=True))
         return {0: {}, **found} if 0 in numbers else found
 
     def _measure(self, at: int, asked: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> None:
