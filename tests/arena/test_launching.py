@@ -39,7 +39,7 @@ def test_pinned_cells_come_to_the_same(finished, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(CORES < 2, reason="two cells with a core each need two")
 def test_each_has_cores_and_a_card_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(LAUNCHING, "words_of", lambda place: [sys.executable, "-c", SAYS])
+    monkeypatch.setattr(LAUNCHING, "words_of", lambda place, flags: [sys.executable, "-c", SAYS])
     places = [tmp_path / name for name in "abcd"]
     for place in places:
         place.mkdir()
@@ -76,7 +76,7 @@ def test_closing_ends_the_cells_that_run(tmp_path, monkeypatch):
     monkeypatch.setattr(
         LAUNCHING,
         "words_of",
-        lambda place: [
+        lambda place, flags: [
             sys.executable,
             "-c",
             "import time; time.sleep(0 if 'a' in __import__('sys').argv else 600)",
