@@ -37,6 +37,8 @@ Row = Annotated[str | dict[str, Any], AfterValidator(_row)]
 
 
 class Grid(Settings):
+    """What an arena is of: rows (methods), budgets and seeds, and the recipe that all have in common."""
+
     name: Word = "arena"
     """a word for the arena; part of its folder's name"""
     recipe: Text = "digits"
