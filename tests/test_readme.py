@@ -1,8 +1,5 @@
 """The README's Python runs, on a user's own network and loaders."""
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,17 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import harp
+from harp.cli.completion import gathered
+from harp.cli.recipes import asked
+from harp.config import make_recipe, write_recipe
 from harp.data import load
+from tests.pages import ROOT, TRAINING, code, commands, fresh, is_network
+from tests.tiny import tiny
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAGE = ROOT / "README.md"
+README = PAGE.read_text()
+BLOCKS = code(PAGE)
+COMMANDS = [words for block in code(PAGE, "console") for words in commands(block) if words[0] == "harp"]
 
 
 def test_the_library_example_prunes_a_network_of_ones_own(tmp_path, monkeypatch):
@@ -50,8 +54,7 @@ def test_the_counting_example_counts(tmp_path):
     from tests.tiny import workspace
 
     run_stages(workspace(tmp_path))
-    command = [sys.executable, "-c", BLOCKS[1], str(tmp_path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    said = fresh(BLOCKS[1], str(tmp_path)).split()
     masks = load_file(tmp_path / "export" / "masks.safetensors")
     total = sum(mask.numel() for mask in masks.values())
     assert said == [str(round(0.1 * total)), "of", str(total)]
@@ -97,7 +100,6 @@ def test_the_evaluation_of_a_run(tmp_path):
 
 
 def test_the_commands_exist():
-    commands = set(re.findall(r"^harp (\w+)", README, flags=re.MULTILINE))
     named = {
         "run",
         "prune",
@@ -113,5 +115,23 @@ def test_the_commands_exist():
         "plan",
         "watch",
         "certify",
+        "completion",
     }
-    assert commands == named
+    assert {words[1] for words in COMMANDS} == named
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_is_understood(words, tmp_path, monkeypatch):
+    """Its flags exist, and its settings are those of a recipe; what they name may be elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").write_bytes(write_recipe(tiny()))
+    _, command, *rest = words
+    if command in (*TRAINING, "plan") and not is_network(command, (rest or ["-"])[0]) and rest[:1] != ["runs/a"]:
+        if {"--help", "--help-all"} & set(rest):
+            return
+        make_recipe(asked(command, rest).values)
+    elif (found := gathered(command, rest)) is not None:
+        _, unknown = found.parser.parse_known_args(found.arguments)
+        assert not unknown
+    else:
+        assert command == "list"

@@ -7,6 +7,7 @@ back is parsed, compared with its digest where it has one, and checked against a
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import pydantic
 from harp.drafts import create, draft
 from harp.errors import HarpError
 
+LOG = logging.getLogger(__name__)
 MARK = "recipe.yaml"  # what tells a run's folder from others
 _DEEPEST = 4  # a run's files lie no further below its folder
 
@@ -132,6 +134,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+    LOG.debug("wrote %s, %d bytes", path, len(data))
 
 
 def remove(path: Path) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from importlib import import_module
 
 from harp.cli.commands import COMMANDS, STAGES
+from harp.cli.volume import taken, volume
 from harp.errors import HarpError, choices
 
 
@@ -29,21 +30,24 @@ def _fail(message: str, code: int = 2) -> int:
     return code
 
 
-def _dispatch(arguments: list[str]) -> None:
+def _dispatch(given: list[str]) -> None:
+    arguments, flag = taken(given)
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
         print("usage: harp COMMAND ...\n")
         for name, meaning in COMMANDS.items():
             print(f"  {name:10} {meaning}")
-        print("\n`harp COMMAND --help` shows every setting with its meaning and default.")
+        print("\n`harp COMMAND --help` shows the settings that matter, --help-all every one, with meaning and default.")
+        print("With any command: --quiet says nothing but errors and warnings; --verbose adds what is logged.")
     elif command == "--version":
-        from harp.version import VERSION
+        from harp.cli.about import about
 
-        print(f"harp {VERSION}")
+        print(*about(), sep="\n")
     elif command not in COMMANDS:
         raise HarpError(f"no command {command!r}; {choices(command, COMMANDS)}")
     else:
-        _call(command, arguments[1:])
+        with volume(flag):
+            _call(command, arguments[1:])
 
 
 _FUNCTIONS = {
@@ -55,13 +59,14 @@ _FUNCTIONS = {
     "plan": "planning.plan_run",
     "watch": "watch.watch",
     "compare": "compare.compare_runs",
+    "completion": "completion.write_completion",
     "bench": "bench.bench_network",
     "certify": "certify.certify_network",
     "verify": "verify.verify_file",
 }
 
 
-def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
+def handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
     """The function for the command: each in a file of its own, loaded when it is called."""
     if command == "inspect" and arguments and arguments[0].endswith(".safetensors"):
         from harp.cli.package import inspect_package
@@ -85,7 +90,7 @@ def _handler(command: str, arguments: list[str]) -> Callable[[list[str]], None]:
 
 
 def _call(command: str, arguments: list[str]) -> None:
-    call = _handler(command, arguments)
+    call = handler(command, arguments)
     if {"-h", "--help"} & set(arguments):
         call(arguments)
         return
@@ -111,4 +116,4 @@ def _names_network(arguments: list[str]) -> bool:
     return is_network(arguments[0])
 
 
-__all__ = ["COMMANDS", "STAGES", "main"]
+__all__ = ["COMMANDS", "STAGES", "handler", "main"]

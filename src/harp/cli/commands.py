@@ -22,4 +22,5 @@ COMMANDS = {
     "certify": "what is proved of a network's answers, by randomised smoothing",
     "verify": "whether a package is whole and what it says it is",
     "list": "what can be named in a recipe",
+    "completion": "a script that completes commands and flags in a shell",
 }

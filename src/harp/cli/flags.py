@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
+from harp.cli.completion import GATHERING, Gathered
 from harp.errors import HarpError, choices
 
 ALL, TRUST = "--help-all", "--trust"
@@ -57,6 +58,11 @@ class Parser(argparse.ArgumentParser):
             return space, source(parsed_args=argparse.Namespace(**flags))()
         except SettingsError as error:
             raise HarpError(f"{error}: {error.__cause__}") from None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if GATHERING.get():
+            raise Gathered(self, args or ())
+        return super().parse_known_args(args, namespace)
 
     def format_help(self) -> str:
         if not self.first:

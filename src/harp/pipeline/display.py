@@ -1,13 +1,18 @@
 """What a run shows: bars with the time left on a terminal, elsewhere a plain line an epoch, or now and then."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+LOG = logging.getLogger("harp.display")
+MUTED: ContextVar[bool] = ContextVar("muted", default=False)
+"""Whether a display that is made now prints nothing; what it would say is logged all the same."""
 FIRST, EVERY = 10, 60  # seconds until the first plain line, and between two of them
 
 
@@ -18,7 +23,8 @@ class _Show(Protocol):
 class Display:
     """Prints lines and tables to `console`; progress as bars where it is a terminal, else as lines to `errors`.
 
-    `errors` is standard error unless given; `clock` gives seconds.
+    `errors` is standard error unless given; `clock` gives seconds. Lines are logged, too, as `harp.display`: info for
+    what is said, debug for progress.
     """
 
     def __init__(
@@ -27,12 +33,13 @@ class Display:
         errors: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.console = console or Console()
+        self.console = console or Console(quiet=MUTED.get())
         self.errors = errors or Console(stderr=True, quiet=self.console.quiet)
         self.clock = clock
 
     def say(self, text: str) -> None:
         """A line of plain text."""
+        LOG.info("%s", text)
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -105,6 +112,7 @@ class Display:
                 if not self.console.is_terminal and (now or self.clock() >= due):
                     due = self.clock() + EVERY
                     words = [f"{title}: {pace.count:,} of {pace.total:,}", pace.left, note]
+                    LOG.debug("%s", ", ".join(filter(None, words)))
                     self.errors.print(", ".join(filter(None, words)), markup=False, highlight=False, soft_wrap=True)
 
             yield show

@@ -1,5 +1,6 @@
 """The order of the stages, and the rule that the same command runs, resumes, and does nothing."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ TRAINING: dict[str, Callable[[Workspace, Planned], None]] = {
 }
 AFTER: dict[str, Callable[[Workspace], None]] = {"evaluate": evaluate, "export": export, "report": report}
 STAGES = (*TRAINING, *AFTER)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def run_stages(work: Workspace, names: Sequence[str] = STAGES) -> None:
         for job in jobs:
             # Asked in turn: a stage that ran makes an earlier report out of date.
             if ranks.told(lambda job=job: _is_done(work, job) or _was_done_meanwhile(work, job)):  # type: ignore[misc]
+                LOG.debug("%s: done already", job.name)
                 continue
             work.display.say(f"{job.name} ...")
             if job.together:
