@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test test-all lint sanitize clean
+.PHONY: run test test-all lint sanitize docs coverage dist clean
 
 run: .venv/run.stamp
 	@$(BIN)/harp run
@@ -24,8 +24,26 @@ lint: .venv/test.stamp
 sanitize: .venv/test.stamp
 	@$(BIN)/python -m tests.runtime.sanitized
 
+# The docs site in build/docs; a warning, such as a link that leads nowhere, is an error.
+docs: .venv/docs.stamp
+	@$(BIN)/sphinx-build -q -W --keep-going -b html -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+# Every test, under coverage: as long again as `make test-all`. Fails below the floor in pyproject.toml.
+coverage: .venv/test.stamp
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n auto --dist worksteal -m ''
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
+
+# Wheel and sdist, each tried in an empty environment, with a compiler and without.
+dist: .venv/test.stamp
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist .
+	@$(BIN)/python -m tests.installed dist
+
 clean:
-	rm -rf .venv
+	rm -rf .venv build dist
 
 .venv/bin/python:
 	@echo "setting up .venv ..."
@@ -37,7 +55,12 @@ clean:
 	@$(PIP) --no-compile -e .
 	@touch $@
 
+.venv/docs.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing harp with what its docs need ..."
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
 .venv/test.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing harp with what its tests need ..."
-	@$(PIP) -e '.[attacks,bench,fast-jpeg,hub,images,onnx,slurm,structured,tensorboard,timm,torchvision,transformers,tune,dev]'
+	@$(PIP) -e '.[attacks,bench,fast-jpeg,hub,images,onnx,slurm,structured,tensorboard,timm,torchvision,transformers,completion,docs,tune,dev]'
 	@touch $@

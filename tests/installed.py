@@ -1,0 +1,81 @@
+"""Wheel and sdist tried as users get them, each in an empty environment: `python -m tests.installed dist`.
+
+The wheel holds the engine and is installed where there is no compiler; the sdist is installed with one, which builds
+the engine, and without, which leaves PyTorch to run packages. Each must pass `CORE` outside of the checkout. Says which
+Python and torch that was; minutes a case, most of it installing torch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[1]
+CORE = (
+    *(
+        "tests/test_errors.py",
+        "tests/test_registry.py",
+        "tests/config",
+        "tests/package",
+        "tests/sparsity/test_masks.py",
+    ),
+    *("tests/sparsity/test_budgets.py", "tests/pruners/test_harp.py", "tests/attacks/test_pgd.py"),
+    *("tests/export/test_deployed.py", "tests/cli/test_commands.py"),
+)
+# No C++ compiler is found by one that only fails, whatever else is installed.
+WITHOUT = {"CC": "false", "CXX": "false"}
+SAYS = """
+import harp, torch, sys
+from pathlib import Path
+from harp.runtime.native import built
+assert Path(harp.__file__).is_relative_to(sys.prefix), harp.__file__
+print("python", sys.version.split()[0], "torch", torch.__version__, "engine", ",".join(built()) or "none")
+"""
+
+
+def main(folder: Path) -> None:
+    wheel, sdist = only(folder, "*.whl"), only(folder, "*.tar.gz")
+    for file, env, engine in ((wheel, WITHOUT, True), (sdist, {}, True), (sdist, WITHOUT, False)):
+        title = f"{file.name}, {'without' if env else 'with'} a compiler"
+        with TemporaryDirectory() as place:
+            said = tried(file, env, Path(place))
+        assert ("engine none" in said) is not engine, f"{title}: {said}"
+        print(f"{title}: {said}", flush=True)
+
+
+def only(folder: Path, pattern: str) -> Path:
+    """The one file of that name in the folder."""
+    found = sorted(folder.resolve().glob(pattern))
+    assert len(found) == 1, f"{folder} has {len(found)} of {pattern}; expected one"
+    return found[0]
+
+
+def tried(file: Path, env: dict[str, str], place: Path) -> str:
+    """What the installed package says of itself, after its commands and core tests ran in `place`."""
+    venv.create(place / "env", with_pip=True)
+    python = place / "env" / "bin" / "python"
+    # The checkout must not be found: neither by a path nor as the folder the tests run in.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | env
+    tests = place / "work"
+    shutil.copytree(ROOT / "tests", tests / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tests)
+
+    def run(*words: str | Path) -> str:
+        done = subprocess.run([python, *words], cwd=tests, env=clean, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+        return done.stdout.strip()
+
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt")
+    run(*pip, "pytest", "pytest-timeout", "hypothesis", "pyarrow", "pillow")
+    run(*pip, file)
+    run("-m", "harp", "--version")
+    run("-m", "harp", "list")
+    passed = run("-m", "pytest", "-q", *CORE).splitlines()[-1]
+    return f"{run('-c', SAYS)}; {passed}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
