@@ -15,15 +15,9 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
 CORE = (
-    *(
-        "tests/test_errors.py",
-        "tests/test_registry.py",
-        "tests/config",
-        "tests/package",
-        "tests/sparsity/test_masks.py",
-    ),
-    *("tests/sparsity/test_budgets.py", "tests/pruners/test_harp.py", "tests/attacks/test_pgd.py"),
-    *("tests/export/test_deployed.py", "tests/cli/test_commands.py"),
+    *("tests/test_errors.py", "tests/test_registry.py", "tests/config/test_reading.py", "tests/sparsity/test_masks.py"),
+    *("tests/package/test_container.py", "tests/package/test_codec.py", "tests/sparsity/test_budgets.py"),
+    *("tests/pruners/test_harp.py", "tests/attacks/test_pgd.py", "tests/export/test_deployed.py"),
 )
 # No C++ compiler is found by one that only fails, whatever else is installed.
 WITHOUT = {"CC": "false", "CXX": "false"}
