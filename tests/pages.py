@@ -21,6 +21,7 @@ from typing import Any
 from harp.arena import read_grid
 from harp.cli import main
 from harp.config import make_recipe, read_recipe
+from harp.tuning.settings import read_tuning
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
@@ -95,8 +96,11 @@ def run_block(block: Block, scope: dict[str, Any]) -> None:
 
 
 def check_yaml(path: Path) -> None:
-    """Nothing where the file is a recipe or an arena's grid; raises `HarpError` otherwise."""
-    if any(line.startswith("rows:") for line in path.read_text().splitlines()):
+    """Nothing where the file is a recipe, an arena's grid or a search; raises `HarpError` otherwise."""
+    keys = {line.partition(":")[0] for line in path.read_text().splitlines()}
+    if "space" in keys:
+        read_tuning(path)
+    elif "rows" in keys:
         read_grid(path)
     else:
         make_recipe(read_recipe(path))

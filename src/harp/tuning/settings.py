@@ -16,6 +16,8 @@ Factor = Annotated[int, Number, Field(ge=2, le=100)]
 
 
 class Tuning(Settings):
+    """What a search is of: rows, one budget, which settings may be what, and how many trials each row gets."""
+
     name: Word = "tuning"
     """a word for the search; part of its folder's name"""
     recipe: Text = "digits"
