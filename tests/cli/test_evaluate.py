@@ -160,3 +160,69 @@ def test_a_mended_file_never_meets_an_old_record(here, capsys):
 def test_mistakes_end_in_one_clear_error(here, capsys, arguments, words):
     assert words in refused(capsys, "evaluate", *arguments)
     assert not (here / "evaluations").exists()
+
+
+def test_adversarial_images_are_saved_for_numpy(here, run, capsys):
+    import numpy
+
+    main(["evaluate", str(run), "--folder", "record", *QUICK, "--save-images", "out/images.npz"])
+    assert "adversarial images: out/images.npz" in capsys.readouterr().out
+    with numpy.load("out/images.npz", allow_pickle=False) as file:
+        assert file["images"].shape == (10, 1, 8, 8)
+        assert len(set(file["index"].tolist())) == 10
+        from harp.data import load
+
+        assert load("digits").test.labels[file["index"]].tolist() == file["labels"].tolist()
+    assert "expected a name that ends in .npz" in refused(capsys, "evaluate", run, "--save-images", "images.pt")
+
+
+def test_natural_corruptions_are_a_table_of_their_own_and_no_part_of_worst(here, run, capsys):
+    main(["evaluate", str(run), "--folder", "record", *QUICK, "--corruptions", "fog,contrast"])
+    said = capsys.readouterr().out
+    assert "no part of worst" in " ".join(said.split())
+    assert "fog" in said
+    first = json.loads((here / "record" / "result.json").read_text())
+    assert first["corruptions"]["kinds"].keys() == {"fog", "contrast"}
+    kept = {path: path.stat().st_mtime_ns for path in (here / "record" / "corruptions").glob("fog-*")}
+    main(["evaluate", str(run), "--folder", "record", *QUICK, "--corruptions", "all"])
+    second = json.loads((here / "record" / "result.json").read_text())
+    assert len(second["corruptions"]["kinds"]) == 12
+    assert second["corruptions"]["kinds"]["fog"] == first["corruptions"]["kinds"]["fog"]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    main(["evaluate", str(run), "--folder", "record", *QUICK])
+    third = json.loads((here / "record" / "result.json").read_text())
+    assert third["corruptions"] == second["corruptions"]
+    assert third["measures"] == first["measures"]
+    said = refused(capsys, "evaluate", run, "--folder", "new", *QUICK, "--corruptions", "fogg")
+    assert "no corruption 'fogg'; did you mean 'fog'" in said
+    assert not (here / "new").exists()
+
+
+NOISY = """
+import torch
+from torch import nn
+class Noisy(nn.Module):
+    def __init__(self, classes, pixels):
+        super().__init__()
+        self.linear = nn.Linear(pixels, classes)
+    def forward(self, x):
+        return self.linear(x.flatten(1) + 0.02 * torch.randn(len(x), x[0].numel()))
+def make(classes, channels, size):
+    torch.manual_seed(0)
+    return Noisy(classes, channels * size * size)
+"""
+
+
+def test_a_network_that_draws_random_numbers_gets_a_number_with_its_doubt(here, capsys):
+    (here / "net.py").write_text(NOISY)
+    looked_into = ("--acknowledge", "constant-answer,unconverged,chance,large-eps")  # it is untrained
+    quick = ("--attacks", "fgsm", "--images", "20", "--threat.eps", "0.1", "--doubts", "16")
+    asked = ("net.py:make", *quick, *looked_into)
+    main(["evaluate", *asked])
+    assert "in doubt: randomness" in " ".join(capsys.readouterr().out.split())
+    main(["evaluate", *asked, "--eot", "4", "--folder", "record"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "beside the number: randomness:" in said
+    assert "an image counts as right where all of 4 answers are" in said
+    assert json.loads((here / "record" / "asked.json").read_text())["draws"] == 4
+    assert json.loads((here / "record" / "result.json").read_text())["robust"] is not None

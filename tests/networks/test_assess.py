@@ -13,7 +13,8 @@ from harp.data import Images, Resident
 from harp.errors import HarpError
 from harp.evaluation import RESULT
 from harp.models import build
-from harp.networks.assess import Asked, assess, assess_run, attacks_of
+from harp.networks.assess import Asked, assess, assess_run
+from harp.networks.attacking import attacks_of
 from harp.pipeline.display import Display
 from harp.runs import load_tree, read_json, save_tree, write_json
 from harp.stages import run_stages
@@ -55,6 +56,7 @@ def test_the_package_runs_single_attacks_where_it_has_them():
     [
         ({"attacks": ["pgd"], "engine": "official"}, "official engine has no attack 'pgd'"),
         ({"attacks": ["standard", "pgd"]}, "standard is a whole evaluation"),
+        ({"attacks": ["rand"], "eot": 4}, "rand takes means of 20 answers itself"),
     ],
 )
 def test_what_cannot_be_attacked_so_is_refused(values, message):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from harp.config import EvaluationSettings
-from harp.networks.assess import attacks_of
+from harp.networks.attacking import attacks_of
 from harp.probing.queries import Queries, queries
 from harp.threats import Threat
 

@@ -18,12 +18,14 @@ def list_names(arguments: list[str]) -> None:
         return
     from harp import ALLOCATIONS, ATTACKS, DATA, DOUBTS, METHODS, MODELS, OBJECTIVES
     from harp.attacks import VERSIONS
+    from harp.evaluation.corruptions import CORRUPTIONS
 
     kinds: dict[str, Registry[Any]] = {
         "methods": METHODS,
         "allocations": ALLOCATIONS,
         "objectives": OBJECTIVES,
         "attacks": ATTACKS,
+        "corruptions": CORRUPTIONS,
         "doubts": DOUBTS,
         "models": MODELS,
         "data": DATA,

@@ -49,7 +49,7 @@ _VERDICTS = {
     "data": ("name", "path", "size", "centre"),
     "model": ("name", "width", "mean", "std", "output"),
     "precision": ("channels_last",),
-    "evaluation": ("attacks", "engine", "bf16", "steps", "restarts", "step", "batch_size", "images"),
+    "evaluation": ("attacks", "engine", "bf16", "steps", "restarts", "step", "eot", "batch_size", "images"),
 }
 
 
@@ -60,7 +60,7 @@ def lasting(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=asked)})
 
 
-AFTERWARDS = ("networks", "curve", "doubts", "acknowledge")
+AFTERWARDS = ("networks", "curve", "doubts", "corruptions", "acknowledge")
 
 
 def find_recipe(name: str) -> Path:

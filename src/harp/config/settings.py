@@ -165,6 +165,8 @@ class EvaluationSettings(Settings):
     """random restarts of pgd and cw; the worst counts"""
     step: Positive = 0.25
     """step size of pgd and cw as a share of eps"""
+    eot: Count = 1
+    """answers that each query is the mean of, for networks that draw random numbers; right is what all are right of"""
     batch_size: Count = 250
     """images per batch; each finished batch is saved"""
     networks: Literal["all", "last"] = "all"
@@ -175,6 +177,8 @@ class EvaluationSettings(Settings):
     """find the nearest adversarial images of so many by FAB and draw robust accuracy against eps; 0: no curve"""
     doubts: Whole = 128
     """examine so many images for signs of false robustness; 0: none"""
+    corruptions: tuple[Text, ...] = ()
+    """natural corruptions to measure accuracy under, too (`harp list corruptions`), or all; no part of worst"""
     acknowledge: tuple[Text, ...] = ()
     """doubts (`harp list`) that were looked into and do not take the robust accuracy's place"""
 

@@ -2,14 +2,16 @@
 
 from harp.evaluation.balanced import balanced_accuracy
 from harp.evaluation.curve import Radius, SecurityCurve, radius_at, security_curve
-from harp.evaluation.doubts import DOUBTS, Doubt, Evidence, examine
+from harp.evaluation.doubts import DOUBTS, Doubt, Evidence, Transferred, examine
 from harp.evaluation.evaluate import as_network, evaluate
+from harp.evaluation.expected import Expected
 from harp.evaluation.gathered import Evaluation, Flags, flags_of, summary
 from harp.evaluation.identity import identity_of
 from harp.evaluation.outcome import Outcome
 from harp.evaluation.paired import Comparison, mcnemar
 from harp.evaluation.record import IDENTITY, RESULT, Record
 from harp.evaluation.rejudge import Rejudged, rejudge
+from harp.evaluation.saved import save_images
 from harp.evaluation.statistics import Estimate, Spread, spread, wilson
 from harp.evaluation.steadiness import Untouched
 from harp.evaluation.verdicts import correct
@@ -23,6 +25,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Evidence",
+    "Expected",
     "Flags",
     "Outcome",
     "Radius",
@@ -30,6 +33,7 @@ __all__ = [
     "Rejudged",
     "SecurityCurve",
     "Spread",
+    "Transferred",
     "Untouched",
     "as_network",
     "balanced_accuracy",
@@ -41,6 +45,7 @@ __all__ = [
     "mcnemar",
     "radius_at",
     "rejudge",
+    "save_images",
     "security_curve",
     "spread",
     "summary",

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from harp.attacks import Attack, AttackWarning, Cascade, fits
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
 from harp.evaluation.answers import KEPT, Asker, answered
+from harp.evaluation.expected import Expected, draws_of, single, votes, within
 from harp.evaluation.gathered import Evaluation, gathered
 from harp.evaluation.identity import asked_of
 from harp.evaluation.inputs import check_eps, check_images, check_labels, mode_note
@@ -56,7 +58,8 @@ def evaluate(
     Each attack is tried on what is right clean, or, in a `Cascade` (which `autoattack` gives), on what all attacks
     before it left; its flags then count those. An example's noise is named by (seed, "evaluate", attack, its place), so
     verdicts do not depend on how examples are batched beyond the rounding of batched arithmetic; what a network itself
-    draws from torch's, numpy's or Python's global generator is named by the seed, the measure and the batch. The model
+    draws from torch's, numpy's or Python's global generator is named by the seed, the measure and the batch. Of an
+    `Expected` an image counts as right where all its answers are. The model
     is in eval mode while it is measured. A finished batch of `folder` is not measured again; the same call after a kill
     ends with the same record. `tick` is called with the measure and each batch's size.
 
@@ -109,7 +112,7 @@ class _Measured:
             check_eps(self.threat, x)
             if not index:
                 with global_draws(x.device, self.seed, "accompanied"):
-                    self.model = accompanied(self.model, x)
+                    self.model = within(self.model, partial(accompanied, x=x))
                 for attack in attacks.values():
                     fits(attack, x, self.threat)
             prints = fingerprints(x, y)
@@ -138,9 +141,13 @@ class _Measured:
             self.record.check(index, prints, answers)
             return
         with global_draws(x.device, self.seed, "evaluate", "clean", index):
-            logits = answered(self.model, x, first)
-        check_labels(y, len(x), classes_of(logits, len(x)), first)
-        self._put("clean", index, {**answers, "right": ~wrong(logits, y), "labels": y, "images": prints})
+            logits = answered(single(self.model), x, first)
+            check_labels(y, len(x), classes_of(logits, len(x)), first)
+            right, counted = ~wrong(logits, y), Tree()
+            if isinstance(self.model, Expected):
+                counted = {"votes": votes(self.model, x, y)}
+                right = counted["votes"] == self.model.draws
+        self._put("clean", index, {**answers, **counted, "right": right, "labels": y, "images": prints})
 
     def under(self, name: str, attack: Attack, before: Sequence[str]) -> None:
         """The attack's verdicts on every batch are on record, tried where the network is right under all `before`."""
@@ -161,26 +168,33 @@ class _Measured:
         """Who of the batch is right under the attack, and, for those it broke, their places, images and distances."""
         places = alive.nonzero().squeeze(1)
         right, notes, adv = alive.clone(), [], x[:0]
+        draws = draws_of(self.model)
+        counted = torch.full_like(y, draws)
         if len(places):
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always", AttackWarning)
                 try:
                     drawn = noise.take(places)
-                    held, adv = attacked(self.model, attack, x[places], y[places], self.threat, drawn, self.untouched)
+                    held, adv, answers = attacked(
+                        self.model, attack, x[places], y[places], self.threat, drawn, self.untouched
+                    )
                 except HarpError:
                     raise
                 except Exception as error:
                     reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
                     raise HarpError(f"the attack {name} fails on a batch of {len(places)} images ({reason})") from error
             notes = [str(warning.message) for warning in heard if isinstance(warning.message, AttackWarning)]
-            right[places] = held
+            right[places], counted[places] = held, answers
             places, adv = places[~held], adv[~held]
         distance = self.threat.distance(adv, x[places])
-        return {"right": right, "places": places, "adv": adv, "distance": distance, "notes": notes}
+        found: Tree = {"right": right, "places": places, "adv": adv, "distance": distance, "notes": notes}
+        return {**found, "votes": counted} if draws > 1 else found
 
 
 def as_network(model: nn.Module | Callable[[Tensor], object], batches: Batches) -> nn.Module:
     """`model` as a network, in the modes it came in, whose answers are tensors: unwrapped, and opened where it must."""
+    if isinstance(model, Expected):
+        return within(model, lambda network: as_network(network, batches))
     if not isinstance(model, nn.Module):
         return Function(model).eval()
     model = unwrapped(model)

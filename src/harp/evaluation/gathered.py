@@ -59,8 +59,22 @@ def gathered(record: Record, count: int, attacks: tuple[str, ...], cascade: bool
         notes += [f"{name}: {note}" for name in attacks for note in trees[name]["notes"]]
     joined = {name: torch.cat(parts) for name, parts in flags.items()}
     joined["worst"] = torch.stack(list(joined.values())).all(0)
-    unique = tuple(dict.fromkeys(notes))
+    unique = tuple(dict.fromkeys([*_drawn(record, count, [*flags]), *notes]))
     return Evaluation(joined, torch.cat(labels), torch.cat(distances), tuple(broken_by), unique, cascade)
+
+
+def _drawn(record: Record, count: int, measures: list[str]) -> list[str]:
+    """What is to be said of a network of several draws: how often a single answer is right, where it is so least."""
+    draws = record.asked.get("draws", 1)
+    if draws == 1:
+        return []
+    least = []
+    for index in range(count):
+        trees = [record.get(name, index) or {} for name in measures]
+        least.append(torch.stack([tree["votes"].cpu() for tree in trees]).amin(0))
+    share = float(torch.cat(least).double().mean()) / draws
+    said = f"an image counts as right where all of {draws} answers are; on the image that did each most harm a single "
+    return [f"{said}answer is right in {share:.1%} of all draws."]
 
 
 def _broken_first(trees: Mapping[str, Tree], clean: Tensor) -> tuple[Tensor, list[str]]:

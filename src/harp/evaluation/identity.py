@@ -9,6 +9,7 @@ from torch import nn
 
 from harp.attacks import Attack, Cascade
 from harp.evaluation.code import code_of
+from harp.evaluation.expected import draws_of, single
 from harp.runs import digest
 from harp.threats import Threat
 from harp.version import VERSION
@@ -26,7 +27,8 @@ def identity_of(model: nn.Module, *more: object) -> dict[str, Any]:
 def asked_of(model: nn.Module, attacks: Mapping[str, Attack], threat: Threat, seed: int) -> dict[str, Any]:
     """All that decides the verdicts of an evaluation, as JSON values."""
     return {
-        **identity_of(model, *attacks.values()),
+        **identity_of(single(model), *attacks.values()),
+        **({"draws": draws} if (draws := draws_of(model)) > 1 else {}),
         "threat": repr(threat),
         # Where an object lies in memory is no setting.
         "attacks": {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(attack)) for name, attack in attacks.items()},

@@ -19,9 +19,9 @@ def check_images(x: Tensor, threat: Threat, first: int = 0) -> None:
     with the place of the first image that does not fit, or where there is no image.
     """
     if not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
-        raise HarpError(f"images are {_form(x)}; expected floating point [n, channels, height, width], at least one")
+        raise HarpError(f"images are {form(x)}; expected floating point [n, channels, height, width], at least one")
     if x.dtype in (torch.float16, torch.bfloat16):
-        raise HarpError(f"images are {_form(x)}, too coarse to be attacked; give float32, and cast inside the network")
+        raise HarpError(f"images are {form(x)}, too coarse to be attacked; give float32, and cast inside the network")
     slack = ROUNDING * (threat.high - threat.low)
     # Comparisons with NaN are false, so it counts as outside.
     fits = ((x >= threat.low - slack) & (x <= threat.high + slack)).flatten(1)
@@ -52,7 +52,7 @@ def check_eps(threat: Threat, x: Tensor) -> None:
 def check_labels(y: Tensor, n: int, classes: int, first: int = 0) -> None:
     """Nothing where `y` is int64 [n] with numbers below `classes`; else raises `HarpError`, with the first's place."""
     if y.dtype != torch.int64 or y.shape != (n,):
-        raise HarpError(f"labels are {_form(y)}; expected int64 [{n}], one for each image")
+        raise HarpError(f"labels are {form(y)}; expected int64 [{n}], one for each image")
     outside = ((y < 0) | (y >= classes)).nonzero()
     if len(outside):
         index = int(outside[0])
@@ -71,5 +71,6 @@ def mode_note(model: nn.Module) -> str | None:
     )
 
 
-def _form(tensor: Tensor) -> str:
+def form(tensor: Tensor) -> str:
+    """`float32 [8, 3, 32, 32]`."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -14,6 +14,7 @@ from harp.evaluation.gathered import Evaluation, summary
 class Outcome:
     """An evaluation, the doubts that it raised, and the names of those that somebody looked into.
 
+    `met` names doubts for which the evaluation itself made allowance: they stand beside its number, not in its place.
     `examined` is how many images were looked at for doubts; None: not told.
 
     Raises `HarpError` for an acknowledged name that is no doubt's.
@@ -23,6 +24,7 @@ class Outcome:
     doubts: tuple[Doubt, ...] = ()
     acknowledged: tuple[str, ...] = ()
     examined: int | None = None
+    met: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.check(self.acknowledged)
@@ -36,8 +38,8 @@ class Outcome:
 
     @property
     def open(self) -> tuple[Doubt, ...]:
-        """The doubts that nobody has acknowledged; while there are any, no robust accuracy is quoted."""
-        return tuple(doubt for doubt in self.doubts if doubt.name not in self.acknowledged)
+        """The doubts that are neither acknowledged nor met; while there are any, no robust accuracy is quoted."""
+        return tuple(doubt for doubt in self.doubts if doubt.name not in (*self.acknowledged, *self.met))
 
     @property
     def robust(self) -> float | None:
@@ -51,6 +53,8 @@ class Outcome:
     def values(self) -> dict[str, Any]:
         """All of it as JSON values; while a doubt is open, "worst" has "doubts", which tables show in its place.
 
+        Else it has "beside", those that were met, which tables show beside it.
+
         Where classes are of unequal size each measure has "balanced", the same with all classes counting alike.
         "worst" also says "examined": 0 where nobody looked for doubts. "classes" counts, for each label, its images and
         those that were right, measure by measure.
@@ -60,6 +64,8 @@ class Outcome:
         if self.robust is None:
             for cell in filter(None, (measures["worst"], measures["worst"].get("balanced"))):
                 cell["doubts"] = [doubt.name for doubt in self.open]
+        elif beside := [doubt.name for doubt in self.doubts if doubt.name in self.met]:
+            measures["worst"]["beside"] = beside
         if self.examined == 0:
             measures["worst"]["examined"] = 0
         return {
@@ -70,9 +76,17 @@ class Outcome:
             "cascade": found.cascade,
             "classes": _classes(found),
             "broken_by": {name: found.broken_by.count(name) for name in found.flags if name != "worst"},
-            "doubts": [{**asdict(doubt), "acknowledged": doubt.name in self.acknowledged} for doubt in self.doubts],
-            "notes": list(found.notes),
+            "doubts": [self._told(doubt) for doubt in self.doubts],
+            "notes": [*self._needless(), *found.notes],
         }
+
+    def _needless(self) -> list[str]:
+        unseen = [name for name in self.met if not any(doubt.name == name for doubt in self.doubts)]
+        return [f"allowance was made for {name}, of which nothing was seen." for name in unseen if self.examined]
+
+    def _told(self, doubt: Doubt) -> dict[str, Any]:
+        met = {"met": True} if doubt.name in self.met else {}
+        return {**asdict(doubt), "acknowledged": doubt.name in self.acknowledged, **met}
 
 
 def _classes(found: Evaluation) -> dict[str, dict[str, int]]:

@@ -9,6 +9,8 @@ from harp.ambient import precise, usable
 from harp.attacks import Attack
 from harp.attacks.losses import wrong
 from harp.errors import HarpError
+from harp.evaluation.expected import draws_of, votes
+from harp.evaluation.inputs import form
 from harp.evaluation.steadiness import Untouched
 from harp.modes import evaluating
 from harp.randomness import Keyed
@@ -27,20 +29,29 @@ def attacked(
     threat: Threat,
     noise: Keyed,
     untouched: Untouched | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Where `model` (in eval mode) is still right, bool [n], and what the attack made of every image, [n, c, h, w].
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where `model` (in eval mode) is still right, bool [n], what the attack made of every image, [n, c, h, w], and how
+    many answers to that were right, int64 [n]: all that count (`Expected`) where it is.
 
     With `untouched`, the network before its first query, that has to be right, too. A logit that is not finite is a
-    wrong answer. Raises `HarpError` where an image lies outside the threat by more than 1e-6.
+    wrong answer. Raises `HarpError` where an image lies outside the threat by more than 1e-6, and where the attack
+    gives something else than images like `x`.
     """
     # Copies, so that an attack that works in place cannot move what its images are measured by.
-    adv = attack(model, x.clone(), y.clone(), threat, noise)
+    adv = _images(attack(model, x.clone(), y.clone(), threat, noise), x, attack)
     excess = float(threat.excess(adv, x).max())
     if not excess <= SLACK * max(1, threat.eps):
         raise HarpError(f"{attack!r} left the threat by {excess:.2g}")
-    with torch.no_grad():
-        held = ~wrong(model(adv.clone()), y)
-    return (held if untouched is None else untouched.held(held, adv, y)), adv
+    right = votes(model, adv, y)
+    held = right == draws_of(model)
+    return (held if untouched is None else untouched.held(held, adv, y)), adv, right
+
+
+def _images(adv: object, x: Tensor, attack: Attack) -> Tensor:
+    if not isinstance(adv, Tensor) or adv.shape != x.shape or adv.dtype != x.dtype or adv.device != x.device:
+        got = form(adv) if isinstance(adv, Tensor) else f"a {type(adv).__name__}"
+        raise HarpError(f"{attack!r} gives {got}; expected {form(x)} on {x.device}, an image for each it was given")
+    return adv.detach()
 
 
 @precise()
@@ -69,7 +80,7 @@ def correct(
                 right = ~wrong(model(x), y)
             if attack is not None and right.any():
                 noise = Keyed.of(place - len(x) + right.nonzero().squeeze(1), seed, *names)
-                held, _ = attacked(model, attack, x[right], y[right], threat, noise)
+                held, _, _ = attacked(model, attack, x[right], y[right], threat, noise)
                 right = right.masked_scatter(right, held)
             flags[-1] = right.cpu()
     return ranks.mean(torch.cat(flags).float()) > 0

@@ -1,23 +1,22 @@
 """One network under the attacks of a recipe, with its doubts: what every evaluation of the pipeline goes through."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harp.attacks import ATTACKS, FAB, VERSIONS, Attack, Cascade, Official, Quick, autoattack, components
+from harp.attacks import FAB, Attack
 from harp.config import EvaluationSettings
 from harp.data import Epochs
-from harp.errors import HarpError, choices
 from harp.evaluation import (
     IDENTITY,
     RESULT,
     Doubt,
     Evidence,
-    Flags,
+    Expected,
     Outcome,
     Untouched,
     as_network,
@@ -25,67 +24,27 @@ from harp.evaluation import (
     examine,
     security_curve,
 )
+from harp.networks.attacking import attacks_of, gradient_free, with_transfers
+from harp.networks.corrupted import FOLDER, corruptions, kinds_of
 from harp.networks.progress import Took, recorded
-from harp.networks.sparse import SparseCopies
-from harp.own import label_of
 from harp.pipeline.display import Display
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed
 from harp.ranks import joined
-from harp.registry import accepted
 from harp.runs import file_digest, load_tree, read_json, save_tree, write_json
 from harp.seals import write_sealed
 from harp.threats import Threat, exact
 
+RANDOM = "randomness"  # the doubt that the mean of several draws makes allowance for
 EXAMINED, CURVE = "doubts.json", "curve.safetensors"
 BF16 = Doubt("bfloat16-search", "Attacks searched in bfloat16, which finds less than float32 does.", 1.0)
-
-
-def attacks_of(settings: EvaluationSettings, norm: float, seed: int) -> Mapping[str, Attack]:
-    """The attacks that the settings name; a version of AutoAttack is a `Cascade`.
-
-    Raises `HarpError` for an unknown name, for one of AutoAttack's versions beside anything else, and for an attack
-    that the engine asked for has not.
-    """
-    names = settings.attacks
-    version = next((name for name in names if name in VERSIONS), None)
-    if version is None:
-        if len({label_of(name) for name in names}) < len(names):
-            raise HarpError(f"attacks: two of {', '.join(names)} have one name; expected each once")
-        return {label_of(name): _single(name, settings, seed) for name in names}
-    if len(names) > 1:
-        raise HarpError(f"attacks: {version} is a whole evaluation; expected it alone, or attacks by name")
-    engine = settings.engine or "official"
-    parts = autoattack(version, norm=norm, engine=engine, seed=seed, batch=_under_way(settings))
-    if engine == "official":
-        return parts
-    offer = SparseCopies()
-    return Cascade({name: Quick(part, settings.bf16, offer) for name, part in parts.items()})
 
 
 def check(settings: EvaluationSettings, norm: float) -> None:
     """Raises `HarpError` for settings that no evaluation can follow: now, not once everything is trained."""
     attacks_of(settings, norm, 0)
+    kinds_of(settings)
     Outcome.check(settings.acknowledge)
-
-
-def _single(name: str, settings: EvaluationSettings, seed: int) -> Attack:
-    """The attack `name`; those of AutoAttack have their published settings, whoever runs them."""
-    published = {part: version for version in reversed(VERSIONS) for part in components(version)}
-    if settings.engine == "official":
-        if name not in published:
-            raise HarpError(f"the official engine has no attack {name!r}; {choices(name, published)}")
-        return Official(name, published[name], seed, _under_way(settings))
-    own = {"steps": settings.steps, "restarts": settings.restarts, "step": settings.step}
-    options = components(published[name])[name] if name in published else own
-    factory = ATTACKS[name]
-    made = factory(**accepted(factory, {**options, "batch": _under_way(settings)}))
-    return Quick(made, settings.bf16, SparseCopies())
-
-
-def _under_way(settings: EvaluationSettings) -> int:
-    # Half a batch at once, so that places which fall free are refilled from the other half.
-    return -(-settings.batch_size // 2)
 
 
 @dataclass(frozen=True)
@@ -93,7 +52,8 @@ class Asked:
     """What a network is asked: the threat, the settings of its evaluation, the seed, and where all of it goes.
 
     Without a `folder` nothing is recorded. `about` is whatever else a reader of the record should know. Images made
-    against the `references`, other networks for the same classes, must be no better than attacks on the network.
+    against the `references`, other networks for the same classes, must be no better than attacks on the network;
+    those against the networks `transfers`, by a word for each, are attacks of the evaluation, after all others.
     """
 
     threat: Threat
@@ -104,6 +64,12 @@ class Asked:
     folder: Path | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     references: Sequence[nn.Module] = ()
+    transfers: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    def attacks(self) -> Mapping[str, Attack]:
+        """Those that the settings name, and then images made against other networks."""
+        named = attacks_of(self.settings, self.threat.norm, self.seed)
+        return with_transfers(named, self.transfers, self.settings)
 
 
 def assess(model: nn.Module, batches: Epochs, asked: Asked) -> Outcome:
@@ -114,7 +80,9 @@ def assess(model: nn.Module, batches: Epochs, asked: Asked) -> Outcome:
     all that `attacks_of`, `evaluate` and `Outcome` refuse.
     """
     folder, settings, threat = asked.folder, asked.settings, asked.threat
-    attacks = attacks_of(settings, threat.norm, asked.seed)
+    attacks = asked.attacks()
+    if settings.eot > 1:
+        model = Expected(model, settings.eot)
     untouched, took = Untouched(model), Took(folder)
     earlier = read_json(folder / RESULT, dict[str, Any]) if folder and (folder / RESULT).exists() else None
     done = {name: min(len(batches), recorded(folder, name) * batches.batch_size) for name in ("clean", *attacks)}
@@ -126,8 +94,10 @@ def assess(model: nn.Module, batches: Epochs, asked: Asked) -> Outcome:
 
         found = evaluate(model, batches, attacks, threat, asked.seed, folder=folder, tick=tick)
     model, examined = as_network(model, batches), min(settings.doubts, len(batches))
-    doubts = joined().told(lambda: tuple(_doubts(model, batches, asked, found.flags, untouched, took)))
-    outcome = Outcome(found, doubts, settings.acknowledge, examined)
+    known = Evidence(found.flags, None, gradient_free(attacks), references=asked.references, untouched=untouched)
+    doubts = joined().told(lambda: tuple(_doubts(model, batches, asked, known, took)))
+    outcome = Outcome(found, doubts, settings.acknowledge, examined, (RANDOM,) if settings.eot > 1 else ())
+    natural = joined().told(lambda: _natural(model, batches, asked, earlier, took))
     if folder is None or not joined().first:
         return outcome
     if settings.curve:
@@ -147,10 +117,22 @@ def assess(model: nn.Module, batches: Epochs, asked: Asked) -> Outcome:
         "code": identity["code"],
         "seconds": took.seconds,
         **outcome.values(),
+        **({"corruptions": natural} if natural else {}),
     }
     parts = [path.name for path in folder.iterdir() if path.suffix == ".safetensors"]
     write_sealed(folder / RESULT, values, [IDENTITY, *parts, *([EXAMINED] if (folder / EXAMINED).exists() else [])])
     return outcome
+
+
+def _natural(
+    model: nn.Module, batches: Epochs, asked: Asked, earlier: Mapping[str, Any] | None, took: Took
+) -> dict[str, Any] | None:
+    """Accuracies under the corruptions asked for, else those that were measured earlier, if any."""
+    if not asked.settings.corruptions:
+        return (earlier or {}).get(FOLDER)
+    found = corruptions(model, batches, asked.settings, asked.seed, asked.display, asked.folder)
+    took.save()
+    return found
 
 
 @dataclass(frozen=True)
@@ -163,9 +145,14 @@ class Examined:
 
 
 def assess_run(
-    work: Workspace, model: nn.Module, folder: Path, title: str, references: Sequence[nn.Module] = ()
+    work: Workspace,
+    model: nn.Module,
+    folder: Path,
+    title: str,
+    references: Sequence[nn.Module] = (),
+    transfers: Mapping[str, nn.Module] | None = None,
 ) -> Outcome:
-    """What `model` comes to under the evaluation of a run's recipe, on its test images."""
+    """What `model` comes to under the evaluation of a run's recipe, on its test images; others are as in `Asked`."""
     settings, images = work.recipe.evaluation, work.split.test
     about = {
         "data": {
@@ -179,7 +166,9 @@ def assess_run(
         "environment": work.environment(),
     }
     batches = work.in_order(images, settings.batch_size)
-    asked = Asked(work.threat, settings, work.recipe.seed, work.display, title, folder, about, references)
+    asked = Asked(
+        work.threat, settings, work.recipe.seed, work.display, title, folder, about, references, transfers or {}
+    )
     return assess(model, batches, asked)
 
 
@@ -210,9 +199,7 @@ def draw(folder: Path, records: Mapping[str, tuple[Path, Mapping[str, Any]]], th
     write_curves(folder / "curve", curves, threat, {name: value for name, value in worst.items() if not value.doubts})
 
 
-def _doubts(
-    model: nn.Module, batches: Epochs, asked: Asked, flags: Flags, untouched: Untouched, took: Took
-) -> Iterator[Doubt]:
+def _doubts(model: nn.Module, batches: Epochs, asked: Asked, known: Evidence, took: Took) -> Iterator[Doubt]:
     """Those of the sample, examined once, and that of the search's precision."""
     settings, folder = asked.settings, asked.folder
     if settings.bf16:
@@ -226,8 +213,8 @@ def _doubts(
         if folder:
             (folder / RESULT).unlink(missing_ok=True)  # its seal is about the doubts before
         x, y, places = _sample(batches, settings.doubts)
-        known = Evidence(flags, places, references=asked.references, untouched=untouched)
-        found = examine(model, x, y, asked.threat, known, seed=asked.seed, batch=settings.batch_size)
+        whole = replace(known, places=places)
+        found = examine(model, x, y, asked.threat, whole, seed=asked.seed, batch=settings.batch_size)
         before = {**whose, "doubts": [asdict(doubt) for doubt in found]}
         took.save()
         if path:

@@ -7,7 +7,8 @@ from rich.table import Table
 
 Cell = Mapping[str, Any]
 """accuracy, low, high in [0, 1] and n; where classes were weighed alike, too, "balanced" with accuracy, low, high.
-"doubts", where there are any, are shown in the number's place; "examined": 0, nobody looked for some, is said below."""
+"doubts", where there are any, are shown in the number's place, "beside" beside it; "examined": 0, nobody looked for
+some, is said below."""
 
 
 def accuracy_table(
@@ -54,4 +55,5 @@ def _percent(cell: Cell | None) -> str:
         return "-"
     if cell.get("doubts"):
         return f"in doubt: {', '.join(cell['doubts'])}"
-    return f"{100 * cell['accuracy']:.1f} ({100 * cell['low']:.1f}-{100 * cell['high']:.1f})"
+    beside = f"; {', '.join(cell['beside'])}" if cell.get("beside") else ""
+    return f"{100 * cell['accuracy']:.1f} ({100 * cell['low']:.1f}-{100 * cell['high']:.1f}){beside}"

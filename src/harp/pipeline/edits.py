@@ -28,7 +28,8 @@ def own_names(recipe: Recipe) -> tuple[str, ...]:
     stages = [settings_of(recipe, stage) for stage in plan(recipe.stages)]
     methods = [stage.method for stage in stages if isinstance(stage, PruneSettings)]
     others = (recipe.data.name, *methods, *(stage.objective for stage in stages))
-    named = [name for name in (*others, *recipe.evaluation.attacks, *recipe.plugins) if is_own(name) or is_file(name)]
+    measured = (*recipe.evaluation.attacks, *recipe.evaluation.corruptions)
+    named = [name for name in (*others, *measured, *recipe.plugins) if is_own(name) or is_file(name)]
     return (recipe.model.name, *named)
 
 

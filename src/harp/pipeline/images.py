@@ -73,7 +73,12 @@ def drawn(test: data.Labelled, count: int | None) -> tuple[data.Labelled, tuple[
     if count is None or count >= len(test):
         return test, ()
     note = f"{count:,} of {len(test):,} test images were attacked, drawn at random from each class in proportion"
-    return test.take(data.nested(test.labels, count, 0)), (note,)
+    return test.take(places(test, count)), (note,)
+
+
+def places(test: data.Labelled, count: int | None) -> torch.Tensor:
+    """Where the images that `drawn` gives lie among `test`, int64, ascending."""
+    return torch.arange(len(test)) if count is None else data.nested(test.labels, count, 0)
 
 
 def leading(test: data.Labelled, count: int) -> data.Labelled:

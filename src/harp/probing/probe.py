@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from harp.ambient import pinned, precise
 from harp.config import EVALUATION, Planned, make_recipe
 from harp.errors import HarpError
-from harp.networks.assess import attacks_of, check
+from harp.networks.assess import check
+from harp.networks.attacking import attacks_of
 from harp.pipeline.display import Display
 from harp.pipeline.limits import check_sizes
 from harp.pipeline.outside import check_network
@@ -102,8 +103,8 @@ def _evaluation(work: Workspace) -> dict[str, Any]:
     return {
         "networks": every if settings.networks == "all" else 1,
         "images": min(settings.images or len(work.split.test), len(work.split.test)),
-        "least": [least.forward, least.gradient],
-        "most": [most.forward, most.gradient],
+        "least": [settings.eot * least.forward, settings.eot * least.gradient],
+        "most": [settings.eot * most.forward, settings.eot * most.gradient],
         "forward": forward,
         "gradient": gradient,
     }

@@ -10,7 +10,8 @@ from torch import nn
 from harp.attacks import Attack
 from harp.config import AFTERWARDS, EVALUATION
 from harp.modes import evaluating
-from harp.networks.assess import assess_run, attacks_of, draw
+from harp.networks.assess import assess_run, draw
+from harp.networks.attacking import attacks_of
 from harp.networks.terminal import accuracy_table
 from harp.pipeline.begun import begin_stage, moved
 from harp.pipeline.workspace import Workspace
@@ -70,7 +71,9 @@ def evaluate(work: Workspace) -> None:
 
 def asked_afterwards(work: Workspace) -> dict[str, Any]:
     """The settings that may change once every verdict is on record."""
-    return work.recipe.evaluation.model_dump(mode="json", include=set(AFTERWARDS))
+    asked = work.recipe.evaluation.model_dump(mode="json", include=set(AFTERWARDS))
+    # Runs that ended before there were any have no entry for them.
+    return asked if asked["corruptions"] else {name: asked[name] for name in asked if name != "corruptions"}
 
 
 def table(work: Workspace) -> Table:

@@ -12,6 +12,7 @@ from harp.attacks import Attack
 from harp.errors import HarpError
 from harp.evaluation.doubts.base import DOUBTS, Doubt
 from harp.evaluation.doubts.sample import Sample
+from harp.evaluation.expected import single, within
 from harp.evaluation.inputs import check_images, check_labels
 from harp.evaluation.steadiness import Untouched, accompanied
 from harp.models import classes_of
@@ -75,13 +76,14 @@ def examine(
             stack.enter_context(frozen(network))
         stack.enter_context(torch.random.fork_rng([x.device] if x.device.type == "cuda" else []))
         torch.manual_seed(seed_of(seed, "doubts"))
-        asked, others = accompanied(model, x), [accompanied(reference, x) for reference in known.references]
+        asked = within(model, lambda network: accompanied(network, x))
+        others = [accompanied(reference, x) for reference in known.references]
         for other in (asked, *others):
             _check_labels(other, x, y, batch)
         sample = Sample(
             *(asked, x, y, threat, Keyed.of(places.to(x.device), seed, "doubts"), places.to(x.device)),
             *(known.flags, known.gradient_free, known.black_box, batch, untouched, others),
-            company=asked is not model,
+            company=single(asked) is not single(model),
         )
         found = [(name, DOUBTS[name](sample)) for name in DOUBTS]
     return [Doubt(name, sentence=doubt[1], value=doubt[0]) for name, doubt in found if doubt]

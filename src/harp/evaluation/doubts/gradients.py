@@ -9,6 +9,7 @@ from harp.evaluation.doubts.geometry import dual, move
 from harp.evaluation.doubts.probes import slope
 from harp.evaluation.doubts.sample import Sample
 from harp.evaluation.steadiness import ask
+from harp.randomness import global_draws
 
 # By how much a perturbation of the large radius can lower the margin to first order, as a share of it. Honest networks
 # show 0.6 and more, those behind rounding, a table or argmax exactly 0, some behind a softmax 1e-6.
@@ -64,10 +65,13 @@ def _off(sample: Sample, chosen: Tensor, start: str, part: int) -> int:
     """At how many of the `chosen` points a step of eps / `part` gains something else than its gradient promises."""
     x, y, threat = sample.x[chosen], sample.y[chosen], sample.threat
     begin = x if start == "image" else sample.started(chosen)
-    logits, grad = slope(sample.model, begin, y, margin, sample.batch)
+    # With the same random numbers on both sides: what else a network draws is another doubt's affair.
+    with global_draws(x.device, 0, "astray"):
+        logits, grad = slope(sample.model, begin, y, margin, sample.batch)
     near = threat.project(begin + move(threat, grad, threat.eps / part), x)
     promised = (grad * (near - begin)).flatten(1).sum(1)
-    gained = margin(ask(sample.model, near, sample.batch), y) - margin(logits, y)
+    with global_draws(x.device, 0, "astray"):
+        gained = margin(ask(sample.model, near, sample.batch), y) - margin(logits, y)
     return int(((gained - promised).abs() > ASTRAY * promised).sum())
 
 

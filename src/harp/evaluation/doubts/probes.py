@@ -110,25 +110,6 @@ class Climb:
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """The images on the way of a climb against another network, shown to this one: the last, and the first to break."""
-
-    reference: nn.Module
-    loss: Loss
-    steps: int
-    batch: int | None = None
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Keyed) -> Path:
-        shown = broken = x
-        done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        climb = Climb(self.loss, self.steps, self.batch)
-        for adv, logits in climb.images(self.reference, x, y, threat, noise):
-            first = (margin(logits, y) > 0) & ~done
-            broken, done, shown = torch.where(per_point(first, x), adv, broken), done | first, adv
-        return Path.of(torch.stack([margin(ask(model, image, self.batch), y) for image in (x, broken, shown)]))
-
-
-@dataclass(frozen=True)
 class Blind:
     """Random search at corners of the ball: `queries` forward passes, no gradient; what raises the margin loss stays.
 

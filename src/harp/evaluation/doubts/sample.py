@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from harp.attacks import Attack
 from harp.attacks.losses import crossentropy, margin
 from harp.evaluation.doubts.geometry import corners, enlarged
-from harp.evaluation.doubts.probes import Blind, Climb, Ended, Path, Search, Transfer, signs, slope, tempered, together
+from harp.evaluation.doubts.probes import Blind, Climb, Ended, Path, Search, signs, slope, tempered, together
+from harp.evaluation.doubts.transfer import Transferred
+from harp.evaluation.expected import single
 from harp.evaluation.steadiness import SAME, Untouched, apart, ask
 from harp.randomness import Keyed
 from harp.threats import Threat
@@ -55,8 +57,10 @@ class Sample:
 
     @cached_property
     def wavering(self) -> float:
-        """By how much of their size logits change when the same batches are asked again."""
-        return max(apart(ask(self.model, self.x, self.batch), self.logits) for _ in range(REPEATS))
+        """By how much of their size a single answer's logits change when the same batches are asked again."""
+        one = single(self.model)
+        first = self.logits if one is self.model else ask(one, self.x, self.batch)
+        return max(apart(ask(one, self.x, self.batch), first) for _ in range(REPEATS))
 
     @property
     def random(self) -> bool:
@@ -136,7 +140,7 @@ class Sample:
     def transferred(self) -> Path:
         """Images made against the references alone, shown to the network at what is `left`."""
         searches: list[Search] = [
-            Transfer(reference, loss, SHORT, self.batch) for reference in self.references for loss in (margin, tempered)
+            Ended(Transferred(other, SHORT, batch=self.batch), self.batch) for other in self.references
         ]
         return self._among(self.left if searches else self.left & False, searches, self.threat)
 
