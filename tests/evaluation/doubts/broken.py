@@ -173,6 +173,125 @@ class Watching(Around):
         return x.flip(-1) if torch.is_grad_enabled() and x.requires_grad else x
 
 
+class Shaken(Around):
+    """Noise on every pixel, new with each query (as randomised smoothing has it, without its vote)."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        return x + 0.1 * torch.randn_like(x)
+
+
+class Shifted(Around):
+    """Images moved by a random pixel or none, new with each query (Xie et al., ICLR 2018)."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        return x.roll(int(torch.randint(-1, 2, ())), -1)
+
+
+class Voted(Around):
+    """How many of twenty answers under the same noise each class has: counts, which no gradient passes."""
+
+    noise: Tensor
+
+    def __init__(self, model: nn.Module):
+        super().__init__(model)
+        self.register_buffer("noise", 0.1 * torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        counts = [nn.functional.one_hot(self.model(x + noise).argmax(1), 10) for noise in self.noise]
+        return torch.stack(counts).sum(0).float()
+
+
+class Seeded(Around):
+    """Noise that the image itself seeds: the same each time, another one a step away."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        seeds = (x.detach().flatten(1) * torch.arange(1, 65)).sum(1, keepdim=True) * 1e4
+        return x + 0.05 * (seeds * torch.arange(1, 65)).sin().view_as(x)
+
+
+class Compressed(Around):
+    """JPEG's transform of 8 x 8 pixels, coefficients rounded to a fifth."""
+
+    waves: Tensor
+
+    def __init__(self, model: nn.Module):
+        super().__init__(model)
+        at = torch.arange(8.0)
+        waves = (torch.pi / 8 * (at[None] + 0.5) * at[:, None]).cos() * (2 / 8) ** 0.5
+        waves[0] /= 2**0.5
+        self.register_buffer("waves", waves)
+
+    def seen(self, x: Tensor) -> Tensor:
+        coefficients = self.waves @ x @ self.waves.T
+        return self.waves.T @ ((5 * coefficients).round() / 5) @ self.waves
+
+
+class Thermometer(Around):
+    """Each pixel as how many of ten marks it reaches (Buckman et al., ICLR 2018)."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        return (x[..., None] >= torch.arange(0.05, 1, 0.1)).float().mean(-1)
+
+
+class Straight(Around):
+    """Ten grey levels, whose rounding passes gradients as if it were none."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        return x + ((x * 5).round() / 5 - x).detach()
+
+
+class Cooled(Around):
+    """Logits over a temperature that no gradient knows of, so low that the softmax is 0 and 1 in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.model(x)
+        return cast(Tensor, logits / (1e-4 * logits.detach().abs().amax(1, keepdim=True)))
+
+
+class Saturated(Around):
+    """A sigmoid so steep that it is flat wherever the network is sure, and orders its answers no longer elsewhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.model(x)
+        return cast(Tensor, (40 * (logits - logits.amax(1, keepdim=True).detach() + 3)).sigmoid())
+
+
+class Hooked(Around):
+    """What comes back to the image as its gradient is the opposite."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        return 2 * x.detach() - x
+
+
+class Patchy(Around):
+    """Gradients reach every eighth pixel alone, and are right there."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        known = (torch.arange(64) % 8 == 0).view(8, 8)
+        return torch.where(known, x, x.detach())
+
+
+class Crowded(Around):
+    """Recognises an attacked batch, most of whose pixels lie off the 255 steps of a file's, and blurs it."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        off = (255 * x - (255 * x).round()).abs() > 0.01
+        if off.float().mean() < 0.3:
+            return x
+        return x - (x - nn.functional.avg_pool2d(x, 3, 1, 1)) * 0.6
+
+
+class Helpful(Around):
+    """Steps back from every image along its own gradient, as far as eps: an attack on it is an attack on another."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        image = x.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.model(image)
+            sure = logits.amax(1).sum() - logits.logsumexp(1).sum()
+        return x + EPS * torch.autograd.grad(sure, image)[0].sign()
+
+
 def stuck(model: nn.Module) -> nn.Module:
     """Batch norm that eval mode does not reach."""
     for module in model.modules():
@@ -197,4 +316,17 @@ BROKEN: dict[str, Callable[[nn.Module], nn.Module]] = {
     "centred": Centred,
     "mixed": Mixed,
     "watching": Watching,
+    "shaken": Shaken,
+    "shifted": Shifted,
+    "voted": Voted,
+    "seeded": Seeded,
+    "compressed": Compressed,
+    "thermometer": Thermometer,
+    "straight": Straight,
+    "cooled": Cooled,
+    "saturated": Saturated,
+    "hooked": Hooked,
+    "patchy": Patchy,
+    "crowded": Crowded,
+    "helpful": Helpful,
 }

@@ -26,6 +26,19 @@ NAMED = {
     "centred": "batch-dependence",
     "mixed": "batch-dependence",
     "watching": "moving-gradients",
+    "shaken": "randomness",
+    "shifted": "randomness",
+    "voted": "zero-gradients",
+    "seeded": "misleading-gradients",
+    "compressed": "zero-gradients",
+    "thermometer": "zero-gradients",
+    "straight": "misleading-gradients",
+    "cooled": "saturated-loss",
+    "saturated": "zero-gradients",
+    "hooked": "misleading-gradients",
+    "patchy": "black-box-wins",
+    "crowded": "misleading-gradients",
+    "helpful": "test-time-optimisation",
 }
 FEW = ("linear", "layer norm", "hardly trained", "cosine", "cached", "contrast")
 
@@ -56,7 +69,7 @@ def test_nor_is_any_other(name):
     assert doubts(honest(name), 128, references=[network("dense-natural")]) == set()
 
 
-@pytest.mark.parametrize("name", ["constant", "moving", "pathless", "resetting", "watching", "mixed"])
+@pytest.mark.parametrize("name", ["constant", "moving", "pathless", "resetting", "watching", "mixed", "patchy"])
 def test_a_broken_defence_is_doubted(name):
     assert NAMED[name] in doubts(BROKEN[name](copy.deepcopy(network("dense"))), 32)
 
