@@ -1,6 +1,6 @@
-"""`harp certify`: how far images may move without another answer, proved by answers under noise."""
+"""`harp certify`: how far images may move without another answer, proved by answers under noise or by intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,37 +8,24 @@ from rich.table import Table
 
 from harp.cli.flags import Parser, check_count
 from harp.cli.recipes import NETWORK, RecipeFlags, lengthened, network_values
-from harp.config import identity, make_recipe, measured
+from harp.config import Recipe, identity, make_recipe, measured
 from harp.errors import HarpError
+
+Prover = Callable[[Any, Any, Path, str], tuple[Table, Mapping[str, Any]]]
+"""Proves what it can of a workspace's test images and a network, into a folder, under a title: a table, and all of it.
+"""
+
+
+SMOOTHING = {"sigma": None, "radius": None, "samples": 10_000, "alpha": 0.001}
+"""What only proofs by smoothing are told, and their defaults."""
 
 
 def certify_network(arguments: list[str]) -> None:
     """Certifies the test images of one network and prints what was proved; `HarpError` as `harp evaluate` raises it."""
-    parser = Parser(
-        "certify",
-        usage="harp certify NETWORK --sigma S [--radius R] [--samples N] [--images N] [--SECTION.NAME VALUE ...]",
-        description="Certified accuracy by randomised smoothing in the 2-norm: of which test images the network, asked "
-        "under Gaussian noise, is proved to answer rightly within a radius. Train it under such noise first "
-        "(objective gaussian or consistency). In this command --evaluation.NAME may be written --NAME.",
-        first=(*NETWORK, "evaluation.images"),
-    )
-    parser.add_argument("network", help="a run's folder, a safetensors file or package, or a model as in --model.name")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors state dictionary of the model")
-    parser.add_argument("--sigma", type=float, required=True, help="the noise's deviation, pixels being from 0 to 1")
-    parser.add_argument(
-        "--radius", type=float, metavar="R", help="prove this radius or not, and stop as soon as that is decided"
-    )
-    parser.add_argument("--samples", type=int, default=10_000, metavar="N", help="answers an image (default: 10000)")
-    parser.add_argument("--alpha", type=float, default=0.001, help="chance of a wrong proof, an image (default: 0.001)")
-    parser.add_argument("--batch", type=int, default=100, metavar="N", help="images at once (default: 100)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="the record (default: certificates/NAME-IDENTITY)")
-    parser.add_trust()
-    own, above = parser.read(lengthened("evaluate", arguments), RecipeFlags)
-    check_count("--samples", own.samples, 10**8)
+    own, above = _parser().read(lengthened("evaluate", arguments), RecipeFlags)
+    asked = _asked(own)
     check_count("--batch", own.batch, 10**5)
 
-    from harp.certify import Smoothing
-    from harp.networks.certifying import certify_run
     from harp.networks.named import find_network, loaded
     from harp.networks.trust import check_named
     from harp.pipeline import Workspace
@@ -51,20 +38,103 @@ def certify_network(arguments: list[str]) -> None:
             f"{own.network} says that its images are {network.images}, which is not fetched or run at a file's word; "
             f"--data.name {network.images} asks for them"
         )
-    asked = Smoothing(own.sigma, own.samples, own.alpha, at=own.radius, batch=own.batch, seed=recipe.seed)
-    word = f"{asked.sigma:g}" + (f"-{asked.at:g}" if asked.at is not None else "")
+    prove, word = (_smoothed if own.by == "smoothing" else _bounded)(asked, own.batch, recipe)
     folder = own.folder or Path("certificates") / f"{network.label}-{word}-{identity(measured(recipe))}"
     work = Workspace(recipe, folder)
     model = loaded(work, network.weights)
     work.run.claim()
     try:
-        _, told = certify_run(work, model, asked, folder, network.label)
+        table, told = prove(work, model, folder, network.label)
     finally:
         work.run.release()
-    work.display.console.print(certified_table(told))
+    work.display.console.print(table)
     for note in told["data"]["notes"]:
         work.display.say(f"note: {note}")
     work.display.say(f"record: {folder}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "certify",
+        usage="harp certify NETWORK --sigma S [--radius R] [--samples N] [--images N] [--SECTION.NAME VALUE ...]\n"
+        "       harp certify NETWORK --by intervals [--threat.eps EPS] [--images N] [--SECTION.NAME VALUE ...]",
+        description="What is proved of a network's answers to its test images. By smoothing: of which of them the "
+        "network, asked under Gaussian noise, answers rightly within a radius in the 2-norm; train it under such noise "
+        "first (objective gaussian, consistency or smoothadv). By intervals: of which the network itself answers "
+        "rightly within the threat, in the inf-norm; cheap, and seldom much. In this command --evaluation.NAME may be "
+        "written --NAME.",
+        first=(*NETWORK, "evaluation.images"),
+    )
+    parser.add_argument("network", help="a run's folder, a safetensors file or package, or a model as in --model.name")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors state dictionary of the model")
+    parser.add_argument("--by", choices=("smoothing", "intervals"), default="smoothing", help="(default: smoothing)")
+    parser.add_argument("--sigma", type=float, help="smoothing: the noise's deviation, pixels being from 0 to 1")
+    parser.add_argument(
+        "--radius",
+        type=float,
+        metavar="R",
+        help="smoothing: prove this radius or not, and stop as soon as it is decided",
+    )
+    parser.add_argument("--samples", type=int, metavar="N", help="smoothing: answers an image (default: 10000)")
+    parser.add_argument("--alpha", type=float, help="smoothing: chance of a wrong proof, an image (default: 0.001)")
+    parser.add_argument("--batch", type=int, default=100, metavar="N", help="images at once (default: 100)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="the record (default: certificates/NAME-IDENTITY)")
+    parser.add_trust()
+    return parser
+
+
+def _asked(own: Any) -> dict[str, Any]:
+    """What smoothing is told; raises `HarpError` where that is said to intervals, or says too little."""
+    given = {name: value for name in SMOOTHING if (value := getattr(own, name)) is not None}
+    if own.by == "intervals":
+        if given:
+            raise HarpError(f"--{next(iter(given))} is of proofs by smoothing; intervals are told --threat.eps alone")
+        return {}
+    if "sigma" not in given:
+        raise HarpError(
+            "--sigma is missing: the deviation of the noise that the network was trained under, such as 0.25; "
+            "--by intervals needs none"
+        )
+    asked = SMOOTHING | given
+    check_count("--samples", asked["samples"], 10**8)
+    return asked
+
+
+def _smoothed(asked: Mapping[str, Any], batch: int, recipe: Recipe) -> tuple[Prover, str]:
+    from harp.certify import Smoothing
+    from harp.networks.certifying import certify_run
+
+    sigma, at = asked["sigma"], asked["radius"]
+    smoothing = Smoothing(sigma, asked["samples"], asked["alpha"], at=at, batch=batch, seed=recipe.seed)
+
+    def prove(work: Any, model: Any, folder: Path, label: str) -> tuple[Table, Mapping[str, Any]]:
+        _, told = certify_run(work, model, smoothing, folder, label)
+        return certified_table(told), told
+
+    return prove, f"{sigma:g}" + (f"-{at:g}" if at is not None else "")
+
+
+def _bounded(asked: Mapping[str, Any], batch: int, recipe: Recipe) -> tuple[Prover, str]:
+    from harp.networks.bounding import bound_run
+
+    def prove(work: Any, model: Any, folder: Path, label: str) -> tuple[Table, Mapping[str, Any]]:
+        _, told = bound_run(work, model, folder, label, batch)
+        return bounded_table(told), told
+
+    return prove, "intervals"
+
+
+def bounded_table(told: Mapping[str, Any]) -> Table:
+    """Who is right, and who is proved to be within the threat."""
+    grid = Table(
+        title=f"{told['network']}: proved by intervals, in %, with 95 % intervals; L-inf, eps {told['threat']['eps']}",
+        caption=f"n = {told['data']['images']:,}; the robust accuracy lies between the two",
+    )
+    grid.add_column("")
+    grid.add_column("right", justify="right")
+    grid.add_row("proved within eps", _percent(told["proved"]))
+    grid.add_row("as they are", _percent(told["right"]))
+    return grid
 
 
 def certified_table(told: Mapping[str, Any]) -> Table:

@@ -19,7 +19,7 @@ COMMANDS = {
     "watch": "a run or an arena that another process makes, live",
     "compare": "finished runs side by side, with mean and spread over seeds",
     "bench": "how fast and how large a network is, beside other runtimes",
-    "certify": "what is proved of a network's answers, by randomised smoothing",
+    "certify": "what is proved of a network's answers, by randomised smoothing or by intervals",
     "verify": "whether a package is whole and what it says it is",
     "list": "what can be named in a recipe",
     "completion": "a script that completes commands and flags in a shell",

@@ -77,15 +77,16 @@ def summary(found: list[Certificate], labels: Tensor, smoothing: Smoothing) -> d
     else:
         radii = sorted({0.0, 0.25, 0.5, 0.75, 1.0, *(largest * step / STEPS for step in range(STEPS + 1))})
     proved = [one.radius if ok else 0.0 for ok, one in zip(right, found, strict=True)]
-    curve = [{"radius": at, **_share([radius > 0 and radius >= at for radius in proved])} for at in radii]
+    curve = [{"radius": at, **share([radius > 0 and radius >= at for radius in proved])} for at in radii]
     return {
         "certified": curve,
-        "abstained": _share([one.radius == 0 for one in found]),
-        "undecided": _share([not one.decided for one in found]),
+        "abstained": share([one.radius == 0 for one in found]),
+        "undecided": share([not one.decided for one in found]),
         "answers": sum(one.n for one in found),
     }
 
 
-def _share(flags: list[bool]) -> dict[str, float | int]:
+def share(flags: list[bool]) -> dict[str, float | int]:
+    """The share of those that are true, with n and its Wilson 95 % interval."""
     low, high = wilson(sum(flags), len(flags))
     return {"share": sum(flags) / len(flags), "low": low, "high": high, "n": len(flags)}
