@@ -1,9 +1,10 @@
 """Kills a command 30 times at random moments, resumes it each time, and compares the end with an uninterrupted one.
 
-    .venv/bin/python benchmarks/kill_resume.py [--kills 30] [--engine official|harp]
+    .venv/bin/python benchmarks/kill_resume.py [--kills 30] [--engine official|harp] [--certify smoothing|intervals]
 
 The command is `harp run`, every stage on the digits, small enough to take about a minute; with `--engine` it is
-`harp evaluate` on that run's network, AutoAttack `standard` by that engine. A child process is killed (SIGKILL) after
+`harp evaluate` on that run's network, AutoAttack `standard` by that engine, and with `--certify` it is `harp certify`
+on it, image by image or batch by batch. A child process is killed (SIGKILL) after
 a random time and started again in the same folder; after every kill each file that has its final name must be
 readable. At the end weights, masks, rates, metrics, and the record of every attack must be the uninterrupted
 command's, byte for byte. Then it starts anew, until the wanted number of kills is reached. Exit status 1 where a byte
@@ -35,7 +36,11 @@ prune: {epochs: 15, batch_size: 64, checkpoint_every: 2it, options: {gamma: 0.5}
 finetune: {epochs: 15, batch_size: 64, checkpoint_every: 3it}
 evaluation: {restarts: 2, steps: 10, images: 100}
 """
-COMPARED = ("*.safetensors", "metrics.jsonl", "result*.json", "allocation.json", "manifest.json")
+COMPARED = (
+    *("*.safetensors", "metrics.jsonl", "result*.json", "allocation.json", "manifest.json"),
+    *("asked.json", "certified.*", "bounded.json"),
+)
+TIMED = ("result.json", "certified.json", "bounded.json")
 Command = Sequence[str]
 
 
@@ -60,7 +65,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def _told(path: Path) -> bytes:
     """The file's bytes; of a result without the checkout's commit of the moment, the time it took, and the seal."""
-    if path.name != "result.json":
+    if path.name not in TIMED:
         return path.read_bytes()
     return json.dumps({**json.loads(path.read_text()), "environment": None, "seconds": None, "seal": None}).encode()
 
@@ -100,30 +105,41 @@ def kill_once(command: Command, folder: Path, seconds: float) -> str | None:
         return stage_under_way(folder) if folder.exists() else "start"
 
 
+def asked(options: argparse.Namespace, run: Path) -> list[str]:
+    """The command about the network of a run."""
+    if options.engine:
+        found = ["evaluate", str(run), "--engine", options.engine, "--batch_size", "10"]
+    else:
+        own = {"smoothing": ["--sigma", "0.25", "--samples", str(options.samples)], "intervals": ["--batch", "1"]}
+        found = ["certify", str(run), "--by", options.certify, *own[options.certify]]
+    return [*found, "--images", str(options.images)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("official", "harp"))
+    parser.add_argument("--certify", choices=("smoothing", "intervals"))
     parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--samples", type=int, default=2000, help="answers an image, under --certify smoothing")
     options = parser.parse_args()
     rng, kills, runs, read = random.Random(options.seed), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory() as box:
         (Path(box) / "kills.yaml").write_text(RECIPE)
         whole, command = Path(box) / "whole", ["run", str(Path(box) / "kills.yaml")]
         length = finish(command, whole)
-        if options.engine:
-            command = ["evaluate", str(whole), "--engine", options.engine, "--images", str(options.images)]
-            command += ["--batch_size", "10"]
-            whole = Path(box) / "evaluated"
+        if options.engine or options.certify:
+            command = asked(options, whole)
+            whole = Path(box) / "asked"
             length = finish(command, whole)
         expected = contents(whole)
-        print(f"uninterrupted: {length:.0f} s, {len(expected)} files to compare", flush=True)
+        idle = finish(command, whole)  # what a start takes before it does any work
+        print(f"uninterrupted: {length:.0f} s, of which {idle:.0f} to start; {len(expected)} files to compare", flush=True)
         while kills.total() < options.kills:
             folder = Path(box) / f"killed-{runs}"
-            # Two seconds go by before a start does any work; then up to a quarter of the run, so that each start gets
-            # somewhere and several kills hit one run.
-            while stage := kill_once(command, folder, rng.uniform(2, 2 + length / 4)):
+            # Up to a quarter of the work, so that each start gets somewhere and several kills hit one run.
+            while stage := kill_once(command, folder, rng.uniform(idle, idle + max(length - idle, 1) / 4)):
                 kills[stage] += 1
                 read += check_readable(folder)
                 print(f"kill {kills.total()} in {stage}", flush=True)

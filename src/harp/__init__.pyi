@@ -78,6 +78,7 @@ from .objectives import (
     FreeAT as FreeAT,
     Gaussian as Gaussian,
     Natural as Natural,
+    SmoothAdv as SmoothAdv,
     Stability as Stability,
 )
 from .pruners import (

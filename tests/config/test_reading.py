@@ -58,7 +58,7 @@ def test_every_stage_trains_adversarially_and_selects_on_held_out_images(stage):
     ("values", "message"),
     [
         ({"sed": 1}, "no setting 'sed'; did you mean 'seed'? there are: attack, boards, data, "),
-        ({"prune": {"kep": 0.1}}, "no setting 'prune.kep'; did you mean 'keep'? there are 40, the nearest: keep, "),
+        ({"prune": {"kep": 0.1}}, "no setting 'prune.kep'; did you mean 'keep'? there are 41, the nearest: keep, "),
         ({"threat": {"epsilon": 0.1}}, "no setting 'threat.epsilon'; did you mean 'eps'? there are: eps, norm"),
     ],
 )

@@ -23,6 +23,7 @@ from harp.objectives import (
     Gaussian,
     Natural,
     Objective,
+    SmoothAdv,
     Stability,
 )
 from harp.randomness import generator
@@ -30,7 +31,7 @@ from harp.threats import Threat
 from tests.attacks.linear import images, labels, linear
 
 ATTACK = PGD(steps=3)
-NOISY = (Gaussian, Stability, Consistency)
+NOISY = (Gaussian, Stability, Consistency, SmoothAdv)
 INF, TWO = Threat(math.inf, 0.1), Threat(2, 0.15)
 
 # Registered name -> (the objective under a threat, steps a batch, batches that running statistics see a step).
@@ -47,6 +48,7 @@ ROWS = {
     "adaad": (lambda threat: AdaAD(ATTACK, threat, linear()), 1, 1),
     "gaussian": (lambda threat: Gaussian(), 1, 1),
     "stability": (lambda threat: Stability(), 1, 2),
+    "smoothadv": (lambda threat: SmoothAdv(ATTACK, threat), 1, 1),
     "consistency": (lambda threat: Consistency(), 1, 1),
     "fast-at": (lambda threat: FastAT(threat, guard_every=1), 1, 1),
 }

@@ -7,8 +7,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from harp.objectives import Consistency, Gaussian, Stability
-from harp.randomness import generator
+from harp.attacks import PGD
+from harp.attacks.losses import crossentropy
+from harp.objectives import Consistency, Gaussian, SmoothAdv, Stability
+from harp.randomness import generator, normal
+from harp.threats import Threat
 
 
 class Fixed(nn.Module):
@@ -60,3 +63,45 @@ def test_equal_answers_cost_no_consistency():
     model = Fixed([0.8, 0.2])
     expected = cross_entropy(model.rows, torch.tensor([0])) - 0.5 * (0.8 * math.log(0.8) + 0.2 * math.log(0.2))
     assert loss(Consistency(), model, 3).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+class Curved(nn.Module):
+    """Three logits of two pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1)).sin()
+
+
+def test_smoothadv_trains_where_the_mean_answer_is_worst_under_the_noise_it_was_attacked_with():
+    """Against PGD written out, step by step, on the mean of the probabilities."""
+    torch.manual_seed(0)
+    model, x, y = Curved().train(), torch.rand(5, 1, 1, 2), torch.randint(3, (5,))
+    objective = SmoothAdv(PGD(steps=4, step=0.5), Threat(2, 0.2), sigma=0.3, draws=3)
+    made = next(iter(objective(model, x, y, generator(0, "noisy"))))()
+
+    noise = generator(0, "noisy")
+    drawn = [0.3 * normal(noise, x) for _ in range(3)]
+    adv = x.clone()
+    for _ in range(4):
+        adv.requires_grad_()
+        mean = torch.stack([model(adv + each).softmax(1) for each in drawn]).mean(0)
+        (grad,) = torch.autograd.grad(-mean.gather(1, y[:, None]).log().sum(), adv)
+        move = grad / grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * 0.1
+        delta = adv.detach() + move - x
+        delta *= (0.2 / delta.flatten(1).norm(dim=1)).clamp(max=1).view(-1, 1, 1, 1)
+        adv = (x + delta).clamp(0, 1)
+    expected = torch.stack([crossentropy(model(adv + each), y) for each in drawn]).mean()
+    assert made.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert (adv != x).any()
+
+
+def test_smoothadv_says_where_its_norm_is_not_that_of_certificates():
+    attack = PGD()
+    assert SmoothAdv(attack, Threat(2, 0.5)).notes() == []
+    assert SmoothAdv(attack, Threat()).notes() == [
+        "smoothadv attacked within L-inf, eps 8/255; certificates by smoothing are of the 2-norm"
+    ]

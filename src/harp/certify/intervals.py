@@ -128,9 +128,7 @@ def ball(x: Tensor, threat: Threat, unit: float) -> Interval:
     Raises `HarpError` for another norm than inf, whose ball no interval is.
     """
     if threat.norm != torch.inf:
-        raise HarpError(
-            f"intervals hold balls of the inf-norm, and the threat is {threat}; --threat.norm inf asks for one"
-        )
+        raise HarpError(f"intervals hold balls of the inf-norm; expected one, and the threat is {threat}")
     room = threat.eps + 4 * unit * max(1.0, abs(threat.low), abs(threat.high))
     x = x.double()
     return Interval((x - room).clamp(min=threat.low), (x + room).clamp(max=threat.high))

@@ -1,8 +1,8 @@
-"""`harp export NETWORK`: any network as a package."""
+"""`harp export NETWORK`: any network as a package, and as questions for verifiers."""
 
 from pathlib import Path
 
-from harp.cli.flags import Parser
+from harp.cli.flags import Parser, check_count
 from harp.cli.recipes import NETWORK, RecipeFlags, lengthened, network_values
 from harp.config import make_recipe
 from harp.errors import HarpError
@@ -12,7 +12,7 @@ def export_network(arguments: list[str]) -> None:
     """Packs one network; raises `HarpError` for what cannot be found, built or packed."""
     parser = Parser(
         "export",
-        usage="harp export NETWORK [--weights FILE] [--out FILE] [--values KIND] [--SECTION.NAME VALUE ...]",
+        usage="harp export NETWORK [--weights FILE] [--out FILE] [--vnnlib N] [--SECTION.NAME VALUE ...]",
         description="One network as a package: shrunk to what has an effect on its logits, and checked against it. "
         "In this command --export.NAME may be written --NAME.",
         first=(*NETWORK, "export."),
@@ -21,12 +21,21 @@ def export_network(arguments: list[str]) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors state dictionary of the model")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the package (default: NAME.package.safetensors)")
     parser.add_argument("--collapsed", action="store_true", help="pack a network that answers every image alike, too")
+    parser.add_argument(
+        "--vnnlib",
+        type=int,
+        metavar="N",
+        help="ask complete verifiers about the first N test images, too: ONNX, VNN-LIB and instances.csv in a folder "
+        "beside the package",
+    )
     parser.add_trust()
     own, above = parser.read(lengthened("export", arguments), RecipeFlags)
+    if own.vnnlib is not None:
+        check_count("--vnnlib", own.vnnlib, 10**6)
 
-    from harp.export import is_package
+    from harp.export import check_folder, check_threat, is_package
     from harp.networks.named import find_network, loaded, run_of
-    from harp.networks.packing import Origin, onnx_file, origin, pack_network, sentences
+    from harp.networks.packing import Origin, onnx_file, origin, pack_network, sentences, vnnlib_files
     from harp.networks.trust import check_named
     from harp.pipeline import Workspace
     from harp.pipeline.kept import settings_in
@@ -41,6 +50,10 @@ def export_network(arguments: list[str]) -> None:
     check_named(recipe, network.told_by, above, own.trust)
     work = Workspace(recipe)
     model, path = loaded(work, network.weights), own.out or Path(f"{network.label}.package.safetensors")
+    questions = path.with_suffix(".vnnlib")
+    if own.vnnlib is not None:
+        check_threat(work.threat)
+        check_folder(questions)
     if run and network.weights:
         found = origin(run, network.weights, work.stages)
     else:
@@ -50,3 +63,7 @@ def export_network(arguments: list[str]) -> None:
     if work.recipe.export.onnx:
         made = onnx_file(work, model, path.with_suffix(".onnx"))
         work.display.say(f"onnx: {path.with_suffix('.onnx')}, {made['bytes']:,} bytes, off by {made['difference']:.0e}")
+    if own.vnnlib is not None:
+        told = vnnlib_files(work, path, own.vnnlib, questions)
+        left = f"; {len(told.left_out)} are left out, which it answers wrongly" if told.left_out else ""
+        work.display.say(f"vnnlib: {questions}, properties of {len(told.asked)} of {own.vnnlib} images{left}")

@@ -23,7 +23,10 @@ def forwards(recipe: Recipe, stage: Planned, steps: int) -> float:
     share = (settings.attacked or 0.0) if settings.objective == "pwoa" else 1.0
     if settings.objective == "adaad":
         share = 2.0  # through the teacher as well
+    draws = (settings.draws or 2) if settings.objective == "smoothadv" else 1
     alpha = _ALPHA.get(settings.objective, 1.0) if settings.alpha is None else settings.alpha
     clean = STEP if settings.objective in _ALPHA and alpha < 1 else 0
-    each = STEP * made * share + STEP + _BESIDE.get(settings.objective, 0) + clean + (STEP if settings.awp else 0)
+    each = (
+        STEP * draws * (made * share + 1) + _BESIDE.get(settings.objective, 0) + clean + (STEP if settings.awp else 0)
+    )
     return float(steps * settings.batch_size * each)

@@ -54,7 +54,10 @@ class TrainingSettings(Settings):
     """weight of the divergence from clean answers in trades, mart and stability, of the teacher in pwoa, and between
     two draws of noise in consistency; none: 6, 5, 6, 10 and 10"""
     sigma: Positive | None = None
-    """deviation of the noise on images in gaussian, stability and consistency, pixels being from 0 to 1; none: 0.25"""
+    """deviation of the noise on images in gaussian, stability, consistency and smoothadv, pixels being from 0 to 1;
+    none: 0.25"""
+    draws: Count | None = None
+    """draws of noise for each image in smoothadv, under which it is attacked and trained; none: 2"""
     teacher: FilePath | None = None
     """weights of the network whose answers pwoa, ard, rslad and adaad learn, a safetensors file; none: the dense
     network of the run"""

@@ -8,6 +8,7 @@ from harp.export.onnx import onnx_session, to_onnx
 from harp.export.pack import Packed, SlowWarning, one_by_one, pack
 from harp.export.shrink import Shrunk, shrink
 from harp.export.verify import Check, Source, verify
+from harp.export.vnnlib import Questions, check_folder, check_threat, to_vnnlib
 
 __all__ = [
     "Agreement",
@@ -15,11 +16,14 @@ __all__ = [
     "Check",
     "Deployed",
     "Packed",
+    "Questions",
     "Shrunk",
     "SlowWarning",
     "Source",
     "agree",
     "bake",
+    "check_folder",
+    "check_threat",
     "fold",
     "is_package",
     "load",
@@ -29,5 +33,6 @@ __all__ = [
     "shrink",
     "steady",
     "to_onnx",
+    "to_vnnlib",
     "verify",
 ]

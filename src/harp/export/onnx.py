@@ -23,21 +23,25 @@ TOLERANCE = 1e-4
 
 
 @precise()
-def to_onnx(model: nn.Module, example: Tensor, path: Path | str, tolerance: float = TOLERANCE) -> dict[str, Any]:
+def to_onnx(
+    model: nn.Module, example: Tensor, path: Path | str, tolerance: float = TOLERANCE, *, single: bool = False
+) -> dict[str, Any]:
     """What is in the ONNX file at `path`: its bytes, sha256, opset, and how far ONNX Runtime's logits are from torch's.
 
-    `example` is float32 [n, c, h, w]; the file takes "images" [batch, c, h, w], any number of them, to "logits". The
-    graph is traced by torch.export in eval mode, holds no source lines or paths, passes `onnx.checker`, and is written
-    only where ONNX Runtime gives the network's logits on the example, one, two and all at once, to `tolerance` of the
-    largest (`harp.export.agreement`). Raises `HarpError` where a library of the extra `onnx` is missing, where the
-    network is random or changes itself in eval mode or cannot be traced for any number of images, and where the logits
-    differ.
+    `example` is float32 [n, c, h, w]; the file takes "images" [batch, c, h, w], any number of them, to "logits", or, if
+    `single`, one at a time, which leaves no arithmetic with their number in the graph, as verifiers want it. The graph
+    is traced by torch.export in eval mode, holds no source lines or paths, passes `onnx.checker`, and is written only
+    where ONNX Runtime gives the network's logits on the example, one, two and all at once (`single`: each alone), to
+    `tolerance` of the largest (`harp.export.agreement`). Raises `HarpError` where a library of the extra `onnx` is
+    missing, where the network is random or changes itself in eval mode or cannot be traced for any number of images,
+    and where the logits differ.
     """
     path, model = Path(path), plain(unwrapped(model))
     steady(model, example)
-    model_proto = _exported(model, example)
+    model_proto = _exported(model, example[:1] if single else example, single)
     data: bytes = model_proto.SerializeToString()
-    found = agree(model, onnx_session(data), [example, example[:1], example[:2]], tolerance, "ONNX Runtime")
+    batches = list(torch.split(example, 1)) if single else [example, example[:1], example[:2]]
+    found = agree(model, onnx_session(data), batches, tolerance, "ONNX Runtime")
     write_atomic(path, data)
     return {
         "file": path.name,
@@ -70,16 +74,16 @@ def onnx_session(source: bytes | Path, threads: int = 1, batch: int | None = Non
     return lambda x: torch.from_numpy(session.run(None, {IMAGES: x.detach().cpu().numpy()})[0])
 
 
-def _exported(model: nn.Module, example: Tensor) -> Any:
+def _exported(model: nn.Module, example: Tensor, single: bool) -> Any:
     onnx = need("onnx", "onnx", "an ONNX export")
     need("onnxscript", "onnx", "an ONNX export")
     try:
-        traced, batch = exported(model, example)
+        traced, batch = exported(model, example, single)
     except HarpError as error:
         raise HarpError(f"the network cannot be written as ONNX: {error}") from error
     if (count := len(traced.graph_signature.user_outputs)) != 1:
         raise HarpError(f"the network returns {count} values; expected logits, which harp.Logits picks")
-    if batch is not None:
+    if batch is not None and not single:
         raise HarpError("the network cannot be written as ONNX for any number of images, only for one number")
     try:
         with torch.no_grad(), quiet():
@@ -89,7 +93,8 @@ def _exported(model: nn.Module, example: Tensor) -> Any:
         assert program is not None
         proto = program.model_proto
         _anonymous(proto)
-        _call_batch(proto)
+        if not single:
+            _call_batch(proto)
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # whatever the writing of a foreign network raises
         raise HarpError(f"the network cannot be written as ONNX ({_reason(error)})") from error

@@ -42,17 +42,18 @@ def capture(model: nn.Module, example: Tensor) -> Graph:
             raise HarpError(f"the network cannot be captured as a graph: {_line(error)}") from error
 
 
-def exported(model: nn.Module, example: Tensor) -> tuple[Any, int | None]:
+def exported(model: nn.Module, example: Tensor, single: bool = False) -> tuple[Any, int | None]:
     """The `torch.export.ExportedProgram` of a copy of `model` in eval mode, and the number of images it takes.
 
-    None where any number will do, else 1. Raises `HarpError` as `capture` does, but for what the program then holds.
+    None where any number will do, else 1, which `single` asks for. Raises `HarpError` as `capture` does, but for what
+    the program then holds.
     """
     if example.ndim < 2 or len(example) == 0:
         raise HarpError(f"an example of shape {list(example.shape)}; expected at least one image [n, ...]")
     twin = _twin(model)
     # The exporter logs a network's whole graph beside each refusal.
     with quiet(), torch.no_grad():
-        for batch, strict in _WAYS[:-1]:
+        for batch, strict in () if single else _WAYS[:-1]:
             try:
                 return _program(twin, example, batch, strict), batch
             except Exception:  # whatever the tracing of a foreign network raises; the last way tells

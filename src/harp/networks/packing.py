@@ -12,8 +12,9 @@ from torch import nn
 from harp.config import EVALUATION, EXPORT, Planned, identity, pruning
 from harp.copies import copied
 from harp.data import feed
+from harp.errors import HarpError
 from harp.evaluation import RESULT, rejudge, summary
-from harp.export import Deployed, SlowWarning, one_by_one, pack, to_onnx
+from harp.export import Deployed, Questions, SlowWarning, load, one_by_one, pack, to_onnx, to_vnnlib
 from harp.package import Counts, Manifest
 from harp.pipeline.workspace import Workspace
 from harp.report.reading import read_allocation, read_export
@@ -103,6 +104,20 @@ def onnx_file(work: Workspace, model: nn.Module, path: Path) -> dict[str, Any]:
     """What `to_onnx` says of the file it made of the network, tried on the first test images."""
     images, _ = next(work.in_order(work.split.test, CHECKED).once())
     return to_onnx(model, images, path)
+
+
+def vnnlib_files(work: Workspace, package: Path, count: int, folder: Path) -> Questions:
+    """What `to_vnnlib` says of the first `count` test images and the network in the package, which is the one to ship.
+
+    Raises `HarpError` where there are fewer, and for all that `to_vnnlib` refuses.
+    """
+    images = work.split.test
+    if count > len(images):
+        raise HarpError(
+            f"properties of {count:,} images were asked for; expected at most {len(images):,}, all there are"
+        )
+    x, y = next(work.in_order(images, count).once())
+    return to_vnnlib(load(package).graph, x.cpu(), y.cpu(), work.threat, folder)
 
 
 def sentences(path: Path, made: Mapping[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from harp.objectives.cutmix import CutMix
 from harp.objectives.distillation import Distillation
 from harp.objectives.fast import FastAT
 from harp.objectives.free import FreeAT
-from harp.objectives.noisy import Consistency, Gaussian, Stability
+from harp.objectives.noisy import Consistency, Gaussian, SmoothAdv, Stability
 from harp.objectives.regularised import MART, TRADES
 from harp.objectives.sharpness import AWP, LEVEL, Ascent
 from harp.objectives.students import ARD, RSLAD, AdaAD
@@ -33,6 +33,7 @@ __all__ = [
     "Gaussian",
     "Natural",
     "Objective",
+    "SmoothAdv",
     "Stability",
     "has_teacher",
     "is_attacked",

@@ -1,16 +1,19 @@
 """Training for certificates: Gaussian noise on the images, and answers that stay alike under it (METHODS 9.14)."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from harp.attacks import PGD
 from harp.attacks.losses import divergence
 from harp.objectives.base import OBJECTIVES, Closure, Objective
 from harp.randomness import normal
+from harp.threats import Threat
 
 
 @OBJECTIVES.register("gaussian")
@@ -81,3 +84,52 @@ class Consistency(Objective):
             return cross_entropy(logits, torch.cat([y, y])) + self.beta * apart + 0.5 * unsure
 
         yield evaluate
+
+
+@OBJECTIVES.register("smoothadv")
+@dataclass(frozen=True)
+class SmoothAdv(Objective):
+    """The cross-entropy of images attacked under noise, under the same `draws` of noise (Salman et al., NeurIPS 2019).
+
+    PGD raises -log mean_i p_y(x' + noise_i) within the threat, whose norm should be 2, as that of certificates by
+    smoothing is; then mean_i CE(f(x' + noise_i), y) is what trains, labels smoothed by `smoothing`. Of `attack` the
+    steps, their size and the restarts count; it begins at the image, as published. Each image is seen `draws` times a
+    step, in one batch, and as often in each step of the attack. The published warm-up of eps is not part of it.
+    """
+
+    attack: PGD
+    threat: Threat
+    sigma: float = 0.25
+    draws: int = 2
+    smoothing: float = 0.0
+
+    takes_probabilities: ClassVar[bool] = True
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
+        drawn = torch.stack([self.sigma * normal(noise, x) for _ in range(self.draws)])
+        attack = replace(self.attack, loss="crossentropy", start="image")
+        adv = attack(_Averaged(model, drawn), x, y, self.threat, noise)
+        seen, labels = _under(adv, drawn), torch.cat([y] * self.draws)
+        yield lambda: cross_entropy(model(seen), labels, label_smoothing=self.smoothing)
+
+    def notes(self) -> list[str]:
+        if self.threat.norm == 2:
+            return []
+        return [f"smoothadv attacked within {self.threat}; certificates by smoothing are of the 2-norm"]
+
+
+class _Averaged(nn.Module):
+    """The logarithms of the mean probabilities under `drawn` noise [m, n, ...], of the same n images each time."""
+
+    def __init__(self, model: nn.Module, drawn: Tensor):
+        super().__init__()
+        self.model, self.drawn = model, drawn
+
+    def forward(self, x: Tensor) -> Tensor:
+        logs = self.model(_under(x, self.drawn)).log_softmax(1)
+        return torch.stack(logs.chunk(len(self.drawn))).logsumexp(0) - math.log(len(self.drawn))
+
+
+def _under(x: Tensor, drawn: Tensor) -> Tensor:
+    """Images [n, ...] under each draw of noise [m, n, ...] in turn, [m n, ...]."""
+    return (x + drawn).flatten(0, 1)

@@ -13,7 +13,10 @@ from harp.registry import accepted
 from harp.threats import Threat
 
 # Settings that are handed on as they are, but for those that say nothing.
-_OWN = ("batch_norm", "alpha", "beta", "replays", "temperature", "hsic_x", "hsic_y", "attacked", "sigma", "smoothing")
+_OWN = (
+    *("batch_norm", "alpha", "beta", "replays", "temperature", "hsic_x", "hsic_y", "attacked", "sigma", "draws"),
+    "smoothing",
+)
 
 
 def make_objective(

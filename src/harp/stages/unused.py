@@ -9,7 +9,7 @@ from harp.registry import accepted
 
 OBJECTIVE_OPTIONS = {
     *("alpha", "batch_norm", "beta", "replays", "guard_every"),
-    *("teacher", "temperature", "hsic_x", "hsic_y", "attacked", "sigma", "smoothing"),
+    *("teacher", "temperature", "hsic_x", "hsic_y", "attacked", "sigma", "draws", "smoothing"),
 }
 
 

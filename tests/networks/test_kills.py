@@ -1,0 +1,58 @@
+"""`harp certify` killed thirty times at random moments: what it leaves in the end is what an undisturbed one leaves."""
+
+import multiprocessing
+import random
+import time
+
+import pytest
+from safetensors.torch import save_file
+
+from harp.cli import main
+from tests.tiny import workspace
+
+KILLS = 30
+ASKED = {
+    "smoothing": ["--sigma", "0.25", "--samples", "400", "--batch", "50"],
+    "intervals": ["--by", "intervals", "--threat.eps", "0.001", "--batch", "1"],
+}
+
+
+def ended(words, seconds=None):
+    """Whether the command, in a process of its own, came to its end before it was killed after so many seconds."""
+    process = multiprocessing.get_context("fork").Process(target=main, args=(words,))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()  # SIGKILL
+        process.join()
+        return False
+    assert process.exitcode == 0
+    return True
+
+
+def left(folder):
+    """The bytes of every file but the lock."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("by", sorted(ASKED))
+def test_thirty_kills_change_no_byte_of_the_record(tmp_path, by):
+    file = tmp_path / "net.safetensors"
+    save_file(workspace(tmp_path / "net").model().state_dict(), file)
+    words = ["certify", str(file), "--model.name", "digits_cnn", "--model.width", "0.125", "--data.name", "digits"]
+    words += ["--images", "40", *ASKED[by], "--folder"]
+    began = time.monotonic()
+    assert ended([*words, str(tmp_path / "whole")])
+    length, chance, kills, runs = time.monotonic() - began, random.Random(0), 0, 0
+    expected = left(tmp_path / "whole")
+    while kills < KILLS:
+        folder, finished = str(tmp_path / f"killed-{runs}"), False
+        while not finished and kills < KILLS:
+            finished = ended([*words, folder], chance.uniform(0, length / 2))
+            kills += not finished
+        assert finished or ended([*words, folder])
+        assert left(tmp_path / f"killed-{runs}") == expected
+        runs += 1
+    print(f"{by}: {kills} kills over {runs} runs of {length:.1f} s, {len(expected)} files, byte for byte the same")
