@@ -135,7 +135,9 @@ def main() -> None:
             length = finish(command, whole)
         expected = contents(whole)
         idle = finish(command, whole)  # what a start takes before it does any work
-        print(f"uninterrupted: {length:.0f} s, of which {idle:.0f} to start; {len(expected)} files to compare", flush=True)
+        print(
+            f"uninterrupted: {length:.0f} s, of which {idle:.0f} to start; {len(expected)} files to compare", flush=True
+        )
         while kills.total() < options.kills:
             folder = Path(box) / f"killed-{runs}"
             # Up to a quarter of the work, so that each start gets somewhere and several kills hit one run.

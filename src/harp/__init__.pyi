@@ -16,6 +16,7 @@ from .attacks import (
     autoattack as autoattack,
 )
 from .certify import (
+    Bounds as Bounds,
     Certificate as Certificate,
     Smoothed as Smoothed,
     Smoothing as Smoothing,
@@ -49,6 +50,7 @@ from .export import (
     load as load,
     pack as pack,
     to_onnx as to_onnx,
+    to_vnnlib as to_vnnlib,
 )
 from .models import (
     MODELS as MODELS,

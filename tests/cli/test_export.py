@@ -40,12 +40,17 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments) -> str:
 
 
 def test_a_run_is_packed_with_its_record(here, run, capsys):
-    out = said(capsys, "export", run, "--values", "fp16", "--onnx", "true", "--out", "small.safetensors")
+    words = ("--values", "fp16", "--onnx", "true", "--vnnlib", "20", "--out", "small.safetensors")
+    out = said(capsys, "export", run, *words)
     assert "package: small.safetensors" in out
     assert "judged by the package: " in out
     assert "onnx: small.onnx" in out
     assert load("small.safetensors").manifest.values == "fp16"
     onnx.checker.check_model("small.onnx")
+    properties = len(list((here / "small.vnnlib" / "vnnlib").iterdir()))
+    assert f"vnnlib: small.vnnlib, properties of {properties} of 20 images; {20 - properties} are left out" in out
+    assert len((here / "small.vnnlib" / "instances.csv").read_text().splitlines()) == properties
+    assert "small.vnnlib is not empty" in refused(capsys, "export", run, *words)
 
 
 def test_any_network_is_packed_under_a_name_of_its_own(here, run, capsys):
@@ -124,6 +129,8 @@ def test_a_benchmark_is_printed_and_written(here, capsys):
         (("export", "p.safetensors"), "p.safetensors is a package already"),
         (("export", "gone.safetensors"), "no file gone.safetensors"),
         (("export", "digits_cnn", "--values", "fp8"), "'fp32', 'fp16', 'bf16' or 'int8', got 'fp8'"),
+        (("export", "digits_cnn", "--vnnlib", "0"), "--vnnlib 0: expected a whole number of at least 1"),
+        (("export", "digits_cnn", "--vnnlib", "2", "--threat.norm", "2"), "VNN-LIB properties hold boxes"),
         (("export", "digits_cnn", "--valeus", "fp16"), "did you mean '--export.values'"),
         (("verify", "gone.safetensors"), "no file gone.safetensors"),
         (("verify", "p.safetensors", "--source", "digits_cnn"), "expected a run's folder, or a file of weights"),

@@ -32,7 +32,9 @@ def ended(words, seconds=None):
 
 def left(folder):
     """The bytes of every file but the lock."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+    }
 
 
 @pytest.mark.slow
