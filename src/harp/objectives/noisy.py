@@ -14,6 +14,7 @@ from harp.attacks.losses import divergence
 from harp.objectives.base import OBJECTIVES, Closure, Objective
 from harp.randomness import normal
 from harp.threats import Threat
+from harp.wrappers import alone
 
 
 @OBJECTIVES.register("gaussian")
@@ -108,7 +109,7 @@ class SmoothAdv(Objective):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, noise: torch.Generator) -> Iterator[Closure]:
         drawn = torch.stack([self.sigma * normal(noise, x) for _ in range(self.draws)])
         attack = replace(self.attack, loss="crossentropy", start="image")
-        adv = attack(_Averaged(model, drawn), x, y, self.threat, noise)
+        adv = attack(_Averaged(alone(model), drawn), x, y, self.threat, noise)
         seen, labels = _under(adv, drawn), torch.cat([y] * self.draws)
         yield lambda: cross_entropy(model(seen), labels, label_smoothing=self.smoothing)
 
