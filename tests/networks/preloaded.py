@@ -1,4 +1,4 @@
-"""What processes of `test_kills` hold before they are forked, so that they get to work at once: imports, an exporter."""
+"""What processes of `test_kills` hold before they are forked, so that they get to work at once."""
 
 import torch
 from torch import nn
