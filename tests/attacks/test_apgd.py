@@ -14,7 +14,7 @@ from tests.attacks.linear import affine, distances, images, linear, open_box, pa
 from tests.attacks.networks import broken, keys, network, points
 from tests.pace import quick
 
-NAMES = ("apgd-ce", "apgd-dlr", "apgd-t")
+NAMES = ("apgd-ce", "apgd-dlr", "apgd-pma", "apgd-t")
 NORMS = (math.inf, 2, 1)
 SHAPES = ((4,), (1, 2, 2), (3, 2, 2), (2, 3, 3))
 
@@ -142,6 +142,7 @@ def test_no_numbers_count_as_wrong_and_never_spoil_the_image(name, norm):
 def test_attacks_are_values():
     assert ATTACKS["apgd-ce"](restarts=5) == APGD(restarts=5)
     assert ATTACKS["apgd-dlr"](eot=20) == APGD("dlr", eot=20)
+    assert ATTACKS["apgd-pma"](steps=50) == APGD("probability-margin", steps=50)
     assert ATTACKS["apgd-t"](batch=64) == APGD("dlr", targets=9, batch=64)
 
 
@@ -150,3 +151,8 @@ def test_a_number_too_small_is_refused(name):
     options: dict[str, Any] = {name: 0}
     with pytest.raises(HarpError, match=f"{name}: expected at least 1, got 0"):
         APGD(**options)
+
+
+def test_targets_of_a_loss_without_them_are_refused():
+    with pytest.raises(HarpError, match="no loss 'probability-margin' with targets; there are: crossentropy, dlr"):
+        APGD("probability-margin", targets=2)

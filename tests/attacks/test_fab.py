@@ -135,7 +135,7 @@ def test_more_restarts_find_more_and_nearer(norm, eps):
 @pytest.mark.parametrize(("name", "norm"), [("Linf", math.inf), ("L2", 2), ("L1", 1)])
 @pytest.mark.parametrize("targets", [None, 2])
 def test_distances_are_those_of_its_authors_implementation(monkeypatch, name, norm, targets):
-    monkeypatch.setattr(module, "HALVINGS", 0)  # theirs has no final search
+    monkeypatch.setattr("harp.attacks.nearest.HALVINGS", 0)  # theirs has no final search
     model, x, y = network()
     threat, theirs = Threat(norm, 0.1), torch.full([32], torch.inf)
     reference = FABAttack_PT(model, norm=name, n_iter=10, targeted=targets is not None, device="cpu")

@@ -3,7 +3,17 @@ import math
 import pytest
 import torch
 
-from harp.attacks.losses import LOSSES, crossentropy, crossentropy_towards, divergence, dlr, dlr_towards, margin, wrong
+from harp.attacks.losses import (
+    LOSSES,
+    crossentropy,
+    crossentropy_towards,
+    divergence,
+    dlr,
+    dlr_towards,
+    margin,
+    probability_margin,
+    wrong,
+)
 from harp.randomness import generator
 
 
@@ -88,3 +98,38 @@ def test_divergence_trains_both_answers_and_a_certain_one_stays_finite():
     assert torch.isfinite(clean.grad).all()
     assert logits.grad.abs().sum() > 0
     assert clean.grad.abs().sum() > 0
+
+
+def test_the_margin_of_probabilities_by_hand():
+    """METHODS 9.13: p = (.6, .3, .1), the first is right: -.3, but for the 1, and gradient (-.42, .39, .03)."""
+    logits = torch.tensor([[0.6, 0.3, 0.1]]).log().requires_grad_()
+    loss = probability_margin(logits, torch.tensor([0]))
+    loss.sum().backward()
+    assert loss.item() - 1 == pytest.approx(-0.3)
+    assert logits.grad is not None
+    assert logits.grad[0].tolist() == pytest.approx([-0.42, 0.39, 0.03])
+
+
+def test_the_margin_of_probabilities_is_what_the_definition_says_point_by_point():
+    numbers = generator(0, "logits")
+    logits, y = 4 * torch.randn(200, 7, generator=numbers, dtype=torch.float64), torch.arange(200) % 7
+    ours, written = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss = probability_margin(ours, y)
+    p, right = written.softmax(1), torch.nn.functional.one_hot(y, 7).bool()
+    defined = torch.stack([row[~mine].max() - row[mine][0] for row, mine in zip(p, right, strict=True)])
+    loss.sum().backward()
+    defined.sum().backward()
+    assert torch.allclose(loss - 1, defined)
+    assert ours.grad is not None
+    assert written.grad is not None
+    assert torch.allclose(ours.grad, written.grad)
+    assert torch.equal(loss > 1, logits.argmax(1) != y)
+
+
+def test_the_margin_of_probabilities_rises_where_float32_says_1_of_the_right_one():
+    logits = torch.tensor([[60.0, 0.0, -1.0]], requires_grad=True)
+    loss = probability_margin(logits, torch.tensor([0]))
+    loss.sum().backward()
+    assert 0 < loss.item() < 1e-25
+    assert logits.grad is not None
+    assert logits.grad.sign().tolist() == [[-1, 1, 1]]

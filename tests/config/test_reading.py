@@ -256,7 +256,7 @@ def test_a_recipe_file_that_is_gone(tmp_path):
 
 def test_a_measured_network_is_known_by_what_decides_its_verdicts():
     usual = {"seed": 3, "threat": {"eps": 0.1}, "evaluation": {"attacks": ["pgd"]}}
-    asked = {"attacks": ["pgd"], "doubts": 0, "curve": 9, "acknowledge": ["randomness"]}
+    asked = {"attacks": ["pgd"], "doubts": 0, "curve": 9, "curve_by": "fmn", "acknowledge": ["randomness"]}
     more = {"name": "b", "threads": 2, "device": "cpu", "export": {"onnx": True}, "prune": {"keep": 0.5}}
     first, again = (measured(make_recipe(values)) for values in (usual, {**usual, **more, "evaluation": asked}))
     assert identity(first) == identity(again) == identity(make_recipe(usual))
@@ -270,7 +270,9 @@ def test_a_measured_network_is_known_by_what_decides_its_verdicts():
 
 
 def test_what_may_be_asked_afterwards_is_no_part_of_a_run():
-    asked = make_recipe({"seed": 3, "evaluation": {"doubts": 0, "curve": 9, "acknowledge": ["randomness"]}})
+    asked = make_recipe(
+        {"seed": 3, "evaluation": {"doubts": 0, "curve": 9, "curve_by": "fmn", "acknowledge": ["randomness"]}}
+    )
     assert identity(lasting(asked)) == identity(make_recipe({"seed": 3}))
     assert identity(lasting(make_recipe({"threads": 2}))) != identity(Recipe())
 

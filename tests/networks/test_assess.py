@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from harp.attacks import APGD, FAB, PGD, VERSIONS, Cascade, Official, Quick, surrogate
+from harp.attacks import APGD, FAB, FMN, MALT, PGD, VERSIONS, Cascade, Official, Quick, surrogate
 from harp.config import make_recipe
 from harp.data import Images, Resident
 from harp.errors import HarpError
@@ -32,6 +32,10 @@ def test_single_attacks_are_ours_each_with_its_own_settings():
     assert found["pgd"] == Quick(PGD(steps=7, restarts=4))
     assert found["apgd-ce"] == Quick(APGD(steps=100, restarts=1, batch=125))
     assert found["fab"] == Quick(FAB(steps=100, restarts=5, batch=125))
+    found = attacks_of(settings(attacks=["apgd-pma", "malt", "fmn"], steps=7, restarts=4), math.inf, 0)
+    assert found["apgd-pma"] == Quick(APGD("probability-margin", steps=100, restarts=1, batch=125))
+    assert found["malt"] == Quick(MALT("dlr", steps=100, restarts=1, targets=9, batch=125))
+    assert found["fmn"] == Quick(FMN(steps=100, batch=125))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -191,6 +195,18 @@ def test_a_security_curve_is_recorded_and_drawn(tmp_path):
     before = (record / "curve.safetensors").stat().st_mtime_ns
     assessed(tmp_path, curve=12)
     assert (record / "curve.safetensors").stat().st_mtime_ns == before
+
+
+def test_the_nearer_of_two_attacks_images_makes_the_lower_curve(tmp_path):
+    curves = {}
+    for by in ("fab", "fmn", "both", "fab"):
+        assessed(tmp_path, curve=12, curve_by=by)
+        curves[by] = load_tree(tmp_path / "record" / "curve.safetensors")
+        assert curves[by]["by"] == by
+    assert not torch.equal(curves["fab"]["eps"], curves["fmn"]["eps"])
+    for one in ("fab", "fmn"):
+        for eps, accuracy in zip(curves[one]["eps"], curves[one]["accuracy"], strict=True):
+            assert curves["both"]["accuracy"][curves["both"]["eps"] <= eps][-1] <= accuracy
 
 
 def test_a_runs_report_shows_the_curves_of_its_networks(tmp_path):

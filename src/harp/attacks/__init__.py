@@ -9,7 +9,9 @@ from harp.attacks.autoattack import autoattack
 from harp.attacks.base import Attack, AttackWarning, Cascade, fits
 from harp.attacks.cw_l2 import CWL2
 from harp.attacks.fab import FAB
+from harp.attacks.fmn import FMN
 from harp.attacks.malt import MALT
+from harp.attacks.nearest import Nearest
 from harp.attacks.official import Official
 from harp.attacks.pgd import ATTACKS, PGD
 from harp.attacks.square import Square
@@ -21,12 +23,14 @@ __all__ = [
     "ATTACKS",
     "CWL2",
     "FAB",
+    "FMN",
     "MALT",
     "PGD",
     "VERSIONS",
     "Attack",
     "AttackWarning",
     "Cascade",
+    "Nearest",
     "Offer",
     "Offered",
     "Official",

@@ -1,4 +1,4 @@
-"""AutoPGD on the cross-entropy, the difference of logits ratio, and that ratio towards each of several classes."""
+"""AutoPGD on the cross-entropy, two margins, of logits and of probabilities, and towards each of several classes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ from harp.attacks.losses import LOSSES, TARGETED
 from harp.attacks.pgd import ATTACKS
 from harp.attacks.sparse import Sparse
 from harp.attacks.sweep import sweep
-from harp.errors import HarpError
+from harp.errors import HarpError, choices
 from harp.randomness import Noise, given
 from harp.threats import Threat
 
@@ -29,11 +29,11 @@ class APGD:
     60 % are in larger balls. Each gradient is the mean of `eot` passes, for networks that draw random numbers, and the
     last of them gives loss and verdict. `batch`: points under way at once; None: all.
 
-    Raises `HarpError` where a number is too small to mean anything.
+    Raises `HarpError` where a number is too small to mean anything, and for targets of a loss that has no such form.
     Croce & Hein, ICML 2020 (algorithm 1); for norm 1 Croce & Hein, "Mind the box", ICML 2021.
     """
 
-    loss: Literal["crossentropy", "dlr"] = "crossentropy"
+    loss: Literal["crossentropy", "dlr", "probability-margin"] = "crossentropy"
     steps: int = 100
     restarts: int = 1
     targets: int | None = None
@@ -46,6 +46,8 @@ class APGD:
             value, least = getattr(self, name), int(name != "steps")
             if value is not None and value < least:
                 raise HarpError(f"{name}: expected at least {least}, got {value}")
+        if self.targets is not None and self.loss not in TARGETED:
+            raise HarpError(f"no loss {self.loss!r} with targets; {choices(self.loss, TARGETED)}")
 
     @guarded
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, noise: Noise | None = None) -> Tensor:
@@ -91,3 +93,9 @@ def apgd_dlr(steps: int = 100, restarts: int = 1, eot: int = 1, batch: int | Non
 def apgd_t(steps: int = 100, targets: int = 9, restarts: int = 1, eot: int = 1, batch: int | None = None) -> APGD:
     """AutoPGD towards each of the nine most probable wrong classes in turn (Croce & Hein, ICML 2020)."""
     return APGD("dlr", steps=steps, restarts=restarts, targets=targets, eot=eot, batch=batch)
+
+
+@ATTACKS.register("apgd-pma")
+def apgd_pma(steps: int = 100, restarts: int = 1, eot: int = 1, batch: int | None = None) -> APGD:
+    """AutoPGD on the margin of probabilities, the loss of PMA (arXiv 2411.15210), in one phase and untargeted."""
+    return APGD("probability-margin", steps=steps, restarts=restarts, eot=eot, batch=batch)

@@ -9,16 +9,13 @@ from torch import Tensor, nn
 from harp.attacks.base import guarded
 from harp.attacks.hyperplanes import length, straighten, towards
 from harp.attacks.losses import wrong
+from harp.attacks.nearest import pulled_back
 from harp.attacks.pgd import ATTACKS
 from harp.attacks.surrogate import judge
 from harp.attacks.sweep import State, sweep
 from harp.errors import HarpError
-from harp.modes import evaluating
 from harp.randomness import Keyed, Noise, given, normal, uniform
 from harp.threats import Threat, per_point
-
-# To 6e-5 of a distance, for less than the price of ten steps.
-HALVINGS = 14
 
 
 @dataclass(frozen=True)
@@ -62,27 +59,7 @@ class FAB:
         they are have distance 0.
         """
         adv = sweep(_Walk(self, model, threat, math.inf), model, x, y, noise, self.batch)
-        distance, size = threat.distance(adv, x), self.batch or max(1, len(x))
-        with evaluating(judge(model)), torch.no_grad():
-            for start in range(0, len(x), size):
-                part = slice(start, start + size)
-                adv[part], share = _pulled(judge(model), x[part], adv[part], y[part], threat)
-                # What never was wrong on the way from the image to itself is right.
-                none = (distance[part] == 0) & (share == 1)
-                distance[part] = threat.distance(adv[part], x[part]).masked_fill(none, torch.inf)
-        return adv, distance
-
-
-def _pulled(model: nn.Module, x: Tensor, adv: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
-    """The nearest images found wrong on the way from `x` to `adv`, and the share of its distance that is left, [n]."""
-    right, far, nearest = x.new_zeros(len(x)), x.new_ones(len(x)), adv
-    for _ in range(HALVINGS):
-        middle = (right + far) / 2
-        image = (x + (adv - x) * per_point(middle, x)).clamp(threat.low, threat.high)
-        bad = wrong(model(image), y)
-        right, far = torch.where(bad, right, middle), torch.where(bad, middle, far)
-        nearest = torch.where(per_point(bad, x), image, nearest)
-    return nearest, far
+        return pulled_back(model, x, adv, y, threat, self.batch)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,16 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return margin(logits, y) / (top[:, 0] - top[:, 2] + TINY)
 
 
+def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """1 + the best wrong class's probability minus the right one's, shape [n], in [0, 2]; above 1 where it is wrong.
+
+    The probability margin of PMA (arXiv 2411.15210), of softmax outputs, but for the 1. Written as a sum of wrong
+    classes' probabilities, so that of an answer as sure as 1 - 1e-30 loss and gradient are not 0 in float32.
+    """
+    others = logits.log_softmax(1).scatter(1, y[:, None], -torch.inf).exp()
+    return others.amax(1) + others.sum(1)
+
+
 def dlr_towards(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """The logit of `target` minus that of `y`, over the largest's lead on the mean of third and fourth, shape [n].
 
@@ -88,7 +98,12 @@ def divergence(logits: Tensor, clean: Tensor) -> Tensor:
     return terms.sum(1)
 
 
-LOSSES: dict[str, Loss] = {"crossentropy": crossentropy, "dlr": dlr, "margin": margin}
+LOSSES: dict[str, Loss] = {
+    "crossentropy": crossentropy,
+    "dlr": dlr,
+    "margin": margin,
+    "probability-margin": probability_margin,
+}
 TARGETED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "crossentropy": crossentropy_towards,
     "dlr": dlr_towards,

@@ -60,7 +60,7 @@ def lasting(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=asked)})
 
 
-AFTERWARDS = ("networks", "curve", "doubts", "corruptions", "acknowledge")
+AFTERWARDS = ("networks", "curve", "curve_by", "doubts", "corruptions", "acknowledge")
 
 
 def find_recipe(name: str) -> Path:

@@ -160,7 +160,7 @@ class EvaluationSettings(Settings):
     bf16: bool = False
     """harp's own attacks search in bfloat16; float32 judges what they find, but that is no headline number"""
     steps: Count = 20
-    """steps of pgd and cw; AutoAttack's attacks have their published settings"""
+    """steps of pgd and cw; harp's other attacks have their published settings"""
     restarts: Count = 3
     """random restarts of pgd and cw; the worst counts"""
     step: Positive = 0.25
@@ -174,7 +174,9 @@ class EvaluationSettings(Settings):
     images: Count | None = None
     """evaluate so many test images, drawn from each class in proportion, the same for every seed; none: all"""
     curve: Whole = 0
-    """find the nearest adversarial images of so many by FAB and draw robust accuracy against eps; 0: no curve"""
+    """find the nearest adversarial images of so many and draw robust accuracy against eps; 0: no curve"""
+    curve_by: Literal["fab", "fmn", "both"] = "fab"
+    """the attack that finds them: FAB, FMN, or both, the nearer image counting"""
     doubts: Whole = 128
     """examine so many images for signs of false robustness; 0: none"""
     corruptions: tuple[Text, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harp.attacks import FAB, Attack
+from harp.attacks import FAB, FMN, Attack, Nearest
 from harp.config import EvaluationSettings
 from harp.data import Epochs
 from harp.evaluation import (
@@ -174,14 +174,19 @@ def assess_run(
 
 def _curve(model: nn.Module, batches: Epochs, asked: Asked, folder: Path) -> None:
     """The folder's curve.safetensors: robust accuracy against eps and its interval, of the sample."""
-    path, count = folder / CURVE, asked.settings.curve
-    if path.exists() and load_tree(path)["n"] == min(count, len(batches)):
-        return
+    path, count, by = folder / CURVE, asked.settings.curve, asked.settings.curve_by
+    if path.exists():
+        before = load_tree(path)
+        if (before["n"], before.get("by", "fab")) == (min(count, len(batches)), by):
+            return
     (folder / RESULT).unlink(missing_ok=True)  # its seal is about the curve before
     x, y, places = _sample(batches, count)
     noise = Keyed.of(places.to(x.device), asked.seed, "curve")
-    _, distance = FAB(targets=9, batch=asked.settings.batch_size).nearest(model, x, y, asked.threat, noise)
-    save_tree(path, asdict(security_curve(distance.cpu())))
+    size = asked.settings.batch_size
+    attacks: dict[str, Nearest] = {"fab": FAB(targets=9, batch=size), "fmn": FMN(batch=size)}
+    used = [attack for name, attack in attacks.items() if by in (name, "both")]
+    found = [attack.nearest(model, x, y, asked.threat, noise)[1] for attack in used]
+    save_tree(path, {**asdict(security_curve(torch.stack(found).amin(0).cpu())), "by": by})
 
 
 def draw(folder: Path, records: Mapping[str, tuple[Path, Mapping[str, Any]]], threat: Threat) -> None:

@@ -14,6 +14,8 @@ from harp.own import is_own, label_of
 from harp.registry import accepted
 
 TRANSFER = "transfer-"
+# Beside AutoAttack's, the attacks with settings of their authors.
+PUBLISHED = ("apgd-pma", "fmn", "malt")
 
 
 def attacks_of(settings: EvaluationSettings, norm: float, seed: int) -> Mapping[str, Attack]:
@@ -41,14 +43,14 @@ def attacks_of(settings: EvaluationSettings, norm: float, seed: int) -> Mapping[
 
 
 def _single(name: str, settings: EvaluationSettings, seed: int) -> Attack:
-    """The attack `name`; those of AutoAttack have their published settings, whoever runs them."""
+    """The attack `name`; those of AutoAttack have their published settings, whoever runs them, as `PUBLISHED` have."""
     published = {part: version for version in reversed(VERSIONS) for part in components(version)}
     if settings.engine == "official":
         if name not in published:
             raise HarpError(f"the official engine has no attack {name!r}; {choices(name, published)}")
         return Official(name, published[name], seed, _under_way(settings))
     own = {"steps": settings.steps, "restarts": settings.restarts, "step": settings.step}
-    options = components(published[name])[name] if name in published else own
+    options = components(published[name])[name] if name in published else {} if name in PUBLISHED else own
     made = _made(name, {**options, "batch": _under_way(settings)})
     # One of the user's own may look inside the network, for layers that a copy does not have.
     return made if is_own(name) else Quick(made, settings.bf16, SparseCopies())
