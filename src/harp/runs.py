@@ -19,6 +19,7 @@ import safetensors
 import torch
 from filelock import FileLock, Timeout
 
+from harp import processor
 from harp.errors import HarpError
 from harp.files import (
     DamagedError,
@@ -215,7 +216,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "commit": commit(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": processor.name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": str(device),
@@ -224,12 +225,3 @@ def environment(device: torch.device) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "safetensors": safetensors.__version__,
     }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()

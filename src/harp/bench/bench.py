@@ -9,13 +9,17 @@ from typing import Any
 
 import torch
 
+from harp import processor
 from harp.ambient import precise
+from harp.bench.judged import judged
 from harp.bench.memory import memory
 from harp.bench.runners import RUNNERS, Answer, Runner
 from harp.bench.subject import Subject
 from harp.bench.timing import Samples, faster, interleaved, summarised
 from harp.errors import HarpError
 from harp.export import agree
+from harp.export.agreement import relative
+from harp.models.adapt import logits_of
 from harp.pipeline.display import Display
 from harp.runs import environment
 
@@ -53,23 +57,47 @@ def bench(subject: Subject, whole: Subject | None, plan: Plan, display: Display)
 
     `whole` is the network from which channels were removed, where it is known: the stock runners then run both. A
     baseline is the network before pruning under each of them, or, where only weights are zero, what they make of these.
-    "times_faster" is of processor time: the median over rounds, with its 95 % interval. Raises `HarpError` where
-    harp's engine cannot run the network, or a runner gives other logits; one that is not installed or cannot run it
-    stands in "left_out", with the reason.
+    "times_faster" is of processor time: the median over rounds, with its 95 % interval; "best" names, for each batch,
+    the baseline that takes least, and what a runner that rounds and one that does not are right about stands in
+    "judged", where the network has a record of an evaluation. Raises `HarpError` where harp's engine cannot run the
+    network, or a runner in float32 gives other logits; one that is not installed or cannot run it stands in
+    "left_out", with the reason.
     """
     entries, left_out = _entries(subject, whole, plan), dict[str, str]()
     batches = {str(batch): _measured(entries, batch, plan, display, left_out) for batch in plan.batches}
+    baselines = [name for name, entry in entries.items() if entry.baseline and name not in left_out]
     if plan.memory:
         _add_memory(entries, batches, plan, display)
     return {
         "threads": plan.threads,
         "rounds": plan.rounds,
-        "environment": {**environment(torch.device("cpu")), **_versions()},
-        "baselines": [name for name, entry in entries.items() if entry.baseline and name not in left_out],
+        "environment": {**environment(torch.device("cpu")), "processor": processor.features(), **_versions()},
+        "baselines": baselines,
+        "best": {batch: _best(rows, baselines) for batch, rows in batches.items()},
+        "judged": _judged(entries, plan, display, left_out),
         "left_out": left_out,
         "sizes": _sizes(subject, whole),
         "batches": batches,
     }
+
+
+def _best(rows: Mapping[str, Any], baselines: Sequence[str]) -> str:
+    return min(baselines, key=lambda name: float(rows[name]["cpu"]["median"]))
+
+
+def _judged(
+    entries: Mapping[str, Entry], plan: Plan, display: Display, left_out: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """What each runner of the network itself makes of the images on record."""
+    asked = {name: entry for name, entry in entries.items() if entry.subject.record and name not in left_out}
+    found, batch = {}, max(plan.batches)
+    with display.bar("accuracy", len(asked)) as move:
+        for name, entry in asked.items():
+            record = entry.subject.record
+            assert record is not None
+            found[name] = judged(entry.subject, record, _ready(entry, batch, plan.threads), batch)
+            move(1, name)
+    return found
 
 
 def _versions() -> dict[str, str]:
@@ -125,7 +153,11 @@ def _line(error: Exception) -> str:
 
 
 def _difference(name: str, entry: Entry, answer: Answer, batch: int) -> float:
-    return agree(entry.subject.model, answer, [entry.subject.images(batch)], TOLERANCE, name).difference
+    images = entry.subject.images(batch)
+    if entry.runner.rounded:
+        with torch.inference_mode():
+            return relative(answer(images), logits_of(entry.subject.model(images)))
+    return agree(entry.subject.model, answer, [images], TOLERANCE, name).difference
 
 
 def _timed(
@@ -152,8 +184,9 @@ def _add_memory(
 
 
 def _sizes(subject: Subject, whole: Subject | None) -> dict[str, int]:
-    """Of the files, in bytes; of the ONNX file only where it was written."""
+    """Of the files, in bytes; of the ONNX files only where they were written."""
     files = {"package": subject.package, "state_dict": subject.state, "onnx": subject.folder / "model.onnx"}
+    files["onnx int8"] = subject.folder / "model-int8.onnx"
     if whole is not None:
         files["state_dict before pruning"] = whole.state
     return {name: path.stat().st_size for name, path in files.items() if path.exists()}

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harp.config import Recipe, make_recipe
+from harp.bench.quantised import CALIBRATION, quantise
+from harp.config import Recipe, make_recipe, plan
+from harp.data import feed, nested
 from harp.export import Deployed, is_package, pack, to_onnx
 from harp.networks.named import Network, dense_of, loaded
+from harp.networks.packing import origin
 from harp.package import read
 from harp.pipeline.workspace import Workspace
 from harp.runs import save_tree
@@ -23,12 +26,14 @@ CHECKED = 8  # images on which files are compared with the network when they are
 class Subject:
     """A network by its recipe's settings and weights, and a folder for the files that are made of it.
 
-    These are plain values, so that another process can build the same network and find the same files.
+    `record` is that of its evaluation, where it has one. These are plain values, so that another process can build the
+    same network and find the same files.
     """
 
     settings: Mapping[str, Any]
     weights: Path | None
     folder: Path
+    record: Path | None = None
 
     @cached_property
     def work(self) -> Workspace:
@@ -77,6 +82,22 @@ class Subject:
         return path
 
     @property
+    def onnx_int8(self) -> Path:
+        """The ONNX file in eight bits."""
+        path = self.folder / "model-int8.onnx"
+        if not path.exists():
+            quantise(self.onnx, self.calibration, path)
+        return path
+
+    @cached_property
+    def calibration(self) -> Tensor:
+        """Training images [n, c, h, w], as they are, from each class in proportion."""
+        train = self.work.split.train
+        chosen = train.take(nested(train.labels, min(CALIBRATION, len(train)), 0))
+        images, _ = next(iter(feed(chosen, len(chosen), 0, device="cpu", shuffle=False).once()))
+        return images
+
+    @property
     def package(self) -> Path:
         """The package, which is the network's own file where that is one."""
         path = self.folder / "package.safetensors"
@@ -92,4 +113,10 @@ def subjects(network: Network, recipe: Recipe, folder: Path) -> tuple[Subject, S
     settings, before = recipe.model_dump(mode="json"), dense_of(network)
     (folder / "before").mkdir()
     whole = Subject(settings, before.weights, folder / "before") if before else None
-    return Subject(settings, network.weights, folder), whole
+    return Subject(settings, network.weights, folder, _record(network, recipe)), whole
+
+
+def _record(network: Network, recipe: Recipe) -> Path | None:
+    if network.told_by is None or network.weights is None:
+        return None
+    return origin(network.told_by, network.weights, plan(recipe.stages)).record

@@ -18,8 +18,9 @@ def bench_network(arguments: list[str]) -> None:
     parser = Parser(
         "bench",
         usage="harp bench MODEL [--weights FILE] [--threads N] [--batch N,N] [--out FILE] [--SECTION.NAME VALUE ...]",
-        description="Latency, throughput, memory and file sizes of one network on this machine's CPU: harp's engine "
-        "beside PyTorch, ONNX Runtime and OpenVINO in float32, with as many threads each, in turns.",
+        description="Latency, throughput, memory, accuracy and file sizes of one network on this machine's CPU: harp's "
+        "engine beside PyTorch, ONNX Runtime and OpenVINO in float32, bfloat16 and int8, with as many threads each, in "
+        "turns.",
         first=NETWORK,
     )
     parser.add_argument(
@@ -40,6 +41,7 @@ def bench_network(arguments: list[str]) -> None:
     from harp.networks.named import find_network
     from harp.networks.trust import check_named
     from harp.pipeline.display import Display
+    from harp.processor import sentence
 
     network, display = find_network(own.network, own.weights), Display()
     values = network_values(own.network, network.settings, {"threads": 1, "device": "cpu"}, above)
@@ -51,8 +53,11 @@ def bench_network(arguments: list[str]) -> None:
     with TemporaryDirectory() as folder:
         found = bench(*subjects(network, recipe, Path(folder)), plan, display)
     found = {"network": network.label, **found}
-    for table in (latency_table(found), ratio_table(found), size_table(found)):
+    display.say(f"processor: {sentence()}")
+    for table in (latency_table(found), ratio_table(found), *accuracy_tables(found), size_table(found)):
         display.console.print(table)
+    for line in claims(found):
+        display.say(line)
     for name, reason in found["left_out"].items():
         display.say(f"not measured: {name}: {reason}")
     if own.out:
@@ -111,6 +116,28 @@ def ratio_table(found: Mapping[str, Any]) -> Table:
                 texts = [f"{cell['ratio']:.3g}\n{cell['low']:.3g}-{cell['high']:.3g}" for cell in cells]
                 grid.add_row(f"{name}, batch {batch}", *texts)
     return grid
+
+
+def claims(found: Mapping[str, Any]) -> Iterator[str]:
+    """For each batch, how fast harp's engine is beside the quickest of all others."""
+    for batch, best in found["best"].items():
+        ratio = found["batches"][batch]["harp"]["times_faster"][best]
+        times = f"{ratio['ratio']:.3g} ({ratio['low']:.3g}-{ratio['high']:.3g})"
+        yield f"batch {batch}: harp's engine takes {times} times less processor time than the best of them, {best}"
+    if not found["judged"]:
+        yield "accuracies are told where the network lies in a run with a finished evaluation"
+
+
+def accuracy_tables(found: Mapping[str, Any]) -> Iterator[Table]:
+    """A row for each runner: what is right by its own verdicts; no table where there is no record of an evaluation."""
+    if not found["judged"]:
+        return
+    grid = _grid("", "clean, %", "robust, %", "n", "verdicts that differ", title="on the images on record")
+    for name, row in found["judged"].items():
+        clean, worst = (row["measures"][measure] for measure in ("clean", "worst"))
+        accuracies = (f"{100 * part['accuracy']:.1f}" for part in (clean, worst))
+        grid.add_row(name, *accuracies, f"{clean['n']:,}", f"{row['different']:,} of {row['compared']:,}")
+    yield grid
 
 
 def size_table(found: Mapping[str, Any]) -> Table:
