@@ -1,7 +1,6 @@
 """The one exception users meet, and the sentence that names the nearest valid choice."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class HarpError(Exception):
@@ -16,6 +15,8 @@ def choices(name: str, valid: Iterable[str]) -> str:
 
     Of more than thirty only the five nearest.
     """
+    from difflib import get_close_matches
+
     names = sorted(valid)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -2,7 +2,6 @@
 
 import math
 import re
-from fractions import Fraction
 
 _ORDERS = {"inf": math.inf, "2": 2.0, "1": 1.0}
 
@@ -20,6 +19,8 @@ def order_of(norm: float | str) -> float:
 
 def fraction(text: str) -> float:
     """The number that is written "8/255"; raises `ValueError` for any other text."""
+    from fractions import Fraction
+
     above, _, below = text.replace(" ", "").partition("/")
     if re.fullmatch(r"-?\d+(\.\d+)?", above) is None or re.fullmatch(r"\d+", below) is None or not Fraction(below):
         raise ValueError("expected a number or a fraction such as 8/255")

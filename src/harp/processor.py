@@ -1,12 +1,10 @@
 """What the processor is and what it has, of all that decides which number formats and builds are quick on it."""
 
 import platform
-import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
-INFO = Path("/proc/cpuinfo")
+INFO = "/proc/cpuinfo"
 
 # By the words of Linux's /proc/cpuinfo: a feature is there where all words of one of its sets are.
 _X86 = {
@@ -75,5 +73,7 @@ def _told(*keys: str) -> str:
 
 
 def _sysctl(key: str) -> str:
+    import subprocess
+
     done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else ""

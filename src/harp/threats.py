@@ -1,14 +1,19 @@
 """What an attacker may do to an image: a ball around it, cut by the box of valid pixels."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from harp.errors import HarpError
 from harp.notation import fraction, order_of
-from harp.randomness import Noise, fork, normal, uniform
+
+# A threat is also what a package says of itself where there is no PyTorch, so that is imported where it is used.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harp.randomness import Noise
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Threat:
 
     def start(self, x: Tensor, noise: Noise) -> Tensor:
         """A random point of the ball around each image, inside the box; uniform in the ball. Not for the 1-norm."""
+        from harp.randomness import fork, normal, uniform
+
         self.refuse_one()
         if self.norm == math.inf:
             return self.project(x + uniform(noise, x, -self.eps, self.eps), x)
@@ -61,7 +68,7 @@ class Threat:
             return size * grad.sign()
         # Scaled by the largest entry first: the square of a confident model's 1e-25 would be 0 in float32.
         largest = grad.flatten(1).abs().amax(1)
-        scaled = grad / per_point(torch.where(largest > 0, largest, torch.ones_like(largest)), grad)
+        scaled = grad / per_point(largest.where(largest > 0, 1), grad)
         return scaled * per_point(size / _lengths(scaled), grad)
 
     def project(self, adv: Tensor, x: Tensor) -> Tensor:
@@ -76,19 +83,21 @@ class Threat:
         elif self.norm == 2:
             delta = delta * per_point((self.eps / _lengths(delta)).clamp(max=1), x)
         else:
-            delta = shrunk(delta, torch.where(delta > 0, self.high - x, x - self.low), self.eps)
+            delta = shrunk(delta, (self.high - x).where(delta > 0, x - self.low), self.eps)
         return (x + delta).clamp(self.low, self.high)
 
     def distance(self, adv: Tensor, x: Tensor) -> Tensor:
         """The norm of each image's perturbation, [n]."""
+        import torch
+
         distance: Tensor = torch.linalg.vector_norm((adv - x).flatten(1), ord=self.norm, dim=1)
         return distance
 
     def excess(self, adv: Tensor, x: Tensor) -> Tensor:
         """How far each image of the batch lies outside what is allowed (0 or rounding error where it is inside)."""
         far = self.distance(adv, x) - self.eps
-        out = torch.maximum(self.low - adv, adv - self.high).flatten(1).amax(1)
-        return torch.maximum(far, out).clamp(min=0)
+        out = (self.low - adv).maximum(adv - self.high).flatten(1).amax(1)
+        return far.maximum(out).clamp(min=0)
 
     def refuse_one(self) -> None:
         """Raises `HarpError` for norm 1, for which `start` and `step` are not."""
@@ -115,6 +124,8 @@ def per_point(values: Tensor, like: Tensor) -> Tensor:
 
 
 def _lengths(delta: Tensor) -> Tensor:
+    import torch
+
     # 1e-12 keeps a zero vector zero instead of dividing 0 by 0.
     lengths: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
     return lengths.clamp(min=1e-12)
@@ -125,6 +136,8 @@ def shrunk(delta: Tensor, room: Tensor, eps: float | Tensor) -> Tensor:
 
     `eps` is one number, or one for each point ([n, 1]).
     """
+    import torch
+
     size, room = delta.flatten(1).abs(), room.flatten(1)
     # Entry i of the answer is size - t, cut to [0, room], for one t a point; their total falls with t in straight
     # pieces. Halving finds the piece, to the last bit of t; sorting its ends takes four times as long, and running

@@ -1,7 +1,6 @@
 """Which harp this is: its version, and the commit where it runs from its own checkout."""
 
 import os
-import subprocess
 from pathlib import Path
 
 VERSION = "0.1.0"
@@ -14,6 +13,9 @@ def commit() -> str | None:
 
     A checkout that harp merely lies in, such as that of a project with its environment inside, is not harp's own.
     """
+
+    # Late: a program that only runs a package asks for no commit, and starts in a tenth of a second.
+    import subprocess
 
     def git(*words: str) -> str:
         # Git's own variables would point it at whatever repository a hook runs in.

@@ -69,7 +69,7 @@ def test_bfloat16_that_would_be_float32_is_left_out_with_the_reason(subject):
 
 def test_every_runner_is_judged_on_the_images_on_record(subject, tmp_path):
     """In float32 as the network itself, in int8 by its own logits: each told what another way of asking tells."""
-    test, attack, threat = subject.work.split.test, PGD(steps=3, restarts=1), Threat(eps=0.1)
+    test, attack, threat = subject.work.split.test, PGD(steps=5, restarts=1), Threat(eps=0.5)
     images = feed(test, len(test), 0, device="cpu", shuffle=False)
     model = subject.model
     evaluate(model, images, {"pgd": attack}, threat, folder=tmp_path / "record")

@@ -1,9 +1,12 @@
+import json
 from typing import Any
 
 import pytest
 import torch
 
 from harp.errors import HarpError
+from harp.graph import calls, operators
+from harp.graph.calls import call_of
 from harp.graph.operators import OPERATORS, operator
 
 
@@ -11,11 +14,16 @@ from harp.graph.operators import OPERATORS, operator
 def test_every_operator_is_one_of_pytorch_and_changes_nothing(name):
     found = operator(name)
     assert found.parameters
-    call: Any = found.call
+    call: Any = call_of(name)
     schema = getattr(call, "_schema", None)
     assert name == "getitem" or (schema is not None and not schema.is_mutable)
     if schema is not None and name != "scaled_dot_product_attention":
         assert torch.Tag.nondeterministic_seeded not in call.tags
+
+
+def test_schemas_are_those_of_pytorch():
+    """Of a torch that says otherwise the file is to be written anew: `python -m harp.graph.calls`."""
+    assert json.loads(json.dumps(calls.schemas())) == operators._schemas()
 
 
 def test_defaults_come_from_the_schema():

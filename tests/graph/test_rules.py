@@ -1,11 +1,14 @@
 """Every rule says what PyTorch says, or nothing."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
+from harp.graph.calls import call_of
 from harp.graph.operators import operator
-from harp.graph.rules import _SAME, by_rule
+from harp.graph.rules import _SAME, _WHOLE, Blank, by_rule
 
 SMALL = st.integers(0, 4)
 PAIR = st.lists(SMALL, min_size=2, max_size=2)
@@ -40,17 +43,24 @@ CASES = {
 }
 
 
+def blank(value: Any) -> Any:
+    """Arguments with blanks for tensors."""
+    if isinstance(value, tuple | list):
+        return type(value)(blank(part) for part in value)
+    return Blank.of(value) if isinstance(value, torch.Tensor) else value
+
+
 @pytest.mark.parametrize("op", CASES)
 def test_a_rule_is_pytorchs(op: str):
     @given(st.tuples(*CASES[op]))
     def holds(args: tuple[object, ...]) -> None:
-        made = by_rule(op, args)
+        made = by_rule(op, blank(args))
         if made is None:
             return
         kind = operator(op)
         pairs = list(zip(kind.parameters, args, strict=True))
         keyword = {parameter.name: value for parameter, value in pairs if parameter.keyword}
-        expected = kind.call(*args[: len(args) - len(keyword)], **keyword)
+        expected = call_of(op)(*args[: len(args) - len(keyword)], **keyword)
         assert made == expected if isinstance(made, int) else made.shape == expected.shape
 
     holds()
@@ -62,24 +72,41 @@ def test_what_keeps_the_shape_keeps_the_dtype(op: str):
     needed = [1.0 for parameter in kind.parameters[1:] if parameter.kind == "number"]
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.empty(2, 3, 4, dtype=dtype, device="meta")
-        expected, made = kind.call(x, *needed), by_rule(op, (x, *needed))
-        assert isinstance(made, torch.Tensor)
-        assert (made.shape, made.dtype) == (expected.shape, expected.dtype)
+        expected, made = call_of(op)(x, *needed), by_rule(op, (Blank.of(x), *needed))
+        assert made == Blank.of(expected)
 
 
 def test_a_clamp_without_bounds_is_pytorchs_to_refuse():
-    assert by_rule("clamp", (torch.empty(2, device="meta"), None, None)) is None
+    assert by_rule("clamp", (Blank((2,), "float32"), None, None)) is None
 
 
-def size_of(op: str, args: tuple[object, ...]) -> torch.Size:
+def size_of(op: str, args: tuple[object, ...]) -> tuple[int, ...]:
     made = by_rule(op, args)
-    assert isinstance(made, torch.Tensor)
+    assert isinstance(made, Blank)
     return made.shape
+
+
+@pytest.mark.parametrize("op", sorted(_WHOLE))
+def test_sizes_of_sizes_are_pytorchs(op: str):
+    @given(NUMBER, NUMBER)
+    def holds(a: int, b: int) -> None:
+        made = by_rule(op, (a, b))
+        assert made is None if min(a, b) <= 0 else made == call_of(op)(a, b)
+
+    holds()
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bool, torch.int8, torch.bfloat16, torch.float16, torch.float32, torch.int64, torch.complex64]
+)
+def test_a_blank_knows_what_its_numbers_would_take(dtype: torch.dtype):
+    tensor = torch.empty(3, 5, dtype=dtype)
+    assert (Blank.of(tensor).size, Blank.of(tensor).bytes) == (15, tensor.nbytes)
 
 
 def test_the_usual_is_answered():
     """So that the rules are not silent: the layers of a plain network."""
-    x, w = torch.empty(2, 3, 8, 8, device="meta"), torch.empty(4, 3, 3, 3, device="meta")
+    x, w = Blank((2, 3, 8, 8), "float32"), Blank((4, 3, 3, 3), "float32")
     assert size_of("conv2d", (x, w, None, [2, 2], [1, 1], [1, 1], 1)) == (2, 4, 4, 4)
     assert size_of("max_pool2d", (x, [2, 2], [], [0, 0], [1, 1], False)) == (2, 3, 4, 4)
     assert size_of("flatten.using_ints", (x, 1, -1)) == (2, 192)

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from harp.errors import HarpError
-from harp.graph import Graph, Interpreter
-from harp.graph.check import check
+from harp.graph import Graph, Interpreter, check
 from harp.package import Manifest, read, write
 from harp.runtime import compile
 from tests.package.bombs import BOMBS

@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
 from harp.errors import HarpError
 from harp.graph import Sparse
-from harp.package.codec import DTYPES, Coding, Entry, Reader, Writer, decode, encode
+from harp.graph.tensors import to_tensor
+from harp.package.codec import DTYPES, Coding, Entry, Reader, decode, kind_of
+from harp.package.encoding import Writer, encode
 from harp.package.gaps import Code
 from tests.package.networks import bits, pruned
 
@@ -19,9 +22,8 @@ def stored(tensor, name="t", dtype=torch.float32, axis=None):
     writer = Writer()
     entry = encode(name, tensor, writer, dtype, axis)
     sections = writer.whole()
-    kinds = {section: torch.uint8 if section == "index" else getattr(torch, section) for section in sections}
-    reader = Reader({key: torch.frombuffer(bytearray(data), dtype=kinds[key]) for key, data in sections.items()})
-    found = decode(entry, reader)
+    reader = Reader({key: np.frombuffer(bytearray(data), kind_of(key)) for key, data in sections.items()})
+    found = to_tensor(decode(entry, reader))
     assert not reader.left()
     return entry, sections, found
 
@@ -98,7 +100,7 @@ def test_a_sparse_tensor_that_is_none(index):
 
 
 def test_too_few_numbers_are_refused_before_they_are_allocated():
-    reader = Reader({"float32": torch.ones(5), "index": torch.ones(1, dtype=torch.uint8)})
+    reader = Reader({"float32": np.ones(5, np.float32), "index": np.ones(1, np.uint8)})
     with pytest.raises(HarpError, match=r"needs 1,000,000,000,000 more numbers of the section float32, which has 5"):
         decode(Entry("t", "float32", (10**6, 10**6), Coding("float32")), reader)
     with pytest.raises(HarpError, match="more numbers of the section int64, which has 0"):
@@ -108,6 +110,6 @@ def test_too_few_numbers_are_refused_before_they_are_allocated():
 
 
 def test_numbers_of_nobody_are_found():
-    reader = Reader({"float32": torch.ones(5)})
+    reader = Reader({"float32": np.ones(5, np.float32)})
     decode(Entry("t", "float32", (3,), Coding("float32")), reader)
     assert reader.left() == "the section float32 has 2 numbers that belong to no tensor"

@@ -4,6 +4,7 @@ import pickle
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -27,9 +28,9 @@ def test_round_trip(tmp_path):
     for name, data in SECTIONS.items():
         assert bytes(contents.bytes(name)) == data
         assert contents.spans[name][0] % (8 if name == "int64" else 4 if name == "float32" else 1) == 0
-    tensors = contents.tensors()
+    tensors = contents.arrays()
     assert tensors.keys() == SECTIONS.keys() - {"manifest"}
-    assert tensors["float32"].view(torch.uint8).tolist() == list(range(8))
+    assert tensors["float32"].view(np.uint8).tolist() == list(range(8))
     assert tensors["bool"].tolist() == [False, True]
 
 
@@ -175,7 +176,7 @@ def test_header_lengths_that_are_wrong(length):
 
 def test_booleans_are_zero_or_one():
     with pytest.raises(HarpError, match="bytes other than 0 and 1"):
-        Contents.of(pack({"bool": b"\0\2", "manifest": b"m"})).tensors()
+        Contents.of(pack({"bool": b"\0\2", "manifest": b"m"})).arrays()
 
 
 def zipped():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from harp.errors import HarpError
-from harp.graph import Graph, Node, Ref
+from harp.graph import ArrayGraph, Node, Ref
 from harp.package.codec import DTYPES, Coding, Entry
 from harp.package.gaps import Code
 from harp.package.graphs import entry_of, entry_value, graph_of, graph_value
@@ -25,7 +25,7 @@ def again(value):
 
 @given(WORDS, SHAPES, st.lists(NODES, max_size=4).map(tuple), st.none() | st.integers(1, 99))
 def test_any_graph_comes_back(name, shape, nodes, batch):
-    graph = Graph(name, shape, nodes, name, {}, batch)
+    graph = ArrayGraph(name, shape, nodes, name, {}, batch)
     found = graph_of(again(graph_value(graph)), {})
     assert found == graph
     # Equal to a bool or a float is not enough: an argument's type decides what an operator does.
@@ -34,14 +34,14 @@ def test_any_graph_comes_back(name, shape, nodes, batch):
 
 def test_numbers_that_json_has_not():
     node = Node("n", "clamp", (Ref("x"), -math.inf, math.inf))
-    assert repr(graph_of(again(graph_value(Graph("x", (1,), (node,), "n", {}))), {}).nodes) == repr((node,))
+    assert repr(graph_of(again(graph_value(ArrayGraph("x", (1,), (node,), "n", {}))), {}).nodes) == repr((node,))
 
 
 def test_an_argument_the_format_has_not():
     with pytest.raises(HarpError, match=r"an argument of a node is .*which a package cannot hold"):
-        graph_value(Graph("x", (1,), (Node("n", "op", (3j,)),), "n", {}))
+        graph_value(ArrayGraph("x", (1,), (Node("n", "op", (3j,)),), "n", {}))
     with pytest.raises(HarpError, match="an argument of a node is nan, which a package cannot hold"):
-        graph_value(Graph("x", (1,), (Node("n", "op", (math.nan,)),), "n", {}))
+        graph_value(ArrayGraph("x", (1,), (Node("n", "op", (math.nan,)),), "n", {}))
 
 
 CODES = st.builds(Code, st.integers(0, 99), st.integers(0, 24), st.integers(0, 99))

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -68,10 +69,10 @@ def test_rows_of_the_kernel_meet_fewer_rows_of_the_image_at_its_border():
 def test_single_rows_are_cheaper_where_they_meet_much_padding():
     """On maps of 2 x 2 a third of all rows; but not where lists have a single entry."""
     shape = (64, 2, 2)
-    full = Taps.of(torch.ones(64, 64, 3, 3), None, Window((3, 3)))
+    full = Taps.of(np.ones((64, 64, 3, 3), np.float32), None, Window((3, 3)))
     centre = torch.zeros(64, 64, 3, 3)
     centre[:, :, 1, 1] = torch.eye(64)
-    few = Taps.of(centre, None, Window((3, 3)))
+    few = Taps.of(centre.numpy(), None, Window((3, 3)))
     for taps, lists in ((full, 3), (few, 1)):
         found = Blocks({"y": taps}, {"x": shape}, LARGE)._piece(replace(layer(2, 2), shape=shape))
         assert found.lists == lists

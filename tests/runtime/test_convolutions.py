@@ -31,7 +31,8 @@ def cases(draw: st.DrawFn) -> tuple[tuple[int, int, int], tuple[int, int, int], 
 
 def full(given_: Shape, made: Shape, window: Window) -> Task:
     """The convolution with all its weights."""
-    return Task(Taps.of(torch.ones(made[0], given_[0], *window.kernel), None, window), given_, made, window, MACHINE)
+    weight = np.ones((made[0], given_[0], *window.kernel), np.float32)
+    return Task(Taps.of(weight, None, window), given_, made, window, MACHINE)
 
 
 def ways(task: Task) -> list[Reading]:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from harp.graph import Graph, Node, Ref
+from harp.graph import ArrayGraph, Graph, Node, Ref, to_arrays
 from harp.runtime import Engine, compile
 from harp.runtime.layers import Act
 from harp.runtime.lowering import Lowering
@@ -172,12 +173,12 @@ def test_a_convolution_with_computed_weights_is_left_to_pytorch():
 
 def test_how_values_are_held():
     graph = after(Node("m", "mean.dim", (C, (2, 3), False, None)), Node("y", "relu", (Ref("m"),)))
-    lowering = Lowering(graph)
+    lowering = Lowering(to_arrays(graph))
     assert lowering.spec("x") == Spec("map", (4, 6, 6))
     assert lowering.spec("m") == Spec("vector", (4, 1, 1))
     assert lowering.spec("c.w") is None  # a weight, not a value
     assert lowering.spec("m", "map") is None
-    assert Lowering(after(Node("y", "relu", (C,)), shape=TOKENS)).spec("c") == Spec("tokens", (4, 1, 5))
+    assert Lowering(to_arrays(after(Node("y", "relu", (C,)), shape=TOKENS))).spec("c") == Spec("tokens", (4, 1, 5))
 
 
 def test_what_is_only_described_anew():
@@ -188,14 +189,14 @@ def test_what_is_only_described_anew():
         Node("p", "adaptive_avg_pool2d", (C, (6, 6))),
         Node("y", "flatten.using_ints", (Ref("b"), 1, -1)),
     )
-    lowering = Lowering(graph)
+    lowering = Lowering(to_arrays(graph))
     found = {node.name: lowering.flattened(node) for node in graph.nodes}
     assert found == {"c": None, "a": "c", "b": "a", "t": None, "p": "c", "y": "b"}
 
 
 def test_bounds_of_a_clamp():
     node = Node("y", "clamp", (C, None, 2.0))
-    lowered = Lowering(after(node)).lower(node, {"c": "map"})
+    lowered = Lowering(to_arrays(after(node))).lower(node, {"c": "map"})
     assert lowered is not None
     assert lowered[0].act == Act("clamp", -float("inf"), 2.0)
 
@@ -221,9 +222,9 @@ def test_what_only_a_file_would_ask_for_is_left_to_pytorch():
 def test_what_is_no_convolution_is_pytorchs_to_refuse(how):
     """Windows without steps, and a bias of another length than there are filters."""
     plain: dict[str, Any] = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "bias": 4}
-    tensors = {"c.w": torch.randn(4, 4, 3, 3, generator=NOISE), "c.b": torch.zeros(4)}
-    lowering = Lowering(Graph("x", MAP, (conv("c", "x", **{**plain, "bias": True}),), "c", tensors))
+    tensors = {"c.w": torch.randn(4, 4, 3, 3, generator=NOISE).numpy(), "c.b": np.zeros(4, np.float32)}
+    lowering = Lowering(ArrayGraph("x", MAP, (conv("c", "x", **{**plain, "bias": True}),), "c", tensors))
     for found, expected in ((plain, True), ({**plain, **how}, False)):
-        tensors["c.b"] = torch.zeros(found["bias"])
+        tensors["c.b"] = np.zeros(found["bias"], np.float32)
         node = conv("c", "x", **{**found, "bias": True})
         assert (lowering.lower(node, {"x": "map"}) is not None) is expected

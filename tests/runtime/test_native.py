@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harp import processor
 from harp.errors import HarpError
 from harp.runtime import compile, convolutions, native
 from harp.runtime.tiling import best
@@ -20,14 +21,22 @@ def test_a_build_knows_its_name():
 
 @pytest.mark.parametrize(
     ("able", "expected"),
-    [("AVX512", ("avx512", "avx2", "base")), ("AVX2", ("avx2", "base")), ("DEFAULT", ("base",)), ("NEON", ("base",))],
+    [
+        ({"AVX2": True, "AVX-512": True}, ("avx512", "avx2", "base")),
+        ({"AVX2": True, "AVX-512": False}, ("avx2", "base")),
+        ({"AVX2": False, "AVX-512": False}, ("base",)),
+        ({"NEON": True}, ("base",)),
+    ],
 )
 def test_the_quickest_build_that_a_processor_runs_comes_first(able, expected, monkeypatch):
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: able)
+    monkeypatch.setattr(processor, "features", lambda: able)
     assert native.variants() == expected
-    monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    assert native.variants() == ("base",)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="PyTorch tells of x86-64 alone")
+def test_the_processor_is_the_one_that_pytorch_sees():
+    able = torch.backends.cpu.get_cpu_capability()
+    assert native.variants()[0] == {"AVX512": "avx512", "AVX2": "avx2"}.get(able, "base")
 
 
 @built

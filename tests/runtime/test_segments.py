@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harp.graph import Graph, Node, Ref
+from harp.graph import Graph, Node, Ref, to_arrays
 from harp.runtime import Engine, compile
 from harp.runtime.layers import Layer
 from harp.runtime.lowering import Lowering
@@ -35,12 +35,12 @@ def add(name: str, a: str, b: str) -> Node:
 
 def parts(graph: Graph) -> list[str | list[str]]:
     """Names of the nodes left to PyTorch, and for each segment those of its layers."""
-    items = cut(graph, Lowering(graph))
+    items = cut(to_arrays(graph), Lowering(to_arrays(graph)))
     return [[layer.name for layer in item.layers] if isinstance(item, Segment) else item.name for item in items]
 
 
 def layers(graph: Graph) -> list[Layer]:
-    (segment,) = cut(graph, Lowering(graph))
+    (segment,) = cut(to_arrays(graph), Lowering(to_arrays(graph)))
     assert isinstance(segment, Segment)
     return fused(segment)
 
@@ -114,7 +114,7 @@ def test_a_value_that_others_read_stays():
 def test_a_value_that_leaves_the_segment_stays():
     graph = graph_of(plain("a", "x"), relu("b", "a"), Node("s", "sin", (Ref("a"),)), add("y", "s", "b"))
     agrees(graph)
-    (segment, *_) = cut(graph, Lowering(graph))
+    (segment, *_) = cut(to_arrays(graph), Lowering(to_arrays(graph)))
     assert isinstance(segment, Segment)
     assert [layer.name for layer in fused(segment)] == ["a", "b"]
 

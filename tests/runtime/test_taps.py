@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from harp.graph import Sparse
+from harp.graph.tensors import to_array
 from harp.runtime.layers import Window
 from harp.runtime.native import SHORT
 from harp.runtime.taps import FARTHEST, Taps
@@ -32,30 +33,30 @@ def dense(taps: Taps, channels: int) -> torch.Tensor:
 
 @given(weights())
 def test_a_weight_is_its_taps(weight: torch.Tensor):
-    taps = Taps.of(weight, None, SQUARE)
+    taps = Taps.of(weight.numpy(), None, SQUARE)
     assert torch.equal(dense(taps, weight.shape[1]), weight)
     assert len(taps.value) == weight.count_nonzero()
-    assert torch.equal(dense(Taps.of(Sparse.of(weight), None, SQUARE), weight.shape[1]), weight)
+    assert torch.equal(dense(Taps.of(to_array(Sparse.of(weight)), None, SQUARE), weight.shape[1]), weight)
 
 
 def test_groups_read_channels_of_their_own():
     """Four filters in two groups of two channels: the last two filters read channels 2 and 3."""
-    taps = Taps.of(torch.ones(4, 2, 1, 1), None, Window((1, 1)), groups=2)
+    taps = Taps.of(np.ones((4, 2, 1, 1), np.float32), None, Window((1, 1)), groups=2)
     assert taps.filter.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert taps.channel.tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
 
 
 def test_a_matrix_and_a_long_kernel():
-    matrix = Taps.of(torch.tensor([[0.0, 2.0], [3.0, 0.0]]), None, Window((1, 1)))
+    matrix = Taps.of(np.array([[0.0, 2.0], [3.0, 0.0]], np.float32), None, Window((1, 1)))
     assert (matrix.filter.tolist(), matrix.channel.tolist(), matrix.value.tolist()) == ([0, 1], [1, 0], [2, 3])
     weight = torch.zeros(1, 1, 7, 1)
     weight[0, 0, 5] = 1
-    taps = Taps.of(weight, None, Window((7, 1)))
+    taps = Taps.of(weight.numpy(), None, Window((7, 1)))
     assert (taps.y.tolist(), taps.x.tolist()) == ([5], [0])
 
 
 def test_negative_zeros_are_no_taps():
-    assert len(Taps.of(torch.tensor([[-0.0, 1.0]]), None, Window((1, 1))).value) == 1
+    assert len(Taps.of(np.array([[-0.0, 1.0]], np.float32), None, Window((1, 1))).value) == 1
 
 
 def listed(starts: np.ndarray, entries: np.ndarray, place: int) -> list[Any]:
@@ -65,7 +66,7 @@ def listed(starts: np.ndarray, entries: np.ndarray, place: int) -> list[Any]:
 
 @given(weights())
 def test_entries_lie_in_the_list_of_their_filter_and_column(weight: torch.Tensor):
-    taps = Taps.of(weight, None, SQUARE)
+    taps = Taps.of(weight.numpy(), None, SQUARE)
     starts, entries = taps.entries(100 * taps.channel + 10 * taps.y + taps.x, taps.x, 3)
     assert len(starts) == 3 * len(weight) + 1
     for f in range(len(weight)):
@@ -81,7 +82,7 @@ def test_entries_lie_in_the_list_of_their_filter_and_column(weight: torch.Tensor
 
 @given(weights())
 def test_short_entries_are_the_same(weight: torch.Tensor):
-    taps = Taps.of(weight, None, SQUARE)
+    taps = Taps.of(weight.numpy(), None, SQUARE)
     offset = FARTHEST - 100 * taps.channel - 10 * taps.y - taps.x
     starts, entries = taps.entries(offset, taps.x, 3, SHORT)
     assert entries.nbytes == 6 * len(taps.value)
@@ -91,7 +92,7 @@ def test_short_entries_are_the_same(weight: torch.Tensor):
 
 @given(weights(), st.sampled_from([4, 16]))
 def test_dense_weights_stand_beside_their_offset(weight: torch.Tensor, together: int):
-    taps = Taps.of(weight, None, SQUARE)
+    taps = Taps.of(weight.numpy(), None, SQUARE)
     places, weights = taps.dense(9 * taps.channel + 3 * taps.y + taps.x, together)
     assert places[0] == len(places) - 1 == taps.places
     whole = torch.zeros(weights.shape[0] * together, weight[0].numel())
@@ -102,7 +103,7 @@ def test_dense_weights_stand_beside_their_offset(weight: torch.Tensor, together:
 
 @given(weights())
 def test_quads_hold_four_filters_and_zeros_where_one_lacks_a_weight(weight: torch.Tensor):
-    taps = Taps.of(weight, None, SQUARE)
+    taps = Taps.of(weight.numpy(), None, SQUARE)
     offset = 100 * taps.channel + 10 * taps.y + taps.x - 50  # padding leads to offsets below zero
     starts, entries = taps.quads(offset, taps.x, 3)
     found = torch.zeros(-(-len(weight) // 4) * 4, *weight.shape[1:])
@@ -120,7 +121,7 @@ def test_quads_hold_four_filters_and_zeros_where_one_lacks_a_weight(weight: torc
 
 @given(weights())
 def test_quads_are_counted_exactly_where_they_may_be_worth_it(weight: torch.Tensor):
-    taps = Taps.of(weight, None, SQUARE)
+    taps = Taps.of(weight.numpy(), None, SQUARE)
     _, entries = taps.quads(100 * taps.channel + 10 * taps.y + taps.x, taps.x, 3)
     if 4 * len(taps.value) >= weight.numel():
         assert taps.quad_count == len(entries)
@@ -130,7 +131,7 @@ def test_quads_are_counted_exactly_where_they_may_be_worth_it(weight: torch.Tens
 
 @pytest.mark.parametrize("filters", [1, 3, 4, 5])
 def test_an_empty_weight_has_empty_lists(filters: int):
-    taps = Taps.of(torch.zeros(filters, 2, 3, 3), None, SQUARE)
+    taps = Taps.of(np.zeros((filters, 2, 3, 3), np.float32), None, SQUARE)
     none = np.zeros(0, np.int64)
     assert taps.entries(none, none, 3)[0].tolist() == [0] * (3 * filters + 1)
     assert taps.quads(none, none, 3)[0].tolist() == [0] * (3 * -(-filters // 4) + 1)
@@ -141,6 +142,6 @@ def test_an_empty_weight_has_empty_lists(filters: int):
 def test_there_is_a_bias_for_every_filter_of_a_last_four(filters: int):
     weight, bias = torch.ones(filters, 2, 3, 3), torch.arange(1.0, 1 + filters)
     for given_ in (bias, Sparse.of(bias)):
-        found = Taps.of(weight, given_, SQUARE).bias
+        found = Taps.of(weight.numpy(), to_array(given_), SQUARE).bias
         assert found.tolist() == bias.tolist() + [0.0] * (-filters % 4)
-    assert not Taps.of(weight, None, SQUARE).bias.any()
+    assert not Taps.of(weight.numpy(), None, SQUARE).bias.any()

@@ -14,7 +14,7 @@ from harp.ambient import pinned
 from harp.errors import HarpError
 from harp.graph import Graph, Interpreter
 from harp.models import Function
-from harp.package import Manifest, Package, read
+from harp.package import Manifest, Package, check_images, read
 from harp.runtime import compile
 from harp.threats import Threat
 
@@ -100,17 +100,7 @@ class Deployed(nn.Module):
         return self._engine(x.to(torch.float32))
 
     def _check(self, x: Tensor) -> None:
-        shape = self.graph.shape
-        if tuple(x.shape) == shape:
-            raise HarpError(f"one image of shape {list(shape)}; expected a batch: x[None] is a batch of one")
-        if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape:
-            expected = ", ".join(map(str, shape))
-            raise HarpError(f"images of shape {list(x.shape)}; this network takes [n, {expected}]")
-        low, high = self.manifest.low, self.manifest.high
-        if not x.is_floating_point():
-            kind = str(x.dtype).removeprefix("torch.")
-            hint = "; bytes are divided by 255 first" if x.dtype == torch.uint8 and (low, high) == (0, 1) else ""
-            raise HarpError(f"images are {kind}; expected floating point from {low:g} to {high:g}{hint}")
+        check_images(tuple(x.shape), str(x.dtype).removeprefix("torch."), self.graph.shape, self.manifest)
         if x.device.type != "cpu":
             raise HarpError(f"images are on {x.device}; a packed network runs on the CPU")
         if x.requires_grad and torch.is_grad_enabled():

@@ -4,10 +4,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import Tensor
-
 from harp.errors import HarpError
-from harp.graph.ir import Graph, Node, Ref
+from harp.graph.ir import Node, Outline, Ref
+from harp.graph.rules import Blank
 
 # Bytes of the values that are needed at one time: 128 MB, and 512 more for each number the graph stores, for every
 # image that it takes at once (up to 64). ResNet-50 and ConvNeXt need some 10 MB an image at 224 pixels.
@@ -23,7 +22,7 @@ PARTS = 10_000  # tensors that one value, and of those that all values, may be s
 class Toll:
     """Adds up what a graph's values take, in the order they are made; refuses what is beyond reason."""
 
-    def __init__(self, graph: Graph, stored: int, batch: int):
+    def __init__(self, graph: Outline[Any], stored: int, batch: int):
         self._bytes = BYTES + BYTES_PER_NUMBER * stored * min(batch, TOGETHER)
         self._work = (WORK + WORK_PER_NUMBER * stored) * min(batch, TOGETHER)
         self._last = {name: node.name for node in graph.nodes for name in node.refs()}
@@ -56,18 +55,18 @@ class Toll:
                 self._live -= _bytes(self._values.pop(name))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: Any) -> Iterator[Blank]:
     for part in value if isinstance(value, tuple | list) else (value,):
-        if isinstance(part, Tensor):
+        if isinstance(part, Blank):
             yield part
 
 
 def _bytes(value: Any) -> int:
-    return sum(part.numel() * part.element_size() for part in _tensors(value))
+    return sum(part.bytes for part in _tensors(value))
 
 
 def _numel(value: Any) -> int:
-    return sum(part.numel() for part in _tensors(value))
+    return sum(part.size for part in _tensors(value))
 
 
 def _work(node: Node, made: Any, values: dict[str, Any]) -> int:
@@ -90,7 +89,7 @@ def _einsum(args: Any, made: int) -> int:
     """As many as the indices have combinations."""
     sizes: dict[str, int] = {}
     for word, part in zip(args[0].replace(" ", "").split("->")[0].split(","), args[1], strict=False):
-        shape = part.shape if isinstance(part, Tensor) else ()
+        shape = part.shape if isinstance(part, Blank) else ()
         sizes |= dict(zip(word, shape, strict=False)) if "." not in word else {word: _numel(part)}
     return max(made, math.prod(sizes.values()))
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from harp.errors import HarpError
-from harp.graph.ir import Graph, Node, Ref, Value
-from harp.graph.operators import CONSTANTS, operator
+from harp.graph.calls import CONSTANTS, call_of
+from harp.graph.ir import Graph, Node, Value
+from harp.graph.operators import operator
+from harp.graph.shapes import filled
 
 
 @dataclass(frozen=True)
@@ -28,19 +30,20 @@ def steps(graph: Graph, device: torch.device) -> tuple[Step, ...]:
     seen, found = {graph.output}, []
     for node in reversed(graph.nodes):
         refs = set(node.refs())
-        found.append(_step(node, device, tuple(n for n in refs if n not in seen and n not in graph.tensors)))
+        found.append(step_of(node, device, tuple(n for n in refs if n not in seen and n not in graph.tensors)))
         seen |= refs
     return tuple(reversed(found))
 
 
-def _step(node: Node, device: torch.device, last: tuple[str, ...]) -> Step:
+def step_of(node: Node, device: torch.device, last: tuple[str, ...] = ()) -> Step:
+    """The call that a node stands for, on a device; `last` are the values that nobody reads after it."""
     kind = operator(node.op)
     words = [isinstance(value, str) and p.kind not in ("str", "Optional[str]") for p, value in _pairs(node)]
     values = [CONSTANTS[value] if word else value for word, value in zip(words, node.args, strict=True)]
     if kind.factory:
         values = [device if p.kind == "Optional[Device]" else v for p, v in zip(kind.parameters, values, strict=True)]
     keyword = {p.name: v for p, v in zip(kind.parameters, values, strict=True) if p.keyword}
-    return Step(node.name, kind.call, tuple(values[: len(values) - len(keyword)]), keyword, last)
+    return Step(node.name, call_of(node.op), tuple(values[: len(values) - len(keyword)]), keyword, last)
 
 
 def _pairs(node: Node) -> Any:
@@ -59,13 +62,6 @@ def carry_out(step: Step, values: dict[str, Any]) -> Any:
     for name in step.last:
         values.pop(name, None)
     return made
-
-
-def filled(value: Value, values: Mapping[str, Any]) -> Any:
-    """An argument with values in the place of their names, tuples as lists."""
-    if isinstance(value, Ref):
-        return values[value.name]
-    return [filled(part, values) for part in value] if isinstance(value, tuple) else value
 
 
 class Interpreter:

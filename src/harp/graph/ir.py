@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -47,26 +52,44 @@ class Sparse:
     """A tensor of few non-zeros: `index` int64 [k], row-major positions in ascending order, and their `values` [k]."""
 
     shape: tuple[int, ...]
-    index: Tensor
-    values: Tensor
+    index: "Tensor"
+    values: "Tensor"
 
-    def dense(self) -> Tensor:
+    def dense(self) -> "Tensor":
         """All of it, [*shape], of the values' dtype."""
-        flat = torch.zeros(torch.Size(self.shape).numel(), dtype=self.values.dtype, device=self.values.device)
+        flat = self.values.new_zeros(self.shape).view(-1)
         flat[self.index] = self.values
         return flat.view(self.shape)
 
     @staticmethod
-    def of(tensor: Tensor) -> "Sparse":
+    def of(tensor: "Tensor") -> "Sparse":
         """The tensor by its non-zeros; a negative zero counts as one, so that no bit is lost."""
         flat = tensor.detach().contiguous().view(-1)
-        index = ((flat != 0) | torch.signbit(flat)).nonzero().view(-1)
+        index = ((flat != 0) | flat.signbit()).nonzero().view(-1)
         return Sparse(tuple(tensor.shape), index, flat[index])
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A network in eval mode from images [n, *shape] to logits [n, classes].
+class SparseArray:
+    """The same as `Sparse`, as arrays."""
+
+    shape: tuple[int, ...]
+    index: NDArray[np.int64]
+    values: Array
+
+    def dense(self) -> Array:
+        """All of it, [*shape], of the values' dtype."""
+        flat = np.zeros(int(np.prod(self.shape, dtype=np.int64)), self.values.dtype)
+        flat[self.index] = self.values
+        return flat.reshape(self.shape)
+
+
+Item = TypeVar("Item", covariant=True)
+
+
+@dataclass(frozen=True)
+class Outline(Generic[Item]):
+    """A network in eval mode from images [n, *shape] to logits [n, classes], whatever its numbers are held in.
 
     `nodes` are in an order in which each reads only what stands before it; names are unique over input, tensors and
     nodes. `tensors` holds parameters, buffers and constants, under their names in the `state_dict` where they have one.
@@ -77,13 +100,8 @@ class Graph:
     shape: tuple[int, ...]
     nodes: tuple[Node, ...]
     output: str
-    tensors: Mapping[str, Tensor | Sparse]
+    tensors: Mapping[str, Item]
     batch: int | None = None
-
-    def tensor(self, name: str) -> Tensor:
-        """A tensor of the graph, dense."""
-        found = self.tensors[name]
-        return found.dense() if isinstance(found, Sparse) else found
 
     def readers(self) -> dict[str, list[Node]]:
         """Of each name, the nodes that read it; the output has no reader of its own."""
@@ -93,7 +111,7 @@ class Graph:
                 found[name].append(node)
         return found
 
-    def pruned(self) -> "Graph":
+    def pruned(self) -> Self:
         """The same graph without nodes and tensors that the output does not depend on."""
         needed = {self.output}
         nodes: list[Node] = []
@@ -103,3 +121,41 @@ class Graph:
                 nodes.append(node)
         tensors = {name: tensor for name, tensor in self.tensors.items() if name in needed}
         return replace(self, nodes=tuple(reversed(nodes)), tensors=tensors)
+
+
+class Graph(Outline["Tensor | Sparse"]):
+    """A network with its numbers in PyTorch's tensors: what is captured, rewritten and interpreted."""
+
+    def tensor(self, name: str) -> "Tensor":
+        """A tensor of the graph, dense."""
+        found = self.tensors[name]
+        return found.dense() if isinstance(found, Sparse) else found
+
+
+class ArrayGraph(Outline["Array | SparseArray"]):
+    """A network with its numbers in arrays: what is read of a file and compiled, without PyTorch."""
+
+    def tensor(self, name: str) -> Array:
+        """A tensor of the graph, dense."""
+        found = self.tensors[name]
+        return found.dense() if isinstance(found, SparseArray) else found
+
+
+def stands_for(name: str, width: int) -> "np.dtype[Any]":
+    """How arrays hold numbers of a PyTorch dtype that numpy lacks: as bits, `width` bytes each, under its name."""
+    return np.dtype([(name, f"u{width}")])
+
+
+BFLOAT16 = stands_for("bfloat16", 2)
+FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
+
+
+def dtype_name(values: "Array | Tensor") -> str:
+    """`float32`: PyTorch's name of the numbers in an array or tensor."""
+    names = getattr(values.dtype, "names", None)
+    return str(names[0] if names else values.dtype).removeprefix("torch.")
+
+
+def stored(item: "Array | Tensor | Sparse | SparseArray") -> Any:
+    """The numbers that are there: all of a tensor, or those of a sparse one."""
+    return item.values if isinstance(item, Sparse | SparseArray) else item

@@ -1,16 +1,16 @@
 """The operators a graph may use: functional, deterministic, none that reads files or runs code.
 
-What arguments an operator takes is what PyTorch's own schema says. Integers (sizes) have operators of their own:
+What arguments an operator takes is what PyTorch's own schema says: schemas.json holds it, so that a graph is checked
+without PyTorch, and alike beside every version of it. Integers (sizes) have operators of their own:
 `int_add` is `aten::add.int`, and so on; `getitem` picks one of several tensors an operator returns.
 """
 
-import operator as python
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
-
-import torch
 
 from harp.errors import HarpError, choices
 from harp.graph.ir import Ref, Value
@@ -51,7 +51,7 @@ upsample_nearest1d.vec upsample_nearest2d.vec upsample_bilinear2d.vec upsample_b
 _upsample_bilinear2d_aa.vec _upsample_bicubic2d_aa.vec upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
 _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler sym_size.int
 """
-_INTEGERS = {
+INTEGERS = {
     "int_add": "add.int",
     "int_sub": "sub.int",
     "int_mul": "mul.int",
@@ -59,12 +59,11 @@ _INTEGERS = {
     "int_mod": "remainder.int",
     "int_neg": "neg.int",
 }
-OPERATORS = frozenset(_NAMES.split()) | _INTEGERS.keys() | {"getitem"}
+OPERATORS = frozenset(_NAMES.split()) | INTEGERS.keys() | {"getitem"}
 
-_DTYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
-_FORMATS = "strided contiguous_format preserve_format channels_last channels_last_3d"
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in _DTYPES.split()}
-CONSTANTS: dict[str, Any] = DTYPES | {name: getattr(torch, name) for name in _FORMATS.split()}
+DTYPES = frozenset(["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"])
+LAYOUTS = frozenset({"strided"})
+FORMATS = frozenset(["contiguous_format", "preserve_format", "channels_last", "channels_last_3d"])
 # What would make an operator random or let one image of a batch change another's logits.
 FIXED = {("batch_norm", "training"): False, ("scaled_dot_product_attention", "dropout_p"): 0.0}
 
@@ -82,10 +81,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operator:
-    """`call` takes `parameters` and returns `kind`: `Tensor`, `int`, or `Tensors` (several, for `getitem`)."""
+    """It takes `parameters` and returns `kind`: `Tensor`, `int`, or `Tensors` (several, for `getitem`)."""
 
     name: str
-    call: Callable[..., Any]
     parameters: tuple[Parameter, ...]
     kind: str = "Tensor"
 
@@ -103,29 +101,23 @@ def operator(name: str) -> Operator:
         raise HarpError(f"operator {name!r} is none that a graph may use; {choices(name, OPERATORS)}")
     if name == "getitem":
         parameters = (Parameter("self", "Tensors", False, None, True), Parameter("index", "int", False, None, True))
-        return Operator(name, python.getitem, parameters)
-    base, _, overload = _INTEGERS.get(name, name).partition(".")
-    try:
-        call = getattr(getattr(torch.ops.aten, base), overload or "default")
-    except AttributeError:
-        raise HarpError(f"operator {name!r} is unknown to this torch ({torch.__version__})") from None
-    schema = call._schema
-    returned = [str(value.real_type) for value in schema.returns]
-    kind = returned[0] if len(returned) == 1 and returned[0] in ("Tensor", "int") else "Tensors"
-    if name == "view":
-        # A layout that allows a view with one device or torch may not with another; the numbers are the same.
-        call = torch.ops.aten.reshape.default
-    return Operator(name, call, tuple(map(_parameter, schema.arguments)), kind)
+        return Operator(name, parameters)
+    kind, given = _schemas()[name]
+    return Operator(name, tuple(_parameter(*part) for part in given), kind)
 
 
-def _parameter(argument: Any) -> Parameter:
-    given = argument.has_default_value()
-    default = argument.default_value if given else None
-    kind = str(argument.real_type)
-    if "ScalarType" in kind or "MemoryFormat" in kind or "Layout" in kind:
-        default = None  # enums by number; none of the operators above has another default than None
-    default = tuple(default) if isinstance(default, list) else default
-    return Parameter(argument.name, kind, argument.kwarg_only, default, not given)
+@cache
+def _schemas() -> dict[str, Any]:
+    """Of each operator what it returns, and name, kind, default, and whether by keyword or required, of each argument.
+
+    Written by `python -m harp.graph.calls`.
+    """
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("schemas.json").read_bytes())
+    return found
+
+
+def _parameter(name: str, kind: str, keyword: bool, required: bool, default: Any) -> Parameter:
+    return Parameter(name, kind, keyword, tuple(default) if isinstance(default, list) else default, required)
 
 
 def fits(value: Value, kind: str, made: Mapping[str, str]) -> bool:
@@ -146,5 +138,5 @@ def _plain(value: Value, kind: str) -> bool:
         return type(value) is float or _plain(value, "int") or (kind == "number" and type(value) is bool)
     if kind in ("bool", "str"):
         return type(value).__name__ == kind
-    valid = {"ScalarType": DTYPES, "Layout": {"strided"}, "MemoryFormat": set(_FORMATS.split()[1:])}.get(kind)
+    valid = {"ScalarType": DTYPES, "Layout": LAYOUTS, "MemoryFormat": FORMATS}.get(kind)
     return valid is not None and isinstance(value, str) and value in valid

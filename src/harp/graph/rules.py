@@ -1,16 +1,18 @@
 """Shapes of the commonest operators by rule.
 
 PyTorch knows them all, on tensors of the `meta` device; but the first such question loads PyTorch's decompositions,
-which takes seconds, and a packed network should be ready in milliseconds. A rule answers only where everything is as
-usual; what it leaves open, and every error, is PyTorch's to tell.
+which takes seconds, and a packed network should be ready in milliseconds, also where there is no PyTorch. A rule
+answers only where everything is as usual; what it leaves open, and every error, is PyTorch's to tell.
 """
 
 import math
+import operator as python
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+from harp.graph.ir import FLOATS, dtype_name, stored
 
 Shape = tuple[int, ...]
 LARGEST = 2**48  # elements; beyond them PyTorch cannot say how many bytes
@@ -22,25 +24,51 @@ clamp_min clone add.Scalar mul.Scalar sub.Scalar div.Scalar
 _SAME = frozenset(_SAMES.split())
 
 
-def by_rule(op: str, args: Sequence[Any]) -> Tensor | int | None:
-    """What the operator makes of `args` (tensors of the `meta` device, numbers, lists), None where no rule applies."""
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A tensor that has a shape, a dtype by its name in PyTorch, and no numbers."""
+
+    shape: Shape
+    dtype: str
+
+    @staticmethod
+    def of(tensor: Any) -> "Blank":
+        """A tensor or array, sparse or not, without its numbers."""
+        return Blank(tuple(tensor.shape), dtype_name(stored(tensor)))
+
+    @property
+    def size(self) -> int:
+        """How many numbers it would have."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """What these would take."""
+        bits = re.search(r"\d+", self.dtype)  # none in "bool"
+        return self.size * (int(bits[0]) // 8 if bits else 1)
+
+
+def by_rule(op: str, args: Sequence[Any]) -> Blank | int | None:
+    """What the operator makes of `args` (blanks, numbers, lists), None where no rule applies."""
     if op == "sym_size.int":
         dims = args[0].shape
         return int(dims[args[1]]) if -len(dims) <= args[1] < len(dims) else None
-    tensors = [part for arg in args for part in (arg if isinstance(arg, list) else [arg]) if isinstance(part, Tensor)]
+    if op in _WHOLE:
+        return _WHOLE[op](*args) if min(args) > 0 else None
+    tensors = [part for arg in args for part in (arg if isinstance(arg, list) else [arg]) if isinstance(part, Blank)]
     kinds = {tensor.dtype for tensor in tensors}
     rule = _RULES.get(op) or (_same if op in _SAME else None)
-    if rule is None or len(kinds) != 1 or not next(iter(kinds)).is_floating_point:
+    if rule is None or len(kinds) != 1 or next(iter(kinds)) not in FLOATS:
         return None
     made = rule(*[_plain(arg) for arg in args])
     if made is None or math.prod(made) >= LARGEST:
         return None
-    return torch.empty(made, dtype=tensors[0].dtype, device="meta")
+    return Blank(made, tensors[0].dtype)
 
 
 def _plain(arg: Any) -> Any:
     """A tensor as its shape, a list as a tuple of what its parts are."""
-    if isinstance(arg, Tensor):
+    if isinstance(arg, Blank):
         return _Dims(arg.shape)
     return tuple(_plain(part) for part in arg) if isinstance(arg, list) else arg
 
@@ -153,6 +181,13 @@ def _cat(parts: Any, dim: int) -> Shape | None:
     return (*first[:dim], sum(part[dim] for part in parts), *first[dim + 1 :])
 
 
+# Sizes computed from sizes, which are above 0; where they are not it is PyTorch's to tell.
+_WHOLE: dict[str, Callable[..., int]] = {
+    "int_add": python.add,
+    "int_mul": python.mul,
+    "int_floordiv": python.floordiv,
+    "int_mod": python.mod,
+}
 _RULES: dict[str, Callable[..., Shape | None]] = {
     "clamp": _clamp,
     **dict.fromkeys(("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor"), _broadcast),

@@ -1,45 +1,58 @@
 """The shapes of a graph's values, without computing any."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
+from harp.errors import HarpError
+from harp.graph.ir import FLOATS, Node, Outline, Ref, Value, dtype_name, stored
+from harp.graph.rules import Blank, by_rule
 
-from harp.graph.interpret import carry_out, filled, steps
-from harp.graph.ir import Graph, Sparse
-from harp.graph.rules import by_rule
+# What a node makes of blanks by name, where no rule tells.
+Unknown = Callable[[Node, Mapping[str, Any]], Any]
 
 
-def dtype(graph: Graph) -> torch.dtype:
+def kind(graph: Outline[Any]) -> str:
     """What the graph computes in: the dtype of its first tensor of floating point, float32 where it has none."""
-    found = (t.values.dtype if isinstance(t, Sparse) else t.dtype for t in graph.tensors.values())
-    return next((kind for kind in found if kind.is_floating_point), torch.float32)
+    found = (dtype_name(stored(tensor)) for tensor in graph.tensors.values())
+    return next((name for name in found if name in FLOATS), "float32")
 
 
-def propagated(graph: Graph, batch: int) -> Iterator[tuple[str, Any]]:
-    """Each name and its value for `batch` images, in order: a tensor on the `meta` device, several, or an int.
+def propagated(graph: Outline[Any], batch: int, unknown: Unknown | None = None) -> Iterator[tuple[str, Any]]:
+    """Each name and its value for `batch` images, in order: a `Blank`, several, or an int.
 
-    Raises `HarpError` where shapes do not fit.
+    `unknown` tells what no rule does (None: PyTorch). Raises `HarpError` where shapes do not fit.
     """
-    values: dict[str, Any] = {name: _blank(tensor) for name, tensor in graph.tensors.items()}
-    values[graph.input] = torch.empty((batch, *graph.shape), dtype=dtype(graph), device="meta")
+    values: dict[str, Any] = {name: Blank.of(tensor) for name, tensor in graph.tensors.items()}
+    values[graph.input] = Blank((batch, *graph.shape), kind(graph))
     yield from list(values.items())
-    for step, node in zip(steps(graph, torch.device("meta")), graph.nodes, strict=True):
+    for node in graph.nodes:
         made = by_rule(node.op, [filled(value, values) for value in node.args])
-        values[step.name] = carry_out(step, values) if made is None else made
-        yield step.name, values[step.name]
+        values[node.name] = (unknown or _by_torch())(node, values) if made is None else made
+        yield node.name, values[node.name]
 
 
-def shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """The shape of the input, of every tensor and of every node that makes one tensor.
+def _by_torch() -> Unknown:
+    # Late, because graphs that rules suffice for are read without PyTorch.
+    from harp.graph.meta import by_torch
 
-    For two images, so that the axis of images is never one of length 1, or for the graph's own number of images.
-    """
-    batch = 2 if graph.batch is None else graph.batch
-    return {name: tuple(v.shape) for name, v in propagated(graph, batch) if isinstance(v, Tensor)}
+    return by_torch
 
 
-def _blank(tensor: Tensor | Sparse) -> Tensor:
-    kind = tensor.values.dtype if isinstance(tensor, Sparse) else tensor.dtype
-    return torch.empty(torch.Size(tensor.shape), dtype=kind, device="meta")
+def by_nobody(node: Node, values: Mapping[str, Any]) -> Any:
+    """Raises `HarpError`: without PyTorch nobody runs what no rule tells of."""
+    raise HarpError(left_to_torch(node))
+
+
+def left_to_torch(node: Node) -> str:
+    """A sentence on a layer that PyTorch runs for the engine, where there is none to run it."""
+    return (
+        f"the layer {node.name!r} ({node.op}) is one that PyTorch runs for the sparse engine, and there is no PyTorch "
+        "here; pip install harp-pruning, whose harp.load runs it"
+    )
+
+
+def filled(value: Value, values: Mapping[str, Any]) -> Any:
+    """An argument with values in the place of their names, tuples as lists."""
+    if isinstance(value, Ref):
+        return values[value.name]
+    return [filled(part, values) for part in value] if isinstance(value, tuple) else value

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from harp.errors import HarpError
+from harp.graph.calls import CONSTANTS
 from harp.graph.ir import Graph, Node, Ref, Value
 from harp.graph.normal import FORMS, SINGLE, normal
-from harp.graph.operators import CONSTANTS, OPERATORS, Parameter, operator
+from harp.graph.operators import OPERATORS, Parameter, operator
 
 _ASSERTS = ("_assert", "sym_constrain_range")
 _DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}

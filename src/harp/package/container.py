@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from harp.errors import HarpError
-from harp.package.codec import DTYPES
+from harp.graph import Array
+from harp.package.codec import DTYPES, kind_of
 from harp.package.foreign import looks_like
 from harp.package.strict import dumps, loads, record, short, whole
 
@@ -59,15 +59,15 @@ class Contents:
         begin, end = self.spans[name]
         return memoryview(self.buffer)[begin:end]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The sections that hold numbers, as tensors over the file's own bytes."""
+    def arrays(self) -> dict[str, Array]:
+        """The sections that hold numbers, as arrays over the file's own bytes."""
         found = {}
         for name, (begin, end) in self.spans.items():
             if name not in ("manifest", "seal"):
-                kind: torch.dtype = torch.uint8 if name == "index" else getattr(torch, name)
+                kind = kind_of(name)
                 count = (end - begin) // kind.itemsize
-                found[name] = torch.frombuffer(self.buffer, dtype=kind, offset=begin, count=count)
-        if "bool" in found and int(found["bool"].view(torch.uint8).max()) > 1:
+                found[name] = np.frombuffer(self.buffer, kind, count, begin)
+        if "bool" in found and int(found["bool"].view(np.uint8).max()) > 1:
             raise HarpError("its section bool holds bytes other than 0 and 1")
         return found
 
@@ -167,5 +167,4 @@ def _end(name: str, value: Any, begin: int) -> int:
 
 
 def _width(name: str) -> int:
-    dtype: torch.dtype = getattr(torch, name) if name in DTYPES else torch.uint8
-    return dtype.itemsize
+    return kind_of(name).itemsize

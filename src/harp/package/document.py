@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from torch import Tensor
-
 from harp.errors import HarpError
-from harp.graph import Graph, Sparse
-from harp.package.codec import Entry, Reader, decode
+from harp.graph import Array, ArrayGraph, SparseArray
+from harp.package.codec import STORED, Entry, Reader, decode
 from harp.package.container import Contents
 from harp.package.graphs import entry_of, entry_value, graph_of, graph_value
 from harp.package.manifest import Manifest, manifest_of, manifest_value
-from harp.package.precision import PRECISIONS
 from harp.package.strict import dumps, loads, record, short
 
 TEXT = 2**21  # bytes of JSON; as Python objects they can grow to some 60 MB
@@ -28,7 +25,7 @@ class Document:
     """The section's content; the graph is without tensors."""
 
     manifest: Manifest
-    graph: Graph
+    graph: ArrayGraph
     entries: tuple[Entry, ...]
 
 
@@ -60,9 +57,9 @@ def document_of(contents: Contents) -> Document:
     return Document(manifest, graph_of(found["graph"], {}), entries)
 
 
-def tensors_of(contents: Contents, document: Document) -> tuple[dict[str, Tensor | Sparse], list[str]]:
+def tensors_of(contents: Contents, document: Document) -> tuple[dict[str, Array | SparseArray], list[str]]:
     """The file's tensors by name, and a sentence for each that is impossible, or for numbers that belong to none."""
-    reader, tensors, faults = Reader(contents.tensors()), {}, []
+    reader, tensors, faults = Reader(contents.arrays()), {}, []
     for entry in document.entries:
         try:
             tensors[entry.name] = decode(entry, reader)
@@ -87,7 +84,7 @@ def _inflated(data: memoryview) -> bytes:
 
 
 def _check_precision(values: str, entries: tuple[Entry, ...]) -> None:
-    allowed = str(PRECISIONS.get(values, "")).removeprefix("torch.")
+    allowed = STORED.get(values)
     for entry in entries:
-        if not allowed or entry.coding.stored not in (entry.dtype, allowed):
+        if allowed is None or entry.coding.stored not in (entry.dtype, allowed):
             raise HarpError(f"its values are said to be {short(values)}, but {short(entry.name)} is not")

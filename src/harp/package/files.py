@@ -1,20 +1,19 @@
 """Packages on disk: written whole or not at all, read without trusting them, checked without stopping at a fault."""
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
 from harp.errors import HarpError
-from harp.graph import Graph, check
-from harp.package.codec import Writer, encode
+from harp.graph import Graph, check, to_arrays, to_tensors
 from harp.package.container import Contents, load, pack
 from harp.package.document import Document, document_of, document_value, tensors_of
+from harp.package.encoding import Writer, encode
 from harp.package.manifest import Manifest
 from harp.package.precision import output_axes, precision
-from harp.package.sizes import Sizes, tensor_size
+from harp.package.reading import named, refuse, unpack, unpacked
+from harp.package.sizing import Sizes, tensor_size
 from harp.runs import write_atomic
 
 
@@ -39,7 +38,7 @@ def write(path: str | PathLike[str], graph: Graph, manifest: Manifest, values: s
     lossy, axes, writer = precision(values), output_axes(graph), Writer()
     tensors = graph.tensors.items()
     entries = [encode(name, tensor, writer, lossy, axes.get(name)) for name, tensor in tensors]
-    text = document_value(Document(replace(manifest, values=values), graph, tuple(entries)))
+    text = document_value(Document(replace(manifest, values=values), to_arrays(graph), tuple(entries)))
     data = pack(writer.whole() | {"manifest": zlib.compress(text, 9)})
     sizes = _sizes(Contents.of(data))
     write_atomic(Path(path), data)
@@ -53,19 +52,15 @@ def read(path: str | PathLike[str]) -> Package:
     `Sparse`. Raises `HarpError` for a file that is missing, damaged, of a later format, or something else, and says
     which; what it allocates before that is in proportion to the file.
     """
-    with _named(path):
-        contents = load(Path(path))
-        _refuse(contents.faults())
-        package, faults = _package(contents)
-        _refuse(faults)
-        return package
+    found = unpack(path)
+    return Package(to_tensors(found.graph), found.manifest, found.seal)
 
 
 def sizes(path: str | PathLike[str]) -> Sizes:
     """How many bytes each part and tensor of the package takes; raises `HarpError` as `read` does."""
-    with _named(path):
+    with named(path):
         contents = load(Path(path))
-        _refuse(contents.faults())
+        refuse(contents.faults())
         return _sizes(contents)
 
 
@@ -77,37 +72,14 @@ def check_file(path: str | PathLike[str]) -> tuple[str, ...]:
     try:
         contents = load(Path(path))
         faults = contents.faults()
-        return tuple(faults or _package(contents)[1])
+        return tuple(faults or unpacked(contents)[1])
     except HarpError as error:
         return (str(error),)
-
-
-def _package(contents: Contents) -> tuple[Package, list[str]]:
-    """The package, and what is wrong with its tensors; only without such faults is its graph a checked one."""
-    document = document_of(contents)
-    tensors, faults = tensors_of(contents, document)
-    graph = replace(document.graph, tensors=tensors)
-    if not faults:
-        check(graph)
-    return Package(graph, document.manifest, contents.seal), faults
 
 
 def _sizes(contents: Contents) -> Sizes:
     document = document_of(contents)
     tensors, faults = tensors_of(contents, document)
-    _refuse(faults)
+    refuse(faults)
     parts = {"header": contents.start} | {name: end - begin for name, (begin, end) in contents.spans.items()}
     return Sizes(parts, tuple(tensor_size(entry, tensors[entry.name]) for entry in document.entries))
-
-
-def _refuse(faults: list[str]) -> None:
-    if faults:
-        raise HarpError("; ".join(faults[:3]) + ("" if len(faults) <= 3 else f"; and {len(faults) - 3} more"))
-
-
-@contextmanager
-def _named(path: str | PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except HarpError as error:
-        raise HarpError(f"{Path(path)}: {error}") from None

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from torch import Tensor
-
 from harp.errors import HarpError
-from harp.graph import Graph, Node, Ref, Sparse, Value
+from harp.graph import Array, ArrayGraph, Node, Outline, Ref, SparseArray, Value
 from harp.package.codec import DTYPES, Coding, Entry
 from harp.package.gaps import Code
 from harp.package.strict import record, short, whole
@@ -19,7 +17,7 @@ _CODE = {"count": int, "low": int, "high": int}
 _NARROW = ("float16", "bfloat16", "int8")
 
 
-def graph_value(graph: Graph) -> dict[str, Any]:
+def graph_value(graph: Outline[Any]) -> dict[str, Any]:
     """The graph without its tensors."""
     return {
         "input": graph.input,
@@ -30,7 +28,7 @@ def graph_value(graph: Graph) -> dict[str, Any]:
     }
 
 
-def graph_of(value: Any, tensors: Mapping[str, Tensor | Sparse]) -> Graph:
+def graph_of(value: Any, tensors: Mapping[str, Array | SparseArray]) -> ArrayGraph:
     """The graph that `graph_value` made; `HarpError` where it is not one. Names and operators are not checked."""
     kinds = {"input": str, "shape": list, "nodes": list, "output": str}
     batch = value.get("batch") if type(value) is dict else None
@@ -38,7 +36,7 @@ def graph_of(value: Any, tensors: Mapping[str, Tensor | Sparse]) -> Graph:
     if batch is not None:
         whole([batch], "batch", 1, 2**20)
     shape, nodes = _shape(found["shape"], "the input"), tuple(_node(part) for part in found["nodes"])
-    return Graph(found["input"], shape, nodes, found["output"], tensors, batch)
+    return ArrayGraph(found["input"], shape, nodes, found["output"], tensors, batch)
 
 
 def entry_value(entry: Entry) -> dict[str, Any]:

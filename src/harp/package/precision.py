@@ -8,13 +8,9 @@ from torch import Tensor
 
 from harp.errors import HarpError, choices
 from harp.graph import Graph, Ref, Sparse
+from harp.package.codec import STORED
 
-PRECISIONS: Mapping[str, torch.dtype] = {
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-    "int8": torch.int8,
-}
+PRECISIONS: Mapping[str, torch.dtype] = {name: getattr(torch, kind) for name, kind in STORED.items()}
 
 # Of each operator that multiplies by a weight (its second argument), the weight's axis of outputs; any overload.
 _KERNELS = {"linear": 0} | {f"conv{n}d": 0 for n in (1, 2, 3)} | {f"conv_transpose{n}d": 1 for n in (1, 2, 3)}
@@ -60,11 +56,6 @@ def narrowed(name: str, weight: Sparse, dtype: torch.dtype, axis: int) -> tuple[
     # Rounded down, or to zero among the denormals, a scale would not reach the largest weight.
     scales = torch.where(scales.double() * 127 < most, scales.nextafter(torch.tensor(torch.inf)), scales)
     return _nonzero(weight, (weight.values.double() / scales[channel]).round().to(torch.int8)), scales
-
-
-def scaled(weight: Sparse, scales: Tensor, axis: int) -> Tensor:
-    """The values an int8 weight stands for: each times its output channel's scale, rounded to float32 once, [k]."""
-    return weight.values.to(torch.float32) * scales[_channels(weight, axis)]
 
 
 def _channels(weight: Sparse, axis: int) -> Tensor:

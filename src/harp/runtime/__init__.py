@@ -1,6 +1,5 @@
 """The sparse engine: compiled kernels that skip what was pruned, and PyTorch where they cannot."""
 
-from harp.runtime.engine import Engine, Fallback, compile
-from harp.runtime.native import built, variants
+from harp.lazily import lazily
 
-__all__ = ["Engine", "Fallback", "built", "compile", "variants"]
+__getattr__, __dir__, __all__ = lazily(__name__, __file__)

@@ -1,16 +1,19 @@
-"""A compiled segment called: tensors checked and handed to C by address, and the memory it works in."""
+"""A compiled segment called: what it is handed by address, and the memory it works in."""
 
+import os
+import threading
 from ctypes import c_void_p, pointer
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from harp.errors import HarpError
 from harp.runtime.compiling import CompiledSegment
 from harp.runtime.lowering import Lowering
 from harp.runtime.native import Native
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,15 @@ class Ready:
 
     network: Any
     places: Any
-    arenas: list[Tensor]
+    arenas: list[Floats]
     kept: Any
     divisible: bool  # whether a batch may still ask for blocks
 
 
 class Caller:
-    """A compiled segment with its arenas, one a thread, and the dense shapes of what it makes.
+    """A compiled segment with its arenas, one a thread, and the dense shapes of what it makes; for one call at a time.
+
+    Kinds of it take and make tensors or arrays, whose addresses they put into `_into` and `_outof`.
 
     Images run one by one until a batch comes that is large enough for blocks, which run as many images as a vector has
     floats side by side. Only then is the segment divided into programs for blocks, which halves the time to load.
@@ -48,8 +53,8 @@ class Caller:
             if part is not None:
                 self.build.check(part.program)
         network, kept = self.compiled.network()
-        arenas = [_aligned(self.compiled.floats()) for _ in range(threads)]
-        places = (c_void_p * threads)(*(arena.data_ptr() for arena in arenas))
+        arenas = [aligned(self.compiled.floats()) for _ in range(threads)]
+        places = (c_void_p * threads)(*(arena.ctypes.data for arena in arenas))
         # Once there are blocks, the engine itself chooses between them and single images.
         divisible = bool(self.compiled.late) and self.compiled.tail is None
         return Ready(pointer(network), places, arenas, kept, divisible)
@@ -57,7 +62,9 @@ class Caller:
     def _run(self, images: int) -> None:
         ready, threads = self._ready, min(self.threads, images)
         if ready.divisible and images >= self.compiled.block:
-            self.compiled.divide()
+            with _dividing.lock:  # callers of several threads share what is compiled
+                if self.compiled.late and self.compiled.tail is None:
+                    self.compiled.divide()
             ready = self._ready = self._settled(threads)
         elif threads > len(ready.arenas):
             ready = self._ready = self._settled(threads)
@@ -67,59 +74,19 @@ class Caller:
     def _dense(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
         return (shape[0] // batch, *shape[1:])
 
-    def alone(self, x: Tensor) -> Tensor:
-        """The one value it makes of the one it takes."""
-        x, made = _floats(x, len(x) * self._sizes[0]), _empty((len(x), *self._tail))
-        self._into[0], self._outof[0] = _address(x), _address(made)
-        self._run(len(x))
-        return made
 
-    def __call__(self, values: dict[str, Any], images: int) -> None:
-        named = zip(self.compiled.inputs, self._sizes, strict=True)
-        given = [_floats(values[name], images * size) for name, size in named]
-        for place, tensor in enumerate(given):
-            self._into[place] = _address(tensor)
-        for place, (name, shape) in enumerate(self._shapes.items()):
-            made = values[name] = _empty((images * shape[0], *shape[1:]))
-            self._outof[place] = _address(made)
-        self._run(images)
+class _Dividing:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
 
 
-def _floats(x: Tensor, size: int) -> Tensor:
-    """`x` as C may read it: so many float32 numbers one after the other on the CPU; else raises `HarpError`."""
-    if x.dtype != torch.float32 or x.device.type != "cpu" or x.layout != torch.strided or x.numel() != size:
-        raise HarpError(f"the sparse engine was handed {_form(x)}; expected {size} float32 numbers on the CPU")
-    return x.resolve_neg().contiguous()
+_dividing = _Dividing()
+# In a child of a fork the thread that held the lock is not there to release it.
+os.register_at_fork(after_in_child=_dividing.__init__)  # type: ignore[misc]
 
 
-def _empty(shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, dtype=torch.float32, device="cpu")
-
-
-def _address(tensor: Tensor) -> int:
-    """Where the numbers are; raises `HarpError` where there are none, as in FakeTensorMode and inside `torch.vmap`.
-
-    C takes an address at its word, and a wrong one reads or writes elsewhere.
-    """
-    try:
-        found = 0 if torch._C._is_tracing() else tensor.data_ptr()
-    except RuntimeError:
-        found = 0
-    if not found:
-        raise HarpError(
-            "the sparse engine was handed a tensor without numbers of its own; call it outside of torch.func "
-            "transforms, of torch.jit.trace, and of modes such as FakeTensorMode"
-        )
-    return found
-
-
-def _form(x: Tensor) -> str:
-    kind, layout = (str(value).removeprefix("torch.") for value in (x.dtype, x.layout))
-    return f"{kind} {list(x.shape)} on {x.device} ({layout})"
-
-
-def _aligned(floats: int) -> Tensor:
+def aligned(floats: int) -> Floats:
     """Zeros that begin where a cache line does."""
-    whole = torch.zeros(floats + 16, dtype=torch.float32, device="cpu")
-    skip = -whole.data_ptr() % 64 // 4
+    whole = np.zeros(floats + 16, np.float32)
+    skip = -whole.ctypes.data % 64 // 4
     return whole[skip : skip + floats]

@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from ctypes import c_int64, pointer
 from typing import Any
 
-from torch import Tensor
-
-from harp.graph import Sparse
+from harp.graph import Array, SparseArray
 from harp.runtime.blocks import Blocks
 from harp.runtime.emitting import Ends
 from harp.runtime.layers import Layer, Shape
@@ -30,7 +28,7 @@ class CompiledSegment:
     others on a block of images; they are made by `divide`, because a network that never sees a batch needs none.
     """
 
-    def __init__(self, segment: Segment, constants: Mapping[str, Tensor | Sparse], machine: Machine):
+    def __init__(self, segment: Segment, constants: Mapping[str, Array | SparseArray], machine: Machine):
         self.inputs, self.outputs = list(segment.inputs), list(segment.outputs)
         self.layers = fused(segment)
         self.lanes = machine.lanes
@@ -125,7 +123,7 @@ class CompiledSegment:
         return sum(self._floats()) + sum(self._sizes(self.bounds)) * self.lanes
 
 
-def _taps(layer: Layer, constants: Mapping[str, Tensor | Sparse]) -> Taps:
+def _taps(layer: Layer, constants: Mapping[str, Array | SparseArray]) -> Taps:
     bias = constants[layer.bias] if layer.bias else None
     return Taps.of(constants[layer.weight], bias, layer.window, layer.groups)
 

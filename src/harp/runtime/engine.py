@@ -12,10 +12,10 @@ from torch import Tensor
 
 from harp.ambient import ordinary, pinned
 from harp.errors import HarpError
-from harp.graph import Graph, Interpreter, Node
+from harp.graph import Graph, Interpreter, Node, to_arrays
 from harp.graph.interpret import carry_out, steps
-from harp.runtime.calling import Caller
 from harp.runtime.compiling import CompiledSegment
+from harp.runtime.handing import TensorCaller
 from harp.runtime.lowering import Lowering
 from harp.runtime.narrowing import BeyondError, check_room
 from harp.runtime.native import Native, native
@@ -33,22 +33,23 @@ class Engine:
     def __init__(self, graph: Graph, threads: int, build: Native):
         self.graph, self.threads, self.build = graph, threads, build
         self.why = f"the sparse engine, {build.variant}"
-        lowering = Lowering(graph)
+        arrays = to_arrays(graph)
+        lowering = Lowering(arrays)
         self._lock = threading.Lock()
         _ENGINES.add(self)
         self._shape = torch.Size(graph.shape)
-        self._parts = self._compiled(cut(graph, lowering), lowering)
+        self._parts = self._compiled(cut(arrays, lowering), lowering)
         self._last = _last(self._parts, graph)
-        whole = len(self._parts) == 1 and isinstance(self._parts[0], Caller) and graph.batch is None
+        whole = len(self._parts) == 1 and isinstance(self._parts[0], TensorCaller) and graph.batch is None
         self._alone = self.segments[0] if whole else None  # a short way, which saves microseconds
         self._calls = _calls(graph, [part for part in self._parts if isinstance(part, Node)])
         read = {name for part in self._parts if isinstance(part, Node) for name in part.refs()}
         self._tensors = {name: graph.tensor(name) for name in graph.tensors if name in read}
 
-    def _compiled(self, items: list[Segment | Node], lowering: Lowering) -> list[Caller | Node]:
+    def _compiled(self, items: list[Segment | Node], lowering: Lowering) -> list[TensorCaller | Node]:
         """Each segment ready to be called, or the nodes of one that is larger than the engine takes."""
         machine = Machine(self.build.lanes, self.build.registers)
-        parts: list[Caller | Node] = []
+        parts: list[TensorCaller | Node] = []
         floats = weights = 0
         for item in items:
             if isinstance(item, Node):
@@ -58,7 +59,7 @@ class Engine:
                 made = CompiledSegment(item, lowering.constants, machine)
                 floats, weights = floats + made.floats(), weights + made.weights
                 check_room(floats // 2, weights, "the arenas of all segments")  # each has to be zeros at first
-                parts.append(Caller(made, lowering, self.build, self.threads))
+                parts.append(TensorCaller(made, lowering, self.build, self.threads))
             except BeyondError:
                 parts += item.plain()
         return parts
@@ -68,9 +69,9 @@ class Engine:
         return compile, (self.graph, self.threads, self.build.variant)
 
     @property
-    def segments(self) -> list[Caller]:
+    def segments(self) -> list[TensorCaller]:
         """What runs in the sparse engine."""
-        return [part for part in self._parts if isinstance(part, Caller)]
+        return [part for part in self._parts if isinstance(part, TensorCaller)]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits float32 [n, classes]; raises `HarpError` for images of another shape or dtype."""
@@ -111,7 +112,7 @@ def _unlocked() -> None:
 os.register_at_fork(after_in_child=_unlocked)
 
 
-def _last(parts: list[Caller | Node], graph: Graph) -> list[list[str]]:
+def _last(parts: list[TensorCaller | Node], graph: Graph) -> list[list[str]]:
     """Of each part, the values that nothing reads after it; tensors and the output stay."""
     seen = {graph.output, *graph.tensors}
     found = []

@@ -5,30 +5,32 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from harp.graph import Graph, Node, Ref, Sparse
+from harp.graph import Array, ArrayGraph, Node, Ref, SparseArray, Unknown, dtype_name, stored
 from harp.runtime.acts import ACTS
-from harp.runtime.layers import Kind, Layer, Shape, Window
+from harp.runtime.layers import Kind, Layer, Window
 from harp.runtime.values import Spec, led_by_images
+from harp.runtime.windows import near, pair
 
 # A layer, and the form in which it takes and makes each value; None where the engine knows none.
 Lowered = tuple[Layer, dict[str, str]] | None
 
-# Taps of a convolution, each of which is planned: the widest that networks have are 51 x 51 (SLaK).
-TAPS = 2**12
 # Operators that change no number, only how the dense tensor is described.
 PLAIN = {"clone", "alias", "contiguous", "detach"}
 
 
 class Lowering:
-    """Answers, node by node, which layer of the engine does the same; None where there is none."""
+    """Answers, node by node, which layer of the engine does the same; None where there is none.
 
-    def __init__(self, graph: Graph):
-        self.graph = graph
-        self.batch, self.shapes = led_by_images(graph)
-        self.constants: dict[str, Tensor | Sparse] = dict(graph.tensors)
+    `unknown` tells shapes that no rule does (None: PyTorch); the engine is `alone` where there is no PyTorch that could
+    run what it is slower at.
+    """
+
+    def __init__(self, graph: ArrayGraph, unknown: Unknown | None = None, alone: bool = False):
+        self.graph, self.alone = graph, alone
+        self.batch, self.shapes = led_by_images(graph, unknown)
+        self.constants: dict[str, Array | SparseArray] = dict(graph.tensors)
 
     def spec(self, name: str, form: str | None = None) -> Spec | None:
         """The value as the engine would hold it, in the form asked for, else in that its rank suggests."""
@@ -62,10 +64,6 @@ class Lowering:
         }
         return makers[node.op](node) if node.op in makers else None
 
-    def _dtype(self, name: str) -> torch.dtype:
-        tensor = self.graph.tensors[name]
-        return tensor.values.dtype if isinstance(tensor, Sparse) else tensor.dtype
-
     def _made(self, kind: Kind, node: Node, inputs: tuple[str, ...], form: str, **fields: Any) -> Lowered:
         specs = {name: self.spec(name, form) for name in inputs}
         out = self.spec(node.name, fields.pop("out", form))
@@ -74,8 +72,11 @@ class Lowering:
         layer = Layer(kind, node.name, inputs, out.shape, **fields)
         return layer, {**dict.fromkeys(inputs, form), node.name: out.form}
 
+    def _single(self, name: str) -> bool:
+        return dtype_name(stored(self.graph.tensors[name])) == "float32"
+
     def _weighted(self, name: Any) -> bool:
-        return isinstance(name, Ref) and name.name in self.graph.tensors and self._dtype(name.name) == torch.float32
+        return isinstance(name, Ref) and name.name in self.graph.tensors and self._single(name.name)
 
     def _biased(self, bias: Any, weight: str) -> bool:
         filters = tuple(self.graph.tensors[weight].shape)[:1]
@@ -86,9 +87,9 @@ class Lowering:
         if not self._weighted(weight) or not self._biased(bias, weight.name):
             return None
         kernel = tuple(self.graph.tensors[weight.name].shape)[2:]
-        window = Window(*(_pair(v) for v in (kernel, stride, padding, dilation)))
+        window = Window(*(pair(v) for v in (kernel, stride, padding, dilation)))
         given = self.spec(x.name, "map")
-        if given is None or window.stride[0] != window.stride[1] or not _near(window, given.shape):
+        if given is None or window.stride[0] != window.stride[1] or not near(window, given.shape):
             return None
         names = {"weight": weight.name, "bias": bias.name if bias else ""}
         return self._made("conv", node, (x.name,), "map", window=window, groups=groups, **names)
@@ -105,21 +106,27 @@ class Lowering:
         x, gamma, beta, mean, var, _, _, eps, _ = node.args
         if len(self.shapes[x.name]) != 4 or not all(t is None or self._weighted(t) for t in node.args[1:5]):
             return None
-        scale = torch.rsqrt(self.graph.tensor(var.name).double() + eps)
-        scale = scale * self.graph.tensor(gamma.name).double() if gamma else scale
-        shift = -self.graph.tensor(mean.name).double() * scale
-        shift = shift + self.graph.tensor(beta.name).double() if beta else shift
+        with np.errstate(all="ignore"):  # what is not finite is left to PyTorch
+            scale = 1 / np.sqrt(self._double(var.name) + eps)
+            scale = scale * self._double(gamma.name) if gamma else scale
+            shift = -self._double(mean.name) * scale
+            shift = shift + self._double(beta.name) if beta else shift
         return self._affine(node, x.name, scale, shift, "map")
 
-    def _affine(self, node: Node, x: str, scale: Tensor, shift: Tensor, form: str) -> Lowered:
+    def _double(self, name: str) -> Array:
+        return self.graph.tensor(name).astype(np.float64)
+
+    def _affine(self, node: Node, x: str, scale: Array, shift: Array, form: str) -> Lowered:
         """Every channel times a number plus a number, as a convolution of one weight per channel."""
         made = self._made("conv", node, (x,), form)
         # PyTorch divides by a 0, and by what is so small that 1 over it overflows; the product would be NaN at 0.
-        if made is None or not (scale.float().isfinite().all() and shift.float().isfinite().all()):
+        with np.errstate(all="ignore"):
+            scale, shift = scale.astype(np.float32), shift.astype(np.float32)
+        if made is None or not (np.isfinite(scale).all() and np.isfinite(shift).all()):
             return None
         channels = made[0].shape[0]
-        self.constants[f"{node.name}#scale"] = scale.expand(channels).float().view(-1, 1, 1, 1).contiguous()
-        self.constants[f"{node.name}#shift"] = shift.expand(channels).float().contiguous()
+        self.constants[f"{node.name}#scale"] = np.broadcast_to(scale, channels).reshape(-1, 1, 1, 1)
+        self.constants[f"{node.name}#shift"] = np.broadcast_to(shift, channels)
         layer = replace(made[0], groups=channels, weight=f"{node.name}#scale", bias=f"{node.name}#shift")
         return layer, made[1]
 
@@ -159,28 +166,30 @@ class Lowering:
         if constant is None:
             return None
         alpha = node.args[2] if len(node.args) > 2 else 1
-        one, zero = (torch.tensor([value], dtype=torch.float64, device="cpu") for value in (1.0, 0.0))
+        one, zero = np.ones(1), np.zeros(1)
+        with np.errstate(all="ignore"):
+            inverse = 1 / constant
         scale, shift = {
             "add.Tensor": (one * (alpha if swapped else 1), constant * (1 if swapped else alpha)),
             "sub.Tensor": (-one * alpha, constant) if swapped else (one, -constant * alpha),
             "mul.Tensor": (constant, zero),
-            "div.Tensor": (1 / constant, zero),
+            "div.Tensor": (inverse, zero),
         }[node.op]
         return self._affine(node, x.name, scale, shift, form)
 
-    def _constant(self, c: Any, rank: int, form: str) -> Tensor | None:
+    def _constant(self, c: Any, rank: int, form: str) -> Array | None:
         if isinstance(c, int | float) and not isinstance(c, bool):
-            return torch.tensor([float(c)], dtype=torch.float64, device="cpu")
+            return np.array([float(c)])
         if not self._weighted(c):
             return None
-        tensor = self.graph.tensor(c.name).double()
+        tensor = self._double(c.name)
         shape = (1,) * (rank - tensor.ndim) + tuple(tensor.shape)
         axis = 1 if form in ("map", "vector") else rank - 1
-        return tensor.reshape(-1) if len(shape) == rank and tensor.numel() == shape[axis] else None
+        return tensor.reshape(-1) if len(shape) == rank and tensor.size == shape[axis] else None
 
     def _max_pool2d(self, node: Node) -> Lowered:
         x, kernel, stride, padding, dilation, _ = node.args
-        window = Window(_pair(kernel), _pair(stride or kernel), _pair(padding), _pair(dilation))
+        window = Window(pair(kernel), pair(stride or kernel), pair(padding), pair(dilation))
         return self._pool(node, x.name, window)
 
     def _pool(self, node: Node, x: str, window: Window, **fields: Any) -> Lowered:
@@ -192,7 +201,7 @@ class Lowering:
 
     def _avg_pool2d(self, node: Node) -> Lowered:
         x, kernel, stride, padding, _, count_pad, divisor = node.args
-        window = Window(_pair(kernel), _pair(stride or kernel), _pair(padding))
+        window = Window(pair(kernel), pair(stride or kernel), pair(padding))
         if divisor is not None:
             return None
         return self._pool(node, x.name, window, average=True, count_pad=count_pad)
@@ -233,18 +242,3 @@ class Lowering:
         if given is None or made is None or name in self.graph.tensors or given[0] != made[0] != 0:
             return None
         return name if made in (given, (given[0], math.prod(given[1:]))) else None
-
-
-def _near(window: Window, given: Shape) -> bool:
-    """Whether a window stays near the image, which only a harmful file's does not: planes hold the zeros it reads."""
-    farthest = 4 * max(*given[1:], 16)
-    reach = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
-    if min(*window.stride, *window.dilation) < 1 or min(window.padding) < 0:
-        return False  # which is no window, as PyTorch will tell
-    few = max(window.stride) < 1 << 15 and window.kernel[0] * window.kernel[1] <= TAPS
-    return few and max(*reach, *window.padding) <= farthest
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = (value,) if isinstance(value, int) else tuple(value)
-    return values if len(values) == 2 else (values[0], values[0])

@@ -1,14 +1,13 @@
 """The compiled engine: which build of it suits this processor, and its C structures."""
 
 import ctypes
-import platform
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from harp import processor
 from harp.errors import HarpError
 
 FOLDER = Path(__file__).parent
@@ -136,10 +135,10 @@ def layout() -> dict[str, str]:
 
 def variants() -> tuple[str, ...]:
     """The builds this processor can run, the quickest first."""
-    if platform.machine() in ("aarch64", "arm64"):
+    there = processor.features()
+    if not there.get("AVX2"):
         return ("base",)
-    able = torch.backends.cpu.get_cpu_capability()
-    return {"AVX512": ("avx512", "avx2", "base"), "AVX2": ("avx2", "base")}.get(able, ("base",))
+    return ("avx512", "avx2", "base") if there["AVX-512"] else ("avx2", "base")
 
 
 def built() -> dict[str, Path]:

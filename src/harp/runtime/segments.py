@@ -1,12 +1,12 @@
 """A graph cut into what the engine runs and what PyTorch runs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from harp.graph import Graph, Node, Ref, Sparse
+from harp.graph import Array, ArrayGraph, Node, Ref, SparseArray
 from harp.runtime.layers import Layer
 from harp.runtime.lowering import Lowering
 from harp.runtime.values import Spec
@@ -51,7 +51,7 @@ class Segment:
         self.specs[name], self.forms[name] = spec, spec.form
 
 
-def cut(graph: Graph, lowering: Lowering) -> list[Segment | Node]:
+def cut(graph: ArrayGraph, lowering: Lowering) -> list[Segment | Node]:
     """The graph as segments and single nodes, in an order that can be run; what nobody needs is left out."""
     items: list[Segment | Node] = []
     current = Segment()
@@ -68,7 +68,7 @@ def cut(graph: Graph, lowering: Lowering) -> list[Segment | Node]:
     return _needed(items, graph)
 
 
-def _of_input(node: Node, graph: Graph, lowering: Lowering) -> Node:
+def _of_input(node: Node, graph: ArrayGraph, lowering: Lowering) -> Node:
     """The number of images can be asked of the graph's input as well, which is always there."""
     shape = lowering.shapes.get(node.args[0].name) if isinstance(node.args[0], Ref) else None
     if node.op == "sym_size.int" and node.args[1] == 0 and shape and graph.batch is None and shape[0] == lowering.batch:
@@ -90,7 +90,7 @@ def _take(segment: Segment, node: Node, lowering: Lowering) -> bool:
     if lowered is None:
         return False
     layer, wanted = lowered
-    if layer.weight and not _worth(layer, lowering.constants[layer.weight]):
+    if layer.weight and not lowering.alone and not _worth(layer, lowering.constants[layer.weight]):
         return False
     specs = {name: lowering.spec(name, form) for name, form in wanted.items()}
     if not all(_fits(segment, layer, name, specs[name]) for name in layer.inputs):
@@ -116,17 +116,17 @@ def _fits(segment: Segment, layer: Layer, name: str, wanted: Spec | None) -> boo
     return wanted.form == "vector" and (flat or held.shape == wanted.shape)
 
 
-def _worth(layer: Layer, weight: Tensor | Sparse) -> bool:
+def _worth(layer: Layer, weight: Array | SparseArray) -> bool:
     dims = tuple(weight.shape)
-    size = torch.Size(dims).numel()
+    size = math.prod(dims)
     matrix = layer.window.kernel == (1, 1) and len(dims) == 2
     return not matrix or size <= LARGE or density(weight) <= DENSE
 
 
-def density(weight: Tensor | Sparse) -> float:
+def density(weight: Array | SparseArray) -> float:
     """The share of non-zeros, 0 for an empty tensor."""
-    size = max(1, torch.Size(weight.shape).numel())
-    return (len(weight.values) if isinstance(weight, Sparse) else int(weight.count_nonzero())) / size
+    size = max(1, math.prod(weight.shape))
+    return (len(weight.values) if isinstance(weight, SparseArray) else int(np.count_nonzero(weight))) / size
 
 
 def _closed(segment: Segment) -> Sequence[Segment | Node]:
@@ -134,7 +134,7 @@ def _closed(segment: Segment) -> Sequence[Segment | Node]:
     return [segment] if any(layer.weight for layer in segment.layers) else segment.nodes
 
 
-def _needed(items: list[Segment | Node], graph: Graph) -> list[Segment | Node]:
+def _needed(items: list[Segment | Node], graph: ArrayGraph) -> list[Segment | Node]:
     needed = {graph.output}
     kept: list[Segment | Node] = []
     for item in reversed(items):

@@ -6,9 +6,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from harp.graph import Sparse
+from harp.graph import Array, SparseArray
 from harp.runtime.layers import Window
 from harp.runtime.narrowing import narrow
 from harp.runtime.native import FOUR, ONE
@@ -36,20 +35,18 @@ class Taps:
     bias: NDArray[np.float32]
 
     @staticmethod
-    def of(weight: Tensor | Sparse, bias: Tensor | Sparse | None, window: Window, groups: int = 1) -> "Taps":
+    def of(weight: Array | SparseArray, bias: Array | SparseArray | None, window: Window, groups: int = 1) -> "Taps":
         """Of a weight [out, in / groups, kh, kw] (or [out, in]), in the order they are stored."""
-        sparse = weight if isinstance(weight, Sparse) else _nonzero(weight)
+        sparse = weight if isinstance(weight, SparseArray) else _nonzero(weight)
         filters, width = sparse.shape[:2]
         kh, kw = window.kernel
-        rest, x = np.divmod(sparse.index.numpy(), kw) if kw > 1 else (sparse.index.numpy(), np.zeros(1, np.int64))
+        rest, x = np.divmod(sparse.index, kw) if kw > 1 else (sparse.index, np.zeros(1, np.int64))
         rest, y = np.divmod(rest, kh) if kh > 1 else (rest, np.zeros(1, np.int64))
         filter_, channel = np.divmod(rest, width)
         if groups > 1:
             channel = channel + filter_ // (filters // groups) * width
         y, x = np.broadcast_to(y, filter_.shape), np.broadcast_to(x, filter_.shape)
-        return Taps(
-            filters, filter_, channel, y, x, sparse.values.numpy(), math.prod(sparse.shape), _padded(bias, filters)
-        )
+        return Taps(filters, filter_, channel, y, x, sparse.values, math.prod(sparse.shape), _padded(bias, filters))
 
     def entries(
         self, offset: Ints, column: Ints, columns: int, kind: np.dtype[np.void] = ONE, parts: int = 1
@@ -102,18 +99,18 @@ class Taps:
         return len(np.unique(key))
 
 
-def _padded(bias: Tensor | Sparse | None, filters: int) -> NDArray[np.float32]:
+def _padded(bias: Array | SparseArray | None, filters: int) -> NDArray[np.float32]:
     made = np.zeros(filters + -filters % 4, np.float32)
     if bias is not None:
-        made[:filters] = (bias.dense() if isinstance(bias, Sparse) else bias.detach()).numpy()
+        made[:filters] = bias.dense() if isinstance(bias, SparseArray) else bias
     return made
 
 
-def _nonzero(weight: Tensor) -> Sparse:
+def _nonzero(weight: Array) -> SparseArray:
     """A mask's product leaves negative zeros, which count for nothing here."""
-    flat = weight.detach().contiguous().view(-1)
-    index = flat.nonzero().view(-1)
-    return Sparse(tuple(weight.shape), index, flat[index])
+    flat = weight.reshape(-1)
+    index = np.flatnonzero(flat)
+    return SparseArray(weight.shape, index, flat[index])
 
 
 def _starts(group: Ints, groups: int) -> NDArray[np.int32]:

@@ -2,11 +2,7 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from harp.graph import Graph
-from harp.graph.shapes import propagated
+from harp.graph import ArrayGraph, Blank, Unknown, propagated
 from harp.runtime.layers import Shape
 
 
@@ -18,23 +14,23 @@ class Spec:
     shape: Shape
 
 
-def led_by_images(graph: Graph) -> tuple[int, dict[str, tuple[int, ...]]]:
+def led_by_images(graph: ArrayGraph, unknown: Unknown | None = None) -> tuple[int, dict[str, tuple[int, ...]]]:
     """A number of images, and for so many the shapes of all float32 tensors whose first axis, alone, is that of images.
 
-    The graph's own tensors are among them.
+    The graph's own tensors are among them. `unknown` tells shapes that no rule does (None: PyTorch).
     """
     batch = 2 if graph.batch is None else graph.batch
-    found = _shapes(graph, batch)
+    found = _shapes(graph, batch, unknown)
     if graph.batch is None:
-        more = _shapes(graph, batch + 1)
+        more = _shapes(graph, batch + 1, unknown)
         found = {n: s for n, s in found.items() if n in graph.tensors or _led(s, more.get(n), batch)}
     return batch, found
 
 
-def _shapes(graph: Graph, batch: int) -> dict[str, tuple[int, ...]]:
+def _shapes(graph: ArrayGraph, batch: int, unknown: Unknown | None) -> dict[str, tuple[int, ...]]:
     """Of every float32 tensor in the graph its shape for so many images."""
-    found = ((name, value) for name, value in propagated(graph, batch) if isinstance(value, Tensor))
-    return {name: tuple(value.shape) for name, value in found if value.dtype == torch.float32}
+    found = ((name, value) for name, value in propagated(graph, batch, unknown) if isinstance(value, Blank))
+    return {name: value.shape for name, value in found if value.dtype == "float32"}
 
 
 def _led(shape: tuple[int, ...], more: tuple[int, ...] | None, batch: int) -> bool:

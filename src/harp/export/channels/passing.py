@@ -9,7 +9,8 @@ from torch import Tensor
 from harp.export.channels.rule import Rule, source
 from harp.export.channels.state import State
 from harp.graph import Node, Ref, Value
-from harp.graph.operators import CONSTANTS, operator
+from harp.graph.calls import CONSTANTS, call_of
+from harp.graph.operators import operator
 
 # Of finite numbers they make finite numbers: a channel that nobody reads may be computed from zeros.
 _FUNCTIONS = """
@@ -68,7 +69,7 @@ class Channelwise(Rule):
         kind = operator(self.node.op)
         given = [(p, filled(value)) for p, value in zip(kind.parameters, self.node.args, strict=True)]
         keyword = {p.name: value for p, value in given if p.keyword}
-        made: Tensor = kind.call(*(value for p, value in given if not p.keyword), **keyword)
+        made: Tensor = call_of(self.node.op)(*(value for p, value in given if not p.keyword), **keyword)
         return made.reshape(-1)
 
     def backward(self, state: State) -> None:

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from harp.graph import Sparse
-from harp.package.codec import Coding, Entry
+from harp.graph import BFLOAT16, FLOATS, Array, SparseArray, stored
+from harp.package.codec import Coding, Entry, kind_of
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,12 @@ class Sizes:
         return sum(tensor.bound for tensor in self.tensors)
 
 
-def tensor_size(entry: Entry, tensor: Tensor | Sparse) -> TensorSize:
+def tensor_size(entry: Entry, tensor: Array | SparseArray) -> TensorSize:
     """The size of a decoded tensor."""
     n, k = prod(entry.shape), _nonzeros(tensor)
-    dtype: torch.dtype = getattr(torch, entry.dtype)
-    bound = float(n * dtype.itemsize)
-    if len(entry.shape) > 1 and dtype.is_floating_point:
-        bound = _log2_choose(n, k) / 8 + k * _dtype(entry.coding).itemsize
+    bound = float(n * kind_of(entry.dtype).itemsize)
+    if len(entry.shape) > 1 and entry.dtype in FLOATS:
+        bound = _log2_choose(n, k) / 8 + k * kind_of(entry.coding.stored).itemsize
     index, values = _stored(entry.coding, n)
     if entry.scales is not None and entry.axis is not None:
         more = _stored(entry.scales, entry.shape[entry.axis])
@@ -61,17 +59,14 @@ def tensor_size(entry: Entry, tensor: Tensor | Sparse) -> TensorSize:
 
 
 def _stored(coding: Coding, size: int) -> tuple[int, int]:
-    width = _dtype(coding).itemsize
+    width = kind_of(coding.stored).itemsize
     return (0, size * width) if coding.code is None else (coding.code.bytes, coding.code.count * width)
 
 
-def _dtype(coding: Coding) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, coding.stored)
-    return dtype
-
-
-def _nonzeros(tensor: Tensor | Sparse) -> int:
-    return int((tensor.values if isinstance(tensor, Sparse) else tensor).count_nonzero())
+def _nonzeros(tensor: Array | SparseArray) -> int:
+    values = stored(tensor)
+    # Of the bits of a number all but its sign: a negative zero is one.
+    return int(np.count_nonzero(values.view(np.uint16) & 0x7FFF if values.dtype == BFLOAT16 else values))
 
 
 def _log2_choose(n: int, k: int) -> float:

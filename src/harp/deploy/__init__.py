@@ -1,0 +1,5 @@
+"""A package run by the engine alone: numpy arrays in and out, without PyTorch and the rest of harp."""
+
+from harp.deploy.network import Network, load
+
+__all__ = ["Network", "load"]

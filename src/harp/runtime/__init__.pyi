@@ -1,0 +1,14 @@
+"""What the room gives, each name loaded when it is first used: the engine alone runs without PyTorch."""
+
+from .alone import (
+    Alone as Alone,
+)
+from .engine import (
+    Engine as Engine,
+    Fallback as Fallback,
+    compile as compile,
+)
+from .native import (
+    built as built,
+    variants as variants,
+)
