@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test test-all lint sanitize docs coverage dist clean
+.PHONY: run test test-all lint sanitize docs coverage dist runtime-wheel clean
 
 run: .venv/run.stamp
 	@$(BIN)/harp run
@@ -41,6 +41,11 @@ dist: .venv/test.stamp
 	@rm -rf dist
 	@$(BIN)/python -m build --outdir dist .
 	@$(BIN)/python -m tests.installed dist
+
+# dist/harp_runtime-*.whl: what it takes to run packages, with numpy alone.
+runtime-wheel: .venv/run.stamp
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools>=77'
+	@$(BIN)/python wheels/harp_runtime.py
 
 clean:
 	rm -rf .venv build dist

@@ -1,6 +1,7 @@
 """What is read of a processor, from what Linux says of several."""
 
 import platform
+import sys
 
 import pytest
 
@@ -15,7 +16,7 @@ def said(monkeypatch, tmp_path):
     def say(text: str, machine: str = "x86_64") -> dict[str, bool]:
         monkeypatch.setattr(processor, "INFO", tmp_path / "cpuinfo")
         monkeypatch.setattr(platform, "machine", lambda: machine)
-        monkeypatch.setattr(processor.sys, "platform", "linux")
+        monkeypatch.setattr(sys, "platform", "linux")
         (tmp_path / "cpuinfo").write_text(text)
         processor.features.cache_clear()
         return processor.features()

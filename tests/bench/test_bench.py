@@ -49,8 +49,8 @@ def test_every_runner_gives_the_logits_and_takes_its_turn(subject):
             assert row["images_per_second"] == pytest.approx(int(batch) / row["wall"]["median"])
             assert len(row["samples"]["cpu"]) == 2
             assert set(row["times_faster"]) == set(found["baselines"]) - {name}
-        cpu = {name: rows[name]["cpu"]["median"] for name in found["baselines"]}
-        assert cpu[found["best"][batch]] == min(cpu.values())
+        medians = {name: rows[name]["cpu"]["median"] for name in found["baselines"]}
+        assert medians[found["best"][batch]] == min(medians.values())
         ratio, cpu = rows["harp"]["times_faster"]["ONNX Runtime"], "cpu"
         pairs = zip(rows["ONNX Runtime"]["samples"][cpu], rows["harp"]["samples"][cpu], strict=True)
         assert sorted(a / b for a, b in pairs) == pytest.approx([ratio["low"], ratio["high"]])

@@ -106,7 +106,7 @@ STRANGE = {
         "'n' cannot be computed",
     ),
     "a map for logits": (graph(Node("y", "unsqueeze", (Ref("x"), 0))), r"float32 \[1, 1, 3\]; expected logits"),
-    "integers for logits": (graph(Node("y", "gt.Scalar", (Ref("x"), 0))), "torch.bool"),
+    "integers for logits": (graph(Node("y", "gt.Scalar", (Ref("x"), 0))), "gives bool"),
     "an image without pixels": (replace(GOOD, shape=(0,)), "expected sizes above 0"),
     "an image of a word": (replace(GOOD, shape=("3",)), "expected sizes above 0"),  # type: ignore[arg-type]
     "positions outside": (replace(GOOD, tensors={"w": Sparse((3, 3), torch.tensor([1, 9]), W[0, :2])}), "ascend"),

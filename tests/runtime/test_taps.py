@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from harp.graph import Sparse
 from harp.graph.tensors import to_array
+from harp.runtime.distinct import distinct
 from harp.runtime.layers import Window
 from harp.runtime.native import SHORT
 from harp.runtime.taps import FARTHEST, Taps
@@ -37,6 +38,14 @@ def test_a_weight_is_its_taps(weight: torch.Tensor):
     assert torch.equal(dense(taps, weight.shape[1]), weight)
     assert len(taps.value) == weight.count_nonzero()
     assert torch.equal(dense(Taps.of(to_array(Sparse.of(weight)), None, SQUARE), weight.shape[1]), weight)
+
+
+@given(st.lists(st.integers(-(2**40), 2**40) | st.integers(0, 3)))
+def test_distinct_numbers_and_where_each_is(numbers: list[int]):
+    given_ = np.array(numbers, np.int64)
+    found, place = distinct(given_)
+    assert found.tolist() == sorted(set(numbers))
+    assert found[place].tolist() == numbers
 
 
 def test_groups_read_channels_of_their_own():

@@ -24,7 +24,7 @@ class Fixed:
     def __call__(self, x: Tensor) -> Tensor:
         """Logits of `x` [n, c, h, w]; what the last batch lacks is filled up with black images, and left out again."""
         found = []
-        for part in x.split(self.batch):
+        for part in torch.split(x, self.batch):
             whole = torch.cat([part, part.new_zeros((self.batch - len(part), *x.shape[1:]))])
             # Some runners hand out the memory that they write the next answer to.
             found.append(self.answer(whole)[: len(part)].clone())

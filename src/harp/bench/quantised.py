@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from harp import processor
@@ -57,7 +58,7 @@ class _Batches:
     """Images as onnxruntime asks for them when it calibrates: batch by batch, then None."""
 
     def __init__(self, images: Tensor):
-        self._parts: Iterator[Tensor] = iter(images.split(TOGETHER))
+        self._parts: Iterator[Tensor] = iter(torch.split(images, TOGETHER))
 
     def get_next(self) -> dict[str, Any] | None:
         part = next(self._parts, None)

@@ -31,14 +31,14 @@ from .meta import (
     dtype as dtype,
     shapes as shapes,
 )
-from .rules import (
-    Blank as Blank,
-)
-from .shapes import (
+from .propagating import (
     Unknown as Unknown,
     by_nobody as by_nobody,
     left_to_torch as left_to_torch,
     propagated as propagated,
+)
+from .rules import (
+    Blank as Blank,
 )
 from .tensors import (
     to_arrays as to_arrays,

@@ -10,8 +10,8 @@ from harp.graph.bounds import check_floats, check_scales
 from harp.graph.cost import PARTS, Toll
 from harp.graph.ir import FLOATS, Node, Outline, Sparse, SparseArray, stored
 from harp.graph.operators import FIXED, fits, operator
+from harp.graph.propagating import Unknown, propagated
 from harp.graph.rules import Blank
-from harp.graph.shapes import Unknown, propagated
 
 IMAGE = 2**22  # numbers of one image: 1,182 x 1,182 pixels in colour
 BATCH = 2**24  # ... of those that a graph takes at once
@@ -20,7 +20,7 @@ TENSORS, SPARSITY = 2**25, 2**14
 NODES = 2**13  # ResNet-1202 has half as many
 
 
-def check(graph: Outline[Any], unknown: Unknown | None = None) -> None:
+def check(graph: Outline, unknown: Unknown | None = None) -> None:
     """Passes a graph that can be run safely; nothing is computed with its numbers.
 
     Names are unique and read only after they were made, operators are among `harp.graph.operators`, arguments are what
@@ -37,12 +37,12 @@ def check(graph: Outline[Any], unknown: Unknown | None = None) -> None:
     _check_sizes(graph, numbers, unknown)
 
 
-def _check_tensors(graph: Outline[Any]) -> int:
+def _check_tensors(graph: Outline) -> int:
     """How many numbers the graph stores."""
     for name, tensor in graph.tensors.items():
         if isinstance(tensor, Sparse | SparseArray):
             _check_sparse(name, tensor)
-    numbers = sum(math.prod(stored(tensor).shape) for tensor in graph.tensors.values())
+    numbers = sum(int(math.prod(stored(tensor).shape)) for tensor in graph.tensors.values())
     dense = sum(math.prod(tensor.shape) for tensor in graph.tensors.values())
     if dense > max(TENSORS, SPARSITY * numbers):
         raise HarpError(f"the graph's tensors have {dense} elements for {numbers} stored ones; that is not believable")
@@ -59,7 +59,7 @@ def _check_sparse(name: str, tensor: Sparse | SparseArray) -> None:
         raise HarpError(f"the sparse tensor {name!r} has positions that do not ascend within its {size} elements")
 
 
-def _check_names(graph: Outline[Any]) -> dict[str, str]:
+def _check_names(graph: Outline) -> dict[str, str]:
     """What kind of value each name stands for, once each name is known to be unique and made before it is read."""
     if len(graph.nodes) > NODES:
         raise HarpError(f"the graph has {len(graph.nodes)} nodes; expected at most {NODES}")
@@ -91,7 +91,7 @@ def _check_arguments(node: Node, made: dict[str, str]) -> None:
         raise HarpError(f"node {node.name!r}: {node.op} takes no {node.args[1]} sections; expected at most {PARTS}")
 
 
-def _check_sizes(graph: Outline[Any], numbers: int, unknown: Unknown | None) -> None:
+def _check_sizes(graph: Outline, numbers: int, unknown: Unknown | None) -> None:
     """Runs the graph on tensors that have shapes and no contents."""
     image, batch = tuple(graph.shape), 1 if graph.batch is None else graph.batch
     if not all(type(size) is int and 0 < size < 2**31 for size in (*image, batch)):

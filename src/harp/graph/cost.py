@@ -22,7 +22,7 @@ PARTS = 10_000  # tensors that one value, and of those that all values, may be s
 class Toll:
     """Adds up what a graph's values take, in the order they are made; refuses what is beyond reason."""
 
-    def __init__(self, graph: Outline[Any], stored: int, batch: int):
+    def __init__(self, graph: Outline, stored: int, batch: int):
         self._bytes = BYTES + BYTES_PER_NUMBER * stored * min(batch, TOGETHER)
         self._work = (WORK + WORK_PER_NUMBER * stored) * min(batch, TOGETHER)
         self._last = {name: node.name for node in graph.nodes for name in node.refs()}

@@ -11,7 +11,7 @@ from harp.errors import HarpError
 from harp.graph.calls import CONSTANTS, call_of
 from harp.graph.ir import Graph, Node, Value
 from harp.graph.operators import operator
-from harp.graph.shapes import filled
+from harp.graph.propagating import filled
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,11 +84,8 @@ class SparseArray:
         return flat.reshape(self.shape)
 
 
-Item = TypeVar("Item", covariant=True)
-
-
 @dataclass(frozen=True)
-class Outline(Generic[Item]):
+class Outline:
     """A network in eval mode from images [n, *shape] to logits [n, classes], whatever its numbers are held in.
 
     `nodes` are in an order in which each reads only what stands before it; names are unique over input, tensors and
@@ -100,7 +97,7 @@ class Outline(Generic[Item]):
     shape: tuple[int, ...]
     nodes: tuple[Node, ...]
     output: str
-    tensors: Mapping[str, Item]
+    tensors: Mapping[str, Any]
     batch: int | None = None
 
     def readers(self) -> dict[str, list[Node]]:
@@ -123,8 +120,11 @@ class Outline(Generic[Item]):
         return replace(self, nodes=tuple(reversed(nodes)), tensors=tensors)
 
 
-class Graph(Outline["Tensor | Sparse"]):
+@dataclass(frozen=True)
+class Graph(Outline):
     """A network with its numbers in PyTorch's tensors: what is captured, rewritten and interpreted."""
+
+    tensors: Mapping[str, "Tensor | Sparse"]
 
     def tensor(self, name: str) -> "Tensor":
         """A tensor of the graph, dense."""
@@ -132,8 +132,11 @@ class Graph(Outline["Tensor | Sparse"]):
         return found.dense() if isinstance(found, Sparse) else found
 
 
-class ArrayGraph(Outline["Array | SparseArray"]):
+@dataclass(frozen=True)
+class ArrayGraph(Outline):
     """A network with its numbers in arrays: what is read of a file and compiled, without PyTorch."""
+
+    tensors: Mapping[str, "Array | SparseArray"]
 
     def tensor(self, name: str) -> Array:
         """A tensor of the graph, dense."""

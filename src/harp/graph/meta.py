@@ -8,8 +8,8 @@ from torch import Tensor
 
 from harp.graph.interpret import carry_out, step_of
 from harp.graph.ir import Graph, Node, Outline
+from harp.graph.propagating import kind, propagated
 from harp.graph.rules import Blank
-from harp.graph.shapes import kind, propagated
 
 
 def by_torch(node: Node, values: Mapping[str, Any]) -> Any:
@@ -18,7 +18,7 @@ def by_torch(node: Node, values: Mapping[str, Any]) -> Any:
     return _blank(carry_out(step_of(node, torch.device("meta")), given))
 
 
-def dtype(graph: Outline[Any]) -> torch.dtype:
+def dtype(graph: Outline) -> torch.dtype:
     """What the graph computes in: the dtype of its first tensor of floating point, float32 where it has none."""
     found: torch.dtype = getattr(torch, kind(graph))
     return found

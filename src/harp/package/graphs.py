@@ -17,7 +17,7 @@ _CODE = {"count": int, "low": int, "high": int}
 _NARROW = ("float16", "bfloat16", "int8")
 
 
-def graph_value(graph: Outline[Any]) -> dict[str, Any]:
+def graph_value(graph: Outline) -> dict[str, Any]:
     """The graph without its tensors."""
     return {
         "input": graph.input,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harp.graph import Array, SparseArray
+from harp.runtime.distinct import distinct
 from harp.runtime.layers import Window
 from harp.runtime.narrowing import narrow
 from harp.runtime.native import FOUR, ONE
@@ -72,7 +73,7 @@ class Taps:
         group = self.filter // 4 * columns + column
         low = int(offset.min(initial=0))
         narrow(offset - low, np.uint32)  # what the key has room for
-        key, place = np.unique((group << 32) + (offset - low), return_inverse=True)
+        key, place = distinct((group << 32) + (offset - low))
         entries = np.zeros(len(key), FOUR)
         entries["offset"] = narrow((key & 0xFFFFFFFF) + low)
         entries["weight"][place, self.filter % 4] = self.value
@@ -80,7 +81,7 @@ class Taps:
 
     def dense(self, offset: Ints, together: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """How many places the taps have and their offsets; and the weights [filters / together, places, together]."""
-        places, place = np.unique(offset, return_inverse=True)
+        places, place = distinct(offset)
         weights = np.zeros((-(-self.filters // together), len(places), together), np.float32)
         weights[self.filter // together, place, self.filter % together] = self.value
         return narrow(np.concatenate([[len(places)], places])), weights
@@ -88,7 +89,7 @@ class Taps:
     @cached_property
     def places(self) -> int:
         """At how many places, of all channels and taps, any filter has a weight."""
-        return len(np.unique((self.channel * 64 + self.y) * 64 + self.x))
+        return len(distinct((self.channel * 64 + self.y) * 64 + self.x)[0])
 
     @cached_property
     def quad_count(self) -> int:
@@ -96,7 +97,7 @@ class Taps:
         if 4 * len(self.value) < self.size:
             return 4 * len(self.value)
         key = ((self.filter // 4 * (self.channel.max(initial=0) + 1) + self.channel) * 64 + self.y) * 64 + self.x
-        return len(np.unique(key))
+        return len(distinct(key)[0])
 
 
 def _padded(bias: Array | SparseArray | None, filters: int) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """The wheel `harp-runtime`: the files of harp that it takes to run packages, which need numpy and nothing else.
 
-    .venv/bin/python wheels/runtime.py [--out dist]
+    .venv/bin/python wheels/harp_runtime.py [--out dist]
 
 The files are harp's own, byte for byte: those that `import harp.deploy` loads, and the engine as it is built in this
 checkout (built first, where it is older than its source). So a program runs alike with either distribution.
@@ -97,9 +97,7 @@ def files() -> list[Path]:
     found = [Path(line) for line in told.stdout.splitlines()]
     beside = [path.with_name(name) for path in found for name in BESIDE if path.with_name(name).exists()]
     if not engines():
-        raise SystemExit(
-            "the engine is not built here, and no runtime runs without it; is there a C++ compiler?"
-        )
+        raise SystemExit("the engine is not built here, and no runtime runs without it; is there a C++ compiler?")
     return sorted(path.relative_to(SOURCE) for path in {*found, *beside, *engines()})
 
 

@@ -11,13 +11,13 @@ from harp.graph.rules import Blank, by_rule
 Unknown = Callable[[Node, Mapping[str, Any]], Any]
 
 
-def kind(graph: Outline[Any]) -> str:
+def kind(graph: Outline) -> str:
     """What the graph computes in: the dtype of its first tensor of floating point, float32 where it has none."""
     found = (dtype_name(stored(tensor)) for tensor in graph.tensors.values())
     return next((name for name in found if name in FLOATS), "float32")
 
 
-def propagated(graph: Outline[Any], batch: int, unknown: Unknown | None = None) -> Iterator[tuple[str, Any]]:
+def propagated(graph: Outline, batch: int, unknown: Unknown | None = None) -> Iterator[tuple[str, Any]]:
     """Each name and its value for `batch` images, in order: a `Blank`, several, or an int.
 
     `unknown` tells what no rule does (None: PyTorch). Raises `HarpError` where shapes do not fit.
