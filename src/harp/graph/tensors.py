@@ -49,7 +49,10 @@ def _array(tensor: Tensor) -> Array:
 
 
 def _tensor(array: Array) -> Tensor:
+    kind: torch.dtype = getattr(torch, dtype_name(array))
+    if not array.size:
+        return torch.empty(array.shape, dtype=kind)  # the strides that numpy has for nothing make a tensor of no use
     if array.dtype.names is None:
         return torch.from_numpy(array)
     bits = torch.from_numpy(array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1"))
-    return bits.view(getattr(torch, dtype_name(array)))
+    return bits.view(kind)
