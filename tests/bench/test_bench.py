@@ -67,9 +67,24 @@ def test_bfloat16_that_would_be_float32_is_left_out_with_the_reason(subject):
         runners.RUNNERS["OpenVINO bf16"].make(subject, subject.images(1), 1)
 
 
+def trained(subject: Subject) -> Subject:
+    """The same network after forty steps on its training images, so that there is something for an attack to break."""
+    model, train = subject.work.model(), subject.work.split.train
+    ((x, y),) = feed(train, len(train), 0, device="cpu", shuffle=False).once()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model.train()(x), y).backward()
+        optimizer.step()
+    weights = subject.folder / "trained.safetensors"
+    save_tree(weights, dict(model.state_dict()))
+    return replace(subject, weights=weights)
+
+
 def test_every_runner_is_judged_on_the_images_on_record(subject, tmp_path):
     """In float32 as the network itself, in int8 by its own logits: each told what another way of asking tells."""
-    test, attack, threat = subject.work.split.test, PGD(steps=5, restarts=1), Threat(eps=0.5)
+    subject = trained(subject)
+    test, attack, threat = subject.work.split.test, PGD(steps=5, restarts=1), Threat(eps=0.3)
     images = feed(test, len(test), 0, device="cpu", shuffle=False)
     model = subject.model
     evaluate(model, images, {"pgd": attack}, threat, folder=tmp_path / "record")
