@@ -33,7 +33,7 @@ LAYERS = (
     {"pipeline"},
     {"networks"},
     {"stages", "bench"},
-    {"arena", "probing"},
+    {"arena", "probing", "pruning"},
     {"watching", "tuning"},
     {"cli"},
 )

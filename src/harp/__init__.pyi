@@ -136,6 +136,10 @@ from .pruners import (
     TwinRep as TwinRep,
     TwinRepOptions as TwinRepOptions,
 )
+from .pruning import (
+    Pruned as Pruned,
+    prune as prune,
+)
 from .ranks import (
     ALONE as ALONE,
     Ranks as Ranks,

@@ -1,6 +1,8 @@
-"""Progress as plain lines, by a clock that tells what it is told."""
+"""Progress as plain lines, by a clock that tells what it is told, and as bars in a notebook."""
 
 import io
+import sys
+from types import ModuleType
 
 import pytest
 from rich.console import Console
@@ -90,3 +92,34 @@ def test_a_quiet_display_says_nothing(capsys):
         clock.now += 100
         move(1, "")
     assert capsys.readouterr() == ("", "")
+
+
+def test_bars_move_in_a_notebook(monkeypatch):
+    shown: list[object] = []
+
+    class Output:
+        """What a cell shows: as in ipywidgets a context in which things are printed."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def clear_output(self, wait):
+            pass
+
+        def close(self):
+            shown.append("closed")
+
+    display, widgets = ModuleType("IPython.display"), ModuleType("ipywidgets")
+    vars(display)["display"] = lambda value, **_: shown.append(getattr(value, "data", value))
+    vars(widgets)["Output"], widgets.__spec__ = Output, object()  # type: ignore[assignment]
+    for name, module in {"IPython": ModuleType("IPython"), "IPython.display": display, "ipywidgets": widgets}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    errors = io.StringIO()
+    with Display(Console(force_jupyter=True), Console(file=errors)).bar("prune", 3) as move:
+        move(3, "loss 0.5")
+    assert any(isinstance(value, Output) for value in shown)
+    assert "closed" in shown
+    assert errors.getvalue() == ""

@@ -21,6 +21,7 @@ def evaluate_network(arguments: list[str]) -> None:
     """Evaluates one network and prints what came out; raises `HarpError` for what cannot be found, built or met."""
     own, above = _read(arguments)
 
+    from harp.evaluation.tables import accuracy_table
     from harp.networks.assess import assess_run, check
     from harp.networks.corrupted import corruption_table
     from harp.networks.named import find_network, loaded, untrained
@@ -114,7 +115,7 @@ def _saved(work: "Workspace", folder: Path, path: Path | None) -> list[str]:
 
 def _show(work: "Workspace", label: str, values: Mapping[str, Any]) -> None:
     """The table, and what is to be said of it."""
-    from harp.networks.terminal import accuracy_table
+    from harp.evaluation.tables import accuracy_table
 
     title = f"accuracy in %, with 95 % intervals; {work.threat}"
     work.display.console.print(accuracy_table({label: values["measures"]}, title, {}, values["cascade"]))

@@ -3,7 +3,7 @@
 from harp.data import arrays, cifar, digits, folder, parquet, svhn, tar  # noqa: F401  each registers its sets
 from harp.data.augment import Varied
 from harp.data.base import DATA, Dataset, Images, Labelled
-from harp.data.batches import Batch, Batches, Loader, batches_of
+from harp.data.batches import Batch, Batches, Counted, Loader, batches_of
 from harp.data.epochs import Epochs, check_batches
 from harp.data.feeding import feed
 from harp.data.hub import PREFIX as HUB
@@ -19,6 +19,7 @@ __all__ = [
     "HUB",
     "Batch",
     "Batches",
+    "Counted",
     "Dataset",
     "Epochs",
     "Images",

@@ -28,6 +28,20 @@ class Batches(Protocol):
         """Every example once."""
 
 
+class Counted(Protocol):
+    """Examples to measure on: `len` of them, always the same in the same order, in batches of `batch_size`.
+
+    The last batch may be smaller.
+    """
+
+    batch_size: int
+
+    def __len__(self) -> int: ...
+
+    def once(self) -> Iterator[Batch]:
+        """Every example once."""
+
+
 class Loader:
     """The `Batches` of an iterable of (x, y), such as a `torch.utils.data.DataLoader`, moved to `device`.
 

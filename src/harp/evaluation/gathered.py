@@ -43,6 +43,15 @@ class Evaluation:
         """The share right as they are and under every attack, in [0, 1]; nobody has looked for doubts (`examine`)."""
         return float(self.flags["worst"].double().mean())
 
+    def table(self, name: str = "network") -> str:
+        """Every measure with its 95 % interval, in percent, as text; it heads the column with `name`."""
+        # Imported late: rich takes longer than all of harp that measures.
+        from harp.evaluation.tables import accuracy_table, as_text
+
+        cells = summary(self.flags)
+        cells["worst"]["examined"] = 0
+        return as_text(accuracy_table({name: cells}, "accuracy in %, with 95 % intervals", {}, self.cascade))
+
 
 def gathered(record: Record, count: int, attacks: tuple[str, ...], cascade: bool) -> Evaluation:
     """The record's `count` batches, put together."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harp.attacks import FAB, FMN, Attack, Nearest
 from harp.config import EvaluationSettings
-from harp.data import Epochs
+from harp.data import Counted
 from harp.evaluation import (
     IDENTITY,
     RESULT,
@@ -72,7 +72,7 @@ class Asked:
         return with_transfers(named, self.transfers, self.settings)
 
 
-def assess(model: nn.Module, batches: Epochs, asked: Asked) -> Outcome:
+def assess(model: nn.Module, batches: Counted, asked: Asked) -> Outcome:
     """What `model` comes to on the images; what is recorded in the folder already is not repeated.
 
     The folder's result.json holds the outcome's values, the threat, engine, attacks, seed and versions, digests of the
@@ -125,7 +125,7 @@ def assess(model: nn.Module, batches: Epochs, asked: Asked) -> Outcome:
 
 
 def _natural(
-    model: nn.Module, batches: Epochs, asked: Asked, earlier: Mapping[str, Any] | None, took: Took
+    model: nn.Module, batches: Counted, asked: Asked, earlier: Mapping[str, Any] | None, took: Took
 ) -> dict[str, Any] | None:
     """Accuracies under the corruptions asked for, else those that were measured earlier, if any."""
     if not asked.settings.corruptions:
@@ -172,7 +172,7 @@ def assess_run(
     return assess(model, batches, asked)
 
 
-def _curve(model: nn.Module, batches: Epochs, asked: Asked, folder: Path) -> None:
+def _curve(model: nn.Module, batches: Counted, asked: Asked, folder: Path) -> None:
     """The folder's curve.safetensors: robust accuracy against eps and its interval, of the sample."""
     path, count, by = folder / CURVE, asked.settings.curve, asked.settings.curve_by
     if path.exists():
@@ -204,7 +204,7 @@ def draw(folder: Path, records: Mapping[str, tuple[Path, Mapping[str, Any]]], th
     write_curves(folder / "curve", curves, threat, {name: value for name, value in worst.items() if not value.doubts})
 
 
-def _doubts(model: nn.Module, batches: Epochs, asked: Asked, known: Evidence, took: Took) -> Iterator[Doubt]:
+def _doubts(model: nn.Module, batches: Counted, asked: Asked, known: Evidence, took: Took) -> Iterator[Doubt]:
     """Those of the sample, examined once, and that of the search's precision."""
     settings, folder = asked.settings, asked.folder
     if settings.bf16:
@@ -227,7 +227,7 @@ def _doubts(model: nn.Module, batches: Epochs, asked: Asked, known: Evidence, to
     yield from (Doubt(**doubt) for doubt in before["doubts"])
 
 
-def _sample(batches: Epochs, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _sample(batches: Counted, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Images and labels at `count` places, evenly spread: a set may be sorted by class."""
     places = torch.linspace(0, len(batches) - 1, min(count, len(batches))).round().long()
     chosen = torch.zeros(len(batches), dtype=torch.bool).index_fill(0, places, True)

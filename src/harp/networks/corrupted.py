@@ -8,7 +8,7 @@ from rich.table import Table
 from torch import nn
 
 from harp.config import EvaluationSettings
-from harp.data import Epochs
+from harp.data import Counted
 from harp.evaluation import IDENTITY, RESULT
 from harp.evaluation.corruptions import CORRUPTIONS, LEVELS, under_corruptions
 from harp.networks.progress import recorded
@@ -28,7 +28,7 @@ def kinds_of(settings: EvaluationSettings) -> tuple[str, ...]:
 
 
 def corruptions(
-    model: nn.Module, batches: Epochs, settings: EvaluationSettings, seed: int, display: Display, folder: Path | None
+    model: nn.Module, batches: Counted, settings: EvaluationSettings, seed: int, display: Display, folder: Path | None
 ) -> dict[str, Any]:
     """What `under_corruptions` tells; with an evaluation's `folder` recorded in one inside it, under a seal."""
     kinds, within = kinds_of(settings), folder / FOLDER if folder else None

@@ -1,10 +1,11 @@
-"""What a run shows: bars with the time left on a terminal, elsewhere a plain line an epoch, or now and then."""
+"""What a run shows: bars with the time left on a terminal and in notebooks, elsewhere a plain line now and then."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Protocol
 
 from rich.console import Console
@@ -21,7 +22,7 @@ class _Show(Protocol):
 
 
 class Display:
-    """Prints lines and tables to `console`; progress as bars where it is a terminal, else as lines to `errors`.
+    """Prints lines and tables to `console`; progress as bars where it has them (`bars`), else as lines to `errors`.
 
     `errors` is standard error unless given; `clock` gives seconds. Lines are logged, too, as `harp.display`: info for
     what is said, debug for progress.
@@ -36,6 +37,11 @@ class Display:
         self.console = console or Console(quiet=MUTED.get())
         self.errors = errors or Console(stderr=True, quiet=self.console.quiet)
         self.clock = clock
+
+    @property
+    def bars(self) -> bool:
+        """Whether it can move bars: on a terminal, and in a notebook that has ipywidgets."""
+        return self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
     def say(self, text: str) -> None:
         """A line of plain text."""
@@ -102,14 +108,14 @@ class Display:
         )
         tasks: dict[str, TaskID] = {}
         due = self.clock() + FIRST
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.bars) as progress:
 
             def show(title: str, note: str, pace: "_Pace", now: bool = False) -> None:
                 nonlocal due
                 if title not in tasks:
                     tasks[title] = progress.add_task(title, total=pace.total, left="", note="")
                 progress.update(tasks[title], completed=pace.count, left=pace.left, note=note)
-                if not self.console.is_terminal and (now or self.clock() >= due):
+                if not self.bars and (now or self.clock() >= due):
                     due = self.clock() + EVERY
                     words = [f"{title}: {pace.count:,} of {pace.total:,}", pace.left, note]
                     LOG.debug("%s", ", ".join(filter(None, words)))

@@ -9,10 +9,10 @@ from torch import nn
 
 from harp.attacks import Attack
 from harp.config import AFTERWARDS, EVALUATION
+from harp.evaluation.tables import accuracy_table
 from harp.modes import evaluating
 from harp.networks.assess import assess_run, draw
 from harp.networks.attacking import attacks_of
-from harp.networks.terminal import accuracy_table
 from harp.pipeline.begun import begin_stage, moved
 from harp.pipeline.workspace import Workspace
 from harp.randomness import Keyed

@@ -50,7 +50,7 @@ def settle(
     logits = _logits(model, images)
     if float((logits - logits[:1]).abs().max()) <= TOLERANCE * float(logits.abs().max()):
         notes = [*notes, f"the pruned network gives all of {len(images)} training images the same logits"]
-    return (_shrunk(model, units, masks, images) if isinstance(units, ChannelUnits) else model), notes
+    return (shrunk(model, units, masks, images) if isinstance(units, ChannelUnits) else model), notes
 
 
 @torch.no_grad()
@@ -103,7 +103,7 @@ def _shared_out(units: Units, method: str, budget: Budget, masks: Masks, record:
     )
 
 
-def _shrunk(model: nn.Module, units: ChannelUnits, masks: Masks, images: Tensor) -> nn.Module:
+def shrunk(model: nn.Module, units: ChannelUnits, masks: Masks, images: Tensor) -> nn.Module:
     """The network without its masked channels, checked to give the logits it gave with them."""
     small = remove(model, units.groups, masks)
     whole, left = _logits(model, images), _logits(small, images)

@@ -1,14 +1,17 @@
 """Recorded accuracies as a table for the terminal."""
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 Cell = Mapping[str, Any]
 """accuracy, low, high in [0, 1] and n; where classes were weighed alike, too, "balanced" with accuracy, low, high.
 "doubts", where there are any, are shown in the number's place, "beside" beside it; "examined": 0, nobody looked for
 some, is said below."""
+WIDTH = 100
 
 
 def accuracy_table(
@@ -38,6 +41,13 @@ def accuracy_table(
         for row in _rows(measure, [cells.get(measure) for cells in models.values()], cumulative, bool(counts)):
             grid.add_row(*row)
     return grid
+
+
+def as_text(table: Table) -> str:
+    """The table as plain text of up to 100 columns, without colours, for `print` and for files."""
+    stream = io.StringIO()
+    Console(file=stream, width=WIDTH, color_system=None, force_jupyter=False).print(table)
+    return stream.getvalue().rstrip("\n")
 
 
 def _rows(measure: str, cells: Sequence[Cell | None], cumulative: bool, counted: bool) -> Iterator[list[str]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harp.networks.terminal import accuracy_table
+from harp.evaluation.tables import accuracy_table
 from harp.runs import Run
 from harp.seals import write_sealed
 from harp.stages.evaluate import table
