@@ -30,7 +30,7 @@ LAYERS = (
     {"sparsity", "attacks", "models", "data", "graph", "boards"},
     {"pruners", "objectives", "package", "runtime", "certify"},
     {"training", "evaluation", "export", "report", "deploy"},
-    {"pipeline"},
+    {"pipeline", "zoo"},
     {"networks"},
     {"stages", "bench"},
     {"arena", "probing", "pruning"},

@@ -46,6 +46,7 @@ from .evaluation import (
 )
 from .export import (
     Deployed as Deployed,
+    Rebuilt as Rebuilt,
     bake as bake,
     load as load,
     pack as pack,

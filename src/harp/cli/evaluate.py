@@ -21,7 +21,7 @@ def evaluate_network(arguments: list[str]) -> None:
     """Evaluates one network and prints what came out; raises `HarpError` for what cannot be found, built or met."""
     own, above = _read(arguments)
 
-    from harp.evaluation.tables import accuracy_table
+    from harp.evaluation import RESULT
     from harp.networks.assess import assess_run, check
     from harp.networks.corrupted import corruption_table
     from harp.networks.named import find_network, loaded, untrained
@@ -29,10 +29,12 @@ def evaluate_network(arguments: list[str]) -> None:
     from harp.networks.trust import check_named
     from harp.pipeline import Workspace
     from harp.runs import read_json
+    from harp.zoo import repeats
 
     drawn = own.weights == UNTRAINED
     network = find_network(own.network, Path(own.weights) if own.weights and not drawn else None)
-    recipe = make_recipe(network_values(own.network, network.settings, HEADLINE, above))
+    headline = {} if network.card else HEADLINE
+    recipe = make_recipe(network_values(own.network, network.settings, headline, above))
     check_named(recipe, network.told_by, above, own.trust)
     if network.images is not None and "name" not in above.get("data", {}):
         raise HarpError(
@@ -43,7 +45,7 @@ def evaluate_network(arguments: list[str]) -> None:
     folder = own.folder or Path("evaluations") / f"{network.label}-{identity(measured(recipe))}{sources}"
     work = Workspace(recipe, folder)
     check(recipe.evaluation, work.threat.norm)
-    model = loaded(work, network.weights)
+    model = loaded(work, network.weights, gradients=network.card is not None)
     if network.weights is None and not drawn and untrained(work):
         raise HarpError(
             f"{own.network} comes without weights, and its seed would draw them: name a file by --weights FILE, or say "
@@ -58,8 +60,9 @@ def evaluate_network(arguments: list[str]) -> None:
         work.run.release()
     _show(work, network.label, outcome.values())
     if recipe.evaluation.corruptions:
-        work.display.console.print(corruption_table(read_json(folder / "result.json")["corruptions"]))
-    for line in (*saved, f"record: {folder}"):
+        work.display.console.print(corruption_table(read_json(folder / RESULT)["corruptions"]))
+    said = repeats(network.card, read_json(folder / RESULT)) if network.card is not None else ()
+    for line in (*said, *saved, f"record: {folder}"):
         work.display.say(line)
 
 
@@ -73,7 +76,7 @@ def _read(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
         "otherwise. In this command --evaluation.NAME may be written --NAME.",
         first=(*NETWORK, "evaluation."),
     )
-    parser.add_argument("network", help="a run's folder, a safetensors file, or a model as in --model.name")
+    parser.add_argument("network", help="a run's folder, a safetensors file, zoo:NAME, or a model as in --model.name")
     parser.add_argument(
         "--weights", metavar="FILE", help="safetensors state dictionary of the model, or `random` for untrained weights"
     )

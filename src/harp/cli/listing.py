@@ -19,6 +19,7 @@ def list_names(arguments: list[str]) -> None:
     from harp import ALLOCATIONS, ATTACKS, DATA, DOUBTS, METHODS, MODELS, OBJECTIVES
     from harp.attacks import VERSIONS
     from harp.evaluation.corruptions import CORRUPTIONS
+    from harp.zoo import find, in_words, names
 
     kinds: dict[str, Registry[Any]] = {
         "methods": METHODS,
@@ -32,6 +33,7 @@ def list_names(arguments: list[str]) -> None:
     }
     texts = {
         "versions": {name: f"AutoAttack, in this order: {', '.join(parts)}" for name, parts in VERSIONS.items()},
+        "zoo": {name: in_words(find(name).card) for name in names()},
         "recipes": {path.stem: _first_comment(path) for path in sorted(RECIPES.glob("*.yaml"))},
     }
     texts = {**{kind: {name: kinds[kind].summary(name) for name in kinds[kind]} for kind in kinds}, **texts}

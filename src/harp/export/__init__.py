@@ -6,6 +6,7 @@ from harp.export.deployed import Deployed, is_package, load
 from harp.export.fold import fold
 from harp.export.onnx import onnx_session, to_onnx
 from harp.export.pack import Packed, SlowWarning, one_by_one, pack
+from harp.export.rebuilt import Rebuilt
 from harp.export.shrink import Shrunk, shrink
 from harp.export.verify import Check, Source, verify
 from harp.export.vnnlib import Questions, check_folder, check_threat, to_vnnlib
@@ -17,6 +18,7 @@ __all__ = [
     "Deployed",
     "Packed",
     "Questions",
+    "Rebuilt",
     "Shrunk",
     "SlowWarning",
     "Source",

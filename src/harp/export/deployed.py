@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from harp.ambient import pinned
 from harp.errors import HarpError
-from harp.graph import Graph, Interpreter
-from harp.models import Function
+from harp.export.rebuilt import Rebuilt
+from harp.graph import Graph
 from harp.package import Manifest, Package, check_images, read
 from harp.runtime import compile
 from harp.threats import Threat
@@ -83,8 +83,8 @@ class Deployed(nn.Module):
     @cached_property
     @pinned()
     def module(self) -> nn.Module:
-        """The same network, computed by PyTorch, operator by operator and with gradients."""
-        return Function(Interpreter(self.graph)).eval()
+        """The same network, computed by PyTorch, operator by operator and with gradients: an ordinary module."""
+        return Rebuilt(self.graph)
 
     @overload
     def forward(self, x: Tensor) -> Tensor: ...

@@ -80,17 +80,21 @@ class Interpreter:
         self._tensors = {name: graph.tensor(name).to(self.device) for name in graph.tensors}
 
     def __call__(self, x: Tensor) -> Tensor:
+        return self.on(self._tensors, x)
+
+    def on(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """The same with other tensors in the place of the graph's own, by their names, on the interpreter's device."""
         # Not len(x): where this is traced anew, as for ONNX, that would fix the number of images.
         if tuple(x.shape[1:]) != self.graph.shape or x.shape[0] == 0:
             raise HarpError(f"images of shape {list(x.shape)}; expected [n, {', '.join(map(str, self.graph.shape))}]")
         if self.graph.batch is None:
-            return self._forward(x)
+            return self._forward(tensors, x)
         if len(x) % self.graph.batch:
             raise HarpError(f"{len(x)} images; this graph takes multiples of {self.graph.batch}")
-        return torch.cat([self._forward(part) for part in torch.split(x, self.graph.batch)])
+        return torch.cat([self._forward(tensors, part) for part in torch.split(x, self.graph.batch)])
 
-    def _forward(self, x: Tensor) -> Tensor:
-        values: dict[str, Any] = {**self._tensors, self.graph.input: x}
+    def _forward(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        values: dict[str, Any] = {**tensors, self.graph.input: x}
         for step in self._steps:
             values[step.name] = carry_out(step, values)
         logits: Tensor = values[self.graph.output]

@@ -22,7 +22,7 @@ from harp.config import (
 )
 from harp.data import DATA
 from harp.errors import HarpError
-from harp.export import is_package, load
+from harp.export import Rebuilt, is_package, load
 from harp.networks.trust import check_named
 from harp.own import is_own
 from harp.package import Manifest, read
@@ -31,6 +31,7 @@ from harp.pipeline.kept import settings_in
 from harp.pipeline.outside import check_file
 from harp.pipeline.workspace import Workspace, default_folder
 from harp.trees import digest
+from harp.zoo import PREFIX, Card, find
 
 SECTIONS = ("seed", "device", "threads", "data", "model", "threat", "precision", "stages", *KINDS)
 
@@ -41,6 +42,7 @@ class Network:
 
     `told_by` is the run's folder whose own words the settings are, None where they are the user's. `images` are a data
     set that a package names and that would have to be fetched, or made by code: no setting, since a file says so.
+    `card` is what the zoo says of it.
     """
 
     label: str
@@ -48,6 +50,7 @@ class Network:
     weights: Path | None
     told_by: Path | None = None
     images: str | None = None
+    card: Card | None = None
 
 
 def is_network(target: str) -> bool:
@@ -57,12 +60,15 @@ def is_network(target: str) -> bool:
 
 
 def find_network(target: str, weights: Path | None = None) -> Network:
-    """The network that `target` names: a safetensors file, a run's folder, a recipe with a run, or a model's name.
+    """The network that `target` names: a safetensors file, a run's folder, a recipe with a run, a model's name, or
+    `zoo:NAME`.
 
     A file inside a run brings that run's settings of data, model and threat along, a package elsewhere what its
     manifest says of data and threat. Raises `HarpError` for a folder without a network, a recipe without a run, a file
     that is not there, and weights given twice.
     """
+    if target.startswith(PREFIX):
+        return _in_zoo(target, weights)
     path = Path(target)
     if not is_network(target) and is_recipe(target):
         path = default_folder(make_recipe(read_recipe(find_recipe(target))))
@@ -93,6 +99,14 @@ def find_network(target: str, weights: Path | None = None) -> Network:
         return Network(path.stem, {}, path)
     settings, images = _claimed(path)
     return Network(path.stem, settings, path, images=images)
+
+
+def _in_zoo(target: str, weights: Path | None) -> Network:
+    if weights is not None:
+        raise HarpError(f"{target} has its weights, and {weights} others; expected one of them")
+    entry = find(target.removeprefix(PREFIX))
+    settings = {**entry.card.settings, "model": {"name": str(entry.path)}}
+    return Network(entry.name, settings, entry.path, card=entry.card)
 
 
 def _stages(folder: Path) -> tuple[Planned, ...]:
@@ -132,14 +146,15 @@ def _claimed(path: Path) -> tuple[dict[str, Any], str | None]:
     return settings, images if isinstance(images, str) and not known else None
 
 
-def loaded(work: Workspace, weights: Path | None) -> nn.Module:
+def loaded(work: Workspace, weights: Path | None, gradients: bool = False) -> nn.Module:
     """The recipe's network in eval mode with the weights in the file; without one, as its factory makes it.
 
-    A package is its own network, and answers without gradients. Raises `HarpError` where the file is not all that its
+    A package is its own network, and answers without gradients unless they are asked for: then PyTorch computes it.
+    Raises `HarpError` where the file is not all that its
     network knows.
     """
     if weights is not None and is_package(weights):
-        return load(weights, work.recipe.threads)
+        return Rebuilt(read(weights).graph) if gradients else load(weights, work.recipe.threads)
     if weights is None:
         return work.model().eval()
     model = work.loaded(weights, small=True)
@@ -162,7 +177,8 @@ def load_model(
 ) -> nn.Module:
     """A network in eval mode that takes images [n, c, h, w] in [0, 1] to logits [n, classes].
 
-    `model_name` is a run's folder, a safetensors file in it, or a package (as by `harp.load`), or, with `weights` (a
+    `model_name` is a run's folder, a safetensors file in it, a package (as by `harp.load`), a network that comes with
+    harp (`zoo:NAME`, see `harp list zoo`; with gradients), or, with `weights` (a
     safetensors state dictionary) and the `dataset` it is for, anything that `harp list models` and the README name:
     `resnet18`, `timm:NAME`, `path/to/file.py:factory`. Code that a run's folder names is run, and what it names of a
     hub is fetched, if this user did so before by a name of his own, or says `trust`. Raises `HarpError` where it is
@@ -176,6 +192,8 @@ def load_model(
         raise HarpError(
             f"{model_name} lies in no run; load_model(NAME, weights={model_name!r}) tells whose weights it is"
         )
-    recipe = make_recipe({**network.settings, "data": data})
+    # How many threads repeat a card's evaluation is nothing to a program that only wants the network.
+    settings = {name: value for name, value in network.settings.items() if name != "threads" or network.card is None}
+    recipe = make_recipe({**settings, "data": data})
     check_named(recipe, network.told_by, {"data": dataset}, "trust=True" if not trust else None)
-    return loaded(Workspace(recipe), network.weights)
+    return loaded(Workspace(recipe), network.weights, gradients=network.card is not None)

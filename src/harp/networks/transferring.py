@@ -31,7 +31,7 @@ def others_for(work: Workspace, targets: Collection[str], flag: str | None) -> d
 
 def _found(work: Workspace, target: str, flag: str | None) -> tuple[str, nn.Module]:
     network = find_network(target)
-    if network.weights is not None and is_package(Path(network.weights)):
+    if network.card is None and network.weights is not None and is_package(Path(network.weights)):
         raise HarpError(f"--transfer {target}: a package has no gradients to make images by; name the run it is of")
     if not network.settings.get("model", {}).get("name"):
         raise HarpError(f"--transfer {target}: it lies in no run that says whose weights it holds; expected a run")
@@ -43,4 +43,4 @@ def _found(work: Workspace, target: str, flag: str | None) -> tuple[str, nn.Modu
     if network.weights is None and untrained(there):
         raise HarpError(f"--transfer {target}: it comes without weights, and its seed would draw them; expected a run")
     batches = there.in_order(there.split.test, recipe.evaluation.batch_size)
-    return network.label, as_network(loaded(there, network.weights), batches)
+    return network.label, as_network(loaded(there, network.weights, gradients=network.card is not None), batches)
