@@ -32,7 +32,7 @@ LAYERS = (
     {"training", "evaluation", "export", "report", "deploy"},
     {"pipeline", "zoo"},
     {"networks"},
-    {"stages", "bench"},
+    {"stages", "bench", "hub"},
     {"arena", "probing", "pruning"},
     {"watching", "tuning"},
     {"cli"},

@@ -128,6 +128,7 @@ def test_the_commands_exist():
         "watch",
         "certify",
         "completion",
+        "push",
     }
     assert {words[1] for words in COMMANDS} == named
 

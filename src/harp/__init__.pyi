@@ -53,6 +53,11 @@ from .export import (
     to_onnx as to_onnx,
     to_vnnlib as to_vnnlib,
 )
+from .hub import (
+    from_pretrained as from_pretrained,
+    push_to_hub as push_to_hub,
+    save_pretrained as save_pretrained,
+)
 from .models import (
     MODELS as MODELS,
     Logits as Logits,

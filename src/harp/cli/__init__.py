@@ -62,6 +62,7 @@ _FUNCTIONS = {
     "completion": "completion.write_completion",
     "bench": "bench.bench_network",
     "certify": "certify.certify_network",
+    "push": "push.push",
     "verify": "verify.verify_file",
 }
 

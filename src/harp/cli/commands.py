@@ -21,6 +21,7 @@ COMMANDS = {
     "bench": "how fast and how large a network is, beside other runtimes",
     "certify": "what is proved of a network's answers, by randomised smoothing or by intervals",
     "verify": "whether a package is whole and what it says it is",
+    "push": "a package and its card to the Hugging Face hub",
     "list": "what can be named in a recipe",
     "completion": "a script that completes commands and flags in a shell",
 }
