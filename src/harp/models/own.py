@@ -1,12 +1,12 @@
-"""A factory from a user's own Python file, named as `path/to/file.py:factory`."""
+"""A network from a factory: a registered one, an installed package's, or one in a user's own file."""
 
 from pathlib import Path
 
 from torch import nn
 
 from harp.errors import HarpError
-from harp.models.base import Size
-from harp.own import is_own, load_own
+from harp.models.base import MODELS, Size
+from harp.own import is_own
 from harp.registry import accepted
 
 
@@ -22,20 +22,22 @@ def own_file(source: str) -> Path | None:
     return config.resolve() if source.startswith("hf:") and config.is_file() else None
 
 
-def build_own(source: str, *, classes: int, channels: int, size: Size, width: float) -> nn.Module:
+def build_named(source: str, *, classes: int, channels: int, size: Size, width: float) -> nn.Module:
     """What the factory named by `source` returns, called with those of the four keywords it accepts.
 
     `size` is one number for square images, and height and width for others.
-    Raises `HarpError` for all that `load_own` refuses, for a `width` other than 1 that the factory does
+    Raises `HarpError` for all that looking it up refuses, for a `width` other than 1 that the factory does
     not accept, for a factory that raises, and for a result that is no `nn.Module`.
     """
-    factory = load_own(source, "model")
+    factory = MODELS[source]
     options = {"classes": classes, "channels": channels, "size": size, "width": width}
     taken = accepted(factory, options)
     if width != 1 and "width" not in taken:
         raise HarpError(f"model {source!r} takes no width, so width {width} would change nothing; expected 1.0")
     try:
-        model = factory(**taken)
+        model: object = factory(**taken)
+    except HarpError:
+        raise
     except Exception as error:
         offer = ", ".join(options)
         raise HarpError(f"model {source!r} raised {type(error).__name__}: {error} (it may take: {offer})") from error

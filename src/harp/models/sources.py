@@ -11,8 +11,7 @@ from harp.models.base import MODELS, Size, sides, size_of
 from harp.models.check import adapted, check_logits
 from harp.models.hub import build_hf
 from harp.models.libraries import build_timm, build_torchvision
-from harp.models.own import build_own
-from harp.own import is_own
+from harp.models.own import build_named
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 OWN = "path/to/file.py:factory"
@@ -20,10 +19,8 @@ LIBRARIES = {"timm": build_timm, "torchvision": build_torchvision, "hf": build_h
 
 
 def _named(name: str, *, classes: int, channels: int, size: Size, width: float) -> nn.Module:
-    if is_own(name):
-        return build_own(name, classes=classes, channels=channels, size=size, width=width)
     if name in MODELS:
-        return MODELS[name](classes=classes, channels=channels, size=size, width=width)
+        return build_named(name, classes=classes, channels=channels, size=size, width=width)
     if name.endswith(".py"):
         raise HarpError(f"model {name!r} names a file but no function in it; expected {OWN}")
     library = name.partition(":")[0]
@@ -61,7 +58,7 @@ def build(
 
     Two numbers as `size` are height and width; a factory is given one where they are equal. `name` is registered in
     `MODELS`, or has one of the forms `timm:NAME`, `torchvision:NAME`, `hf:FOLDER`, `hf:OWNER/NAME` and
-    `path/to/file.py:factory`; only registered networks, and factories that accept one, take a `width`. `normalise`,
+    `path/to/file.py:factory`; only factories that accept one take a `width`, as all of harp's own do. `normalise`,
     a mean and a deviation per channel, wraps it in `Normalised`; without it a network that returns something else
     than a tensor is wrapped in `Logits`, `output` naming the logits' place in it. Initial weights come from
     PyTorch's global generator, which this function does not seed: seed it (`torch.manual_seed`) before the call for

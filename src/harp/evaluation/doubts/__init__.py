@@ -6,8 +6,9 @@ al., "Evaluating the adversarial robustness of adaptive test-time defenses" (ICM
 """
 
 from harp.evaluation.doubts import gradients, outputs, searches, steady  # noqa: F401  each registers its checks
-from harp.evaluation.doubts.base import DOUBTS, Doubt
+from harp.evaluation.doubts.base import DOUBTS, Doubt, Found
 from harp.evaluation.doubts.examining import Evidence, examine
+from harp.evaluation.doubts.sample import Sample
 from harp.evaluation.doubts.transfer import Transferred
 
-__all__ = ["DOUBTS", "Doubt", "Evidence", "Transferred", "examine"]
+__all__ = ["DOUBTS", "Doubt", "Evidence", "Found", "Sample", "Transferred", "examine"]

@@ -1,0 +1,1 @@
+"""Things for harp to find, one of each kind."""
