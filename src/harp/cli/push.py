@@ -1,15 +1,16 @@
 """`harp push NETWORK OWNER/NAME`: a package and its card to the Hugging Face hub, or into a folder to look at first."""
 
-import argparse
 from pathlib import Path
 
+from harp.cli.flags import Parser
 from harp.errors import HarpError
 
 
 def push(arguments: list[str]) -> None:
     """Pushes, or with --folder writes what would be pushed; raises `HarpError` for what is no package."""
-    parser = argparse.ArgumentParser(
-        "harp push",
+    parser = Parser(
+        "push",
+        usage="harp push NETWORK OWNER/NAME [--folder DIR] [--private] [--licence NAME] [--bench FILE]",
         description="A network's package and a card of what is on record of it, to the Hugging Face hub. "
         "huggingface_hub must be logged in.",
     )
