@@ -434,8 +434,7 @@ def test_a_doubt_is_acknowledged_without_attacking_or_training_again(finished, t
     run_stages(workspace(tmp_path / "run", **looked_into))
     assert {path: path.read_bytes() for path in before} == before
     done = read_json(tmp_path / "run" / "evaluation" / "done.json")
-    curve = {"curve": 0, "curve_by": "fab"}
-    assert done["asked"] == {"networks": "all", **curve, "doubts": 8, "acknowledge": ["unconverged"]}
+    assert done["asked"] == {"networks": "all", "curve": 0, "doubts": 8, "acknowledge": ["unconverged"]}
     result = read_json(tmp_path / "run" / "evaluation" / "finetuned" / "result.json")
     assert result["examined"] == 8
     assert (tmp_path / "run" / "report.html").exists()

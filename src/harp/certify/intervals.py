@@ -12,8 +12,9 @@ from harp.certify.passing import EXACT, RULES
 from harp.certify.rounding import FLOAT32, Interval, Rounding
 from harp.errors import HarpError
 from harp.graph import Graph, Node, Ref, dtype
-from harp.graph.interpret import Step, carry_out, filled, steps
+from harp.graph.interpret import Step, carry_out, steps
 from harp.graph.operators import operator
+from harp.graph.propagating import filled
 from harp.threats import Threat
 
 

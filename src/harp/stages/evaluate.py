@@ -72,8 +72,9 @@ def evaluate(work: Workspace) -> None:
 def asked_afterwards(work: Workspace) -> dict[str, Any]:
     """The settings that may change once every verdict is on record."""
     asked = work.recipe.evaluation.model_dump(mode="json", include=set(AFTERWARDS))
-    # Runs that ended before there were any have no entry for them.
-    return asked if asked["corruptions"] else {name: asked[name] for name in asked if name != "corruptions"}
+    # Runs that ended before there was a choice have no entry for it.
+    newer = {"corruptions": not asked["corruptions"], "curve_by": asked["curve_by"] == "fab"}
+    return {name: value for name, value in asked.items() if not newer.get(name)}
 
 
 def table(work: Workspace) -> Table:
