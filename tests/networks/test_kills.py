@@ -1,5 +1,6 @@
 """`harp certify` killed thirty times at random moments: what it leaves in the end is what an undisturbed one leaves."""
 
+import json
 import multiprocessing
 import random
 import time
