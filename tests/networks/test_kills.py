@@ -61,7 +61,7 @@ def test_thirty_kills_change_no_byte_of_the_record(tmp_path, by):
     while kills < KILLS:
         folder, finished = str(tmp_path / f"killed-{runs}"), False
         while not finished and kills < KILLS:
-            finished = ended([*words, folder], chance.uniform(0, length / 2))
+            finished = ended([*words, folder], chance.uniform(0, length))
             kills += not finished
         assert finished or ended([*words, folder])
         assert left(tmp_path / f"killed-{runs}") == expected
