@@ -199,7 +199,7 @@ def test_a_security_curve_is_recorded_and_drawn(tmp_path):
 
 def test_the_nearer_of_two_attacks_images_makes_the_lower_curve(tmp_path):
     curves = {}
-    for by in ("fab", "fmn", "both", "fab"):
+    for by in ("fab", "fmn", "both"):
         assessed(tmp_path, curve=12, curve_by=by)
         curves[by] = load_tree(tmp_path / "record" / "curve.safetensors")
         assert curves[by]["by"] == by
