@@ -66,9 +66,13 @@ def prune(model: nn.Module, keep: float) -> None:
 
 @torch.no_grad()
 def settle(model: nn.Module, images: Tensor) -> None:
-    """Means and variances of batch norms as they are over the images."""
+    """Means and variances of batch norms as they are over the images, and none that makes zeros of what it is given.
+
+    As timm begins a ResNet, the last norm of each block does, and all of the block would be shrunk away.
+    """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
             module.reset_running_stats()
             module.momentum = None
     model.train()
