@@ -78,7 +78,7 @@ def test_there_is_always_a_way(case):
 @pytest.mark.parametrize(
     ("window", "size", "made", "stride"),
     [
-        (Window((3, 3), padding=(1, 1)), 16, 16, 0),
+        (Window((3, 3), padding=(1, 1)), 32, 32, 0),
         (Window((1, 1)), 8, 8, 0),
         (Window((3, 3), (2, 2), (1, 1)), 32, 16, 2),
         (Window((3, 3), padding=(1, 1)), 300, 300, 1),  # no tile holds a row

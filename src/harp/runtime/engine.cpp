@@ -92,7 +92,6 @@ struct Step {
     int32_t lanes, tile, tiles;      // CONV, one image: vectors of `lanes`, `tile` of them at a time
     int32_t before, after;           // CONV, one image: how far the leftmost and rightmost taps are from the centre
     int32_t brief, base;             // CONV, one image: entries are short, and `base` is part of every offset
-    int32_t parts;                   // CONV, one image: so many shares of the channels, each of all filters' lists (ONE)
     int32_t stride, rows, columns;   // CONV, block: stride and tile, `kernel_h` lists a filter; VIEWS: stride
     int32_t kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilate_h, dilate_w;  // POOL; some of CONV, block
     int32_t average, count_pad;      // POOL: average instead of maximum, divided by the whole kernel
@@ -300,19 +299,10 @@ template <int L, int T, int R> INLINE void store_halved(const vec<L> (&acc)[T], 
     UNROLL for (int t = 0; t < T / 4; t++) store<L>(out + t * L, neighbours<L>(rows[2 * t], rows[2 * t + 1]));
 }
 
-// What was summed so far lies where the result will; `other` may be the same place, and goes into the first sum.
 template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], float bias, float *out, const float *other,
-                                           const int32_t *valid, int part = 0) {
-    if (part) {
-        UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(out + t * L);
-    } else {
-        UNROLL for (int t = 0; t < T; t++) acc[t] += bias;
-        if (other) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(other + t * L);
-    }
-    if (part + 1 < s.parts) {
-        UNROLL for (int t = 0; t < T; t++) store<L>(out + t * L, acc[t]);
-        return;
-    }
+                                           const int32_t *valid) {
+    UNROLL for (int t = 0; t < T; t++) acc[t] += bias;
+    if (other) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(other + t * L);
     activate_tile<L, T>(s, acc);
     if constexpr (T % 4 == 0) {
         if (s.halved == 1) return store_halved<L, T, 1>(acc, out);
@@ -333,13 +323,10 @@ struct Place {
 // so its sum lies as many places from where it belongs as its column is from the centre. After each list off the centre,
 // therefore, all sums of its side move one place: up the tile on the left, down on the right. As the two sides move
 // against each other, the left's sums wait in memory while the right's are made; the centre's list is added last.
-//
-// Where the channels of a tile are more than the first cache holds they come in `parts`: all filters' lists of one share
-// of the channels, then all of the next.
 template <int L, int T, class E> void conv_tile(const Step &s, const Place &at, const int32_t *valid) {
     const E *entries = static_cast<const E *>(s.entries), *begin = entries + s.starts[0];
     const int32_t *ends = s.starts + 1;  // where the lists to come end
-    for (int part = 0, f = 0; part < s.parts; f = f + 1 < s.filters ? f + 1 : (part++, 0)) {
+    for (int f = 0; f < s.filters; f++) {
         vec<L> acc[T] = {};
         const E *filter_begin = begin;
         for (int left = s.before; left > 0; left--) {
@@ -369,8 +356,7 @@ template <int L, int T, class E> void conv_tile(const Step &s, const Place &at, 
         }
         begin = filter_end;
         ends += s.after;
-        finish<L, T>(s, acc, s.bias[f], at.out + f * at.plane, at.other ? at.other + f * at.other_plane : nullptr, valid,
-                     part);
+        finish<L, T>(s, acc, s.bias[f], at.out + f * at.plane, at.other ? at.other + f * at.other_plane : nullptr, valid);
     }
 }
 
@@ -468,8 +454,7 @@ template <int P, int G> void conv_dense(const Step &s, const Place &at, const in
 }
 
 typedef void (*Tile)(const Step &, const Place &, const int32_t *);
-// A register is left for the weight and one for what is read, else a sum would live in memory.
-constexpr int WIDEST = REGISTERS == 32 ? 16 : 14, WIDEST4 = REGISTERS == 32 ? 6 : 2;
+constexpr int WIDEST = 16, WIDEST4 = REGISTERS == 32 ? 6 : 2;
 
 template <int L, int T> Tile find_tile(int tile, int width, bool brief) {
     if constexpr (T == 0) {
@@ -944,9 +929,7 @@ void pass(const Program &p, float *arena, const float *const *given, float *cons
 // Whether a kernel runs the step, for one image or for a block of them.
 bool runs(const Step &s, bool block) {
     if (s.kind < INPUT || s.kind > SCALE || s.act < NONE || s.act > ELU) return false;
-    if (s.kind != CONV) return true;
-    if (block) return whole_piece(s);
-    return find_tile(s) != nullptr && (s.parts == 1 || (s.parts > 1 && s.width == ONE && !s.halved));
+    return s.kind != CONV || (block ? whole_piece(s) : find_tile(s) != nullptr);
 }
 
 // The images from `first` to `last`, in blocks as far as that is quicker.
@@ -1007,7 +990,7 @@ EXPORT const char *harp_layout() {
         FIELD(Buffer, plane),
         FIELD(Step, kind), FIELD(Step, in), FIELD(Step, other), FIELD(Step, out), FIELD(Step, act), FIELD(Step, low),
         FIELD(Step, high), FIELD(Step, filters), FIELD(Step, width), FIELD(Step, lanes), FIELD(Step, tile),
-        FIELD(Step, tiles), FIELD(Step, before), FIELD(Step, after), FIELD(Step, brief), FIELD(Step, base), FIELD(Step, parts),
+        FIELD(Step, tiles), FIELD(Step, before), FIELD(Step, after), FIELD(Step, brief), FIELD(Step, base),
         FIELD(Step, stride), FIELD(Step, rows), FIELD(Step, columns), FIELD(Step, kernel_h), FIELD(Step, kernel_w),
         FIELD(Step, pad_h), FIELD(Step, pad_w), FIELD(Step, stride_h), FIELD(Step, stride_w), FIELD(Step, dilate_h),
         FIELD(Step, dilate_w), FIELD(Step, average), FIELD(Step, count_pad), FIELD(Step, views), FIELD(Step, channel),
