@@ -283,20 +283,15 @@ template <int L, int T> INLINE void accumulate(vec<L> (&acc)[4][T], const float 
 }
 
 // 2 x 2 maximum with stride 2 of a tile whose rows are R vectors each: pairs of rows, then neighbours.
-template <class V, int... I> INLINE V even(V a, V b, std::integer_sequence<int, I...>) {
-    return __builtin_shufflevector(a, b, (2 * I)...);
-}
-template <class V, int... I> INLINE V odd(V a, V b, std::integer_sequence<int, I...>) {
-    return __builtin_shufflevector(a, b, (2 * I + 1)...);
-}
-template <int L> INLINE vec<L> neighbours(vec<L> a, vec<L> b) {
-    const auto lanes = std::make_integer_sequence<int, L>();
-    return largest(even(a, b, lanes), odd(a, b, lanes));
+template <int L, int... I> INLINE vec<L> neighbours(vec<L> a, vec<L> b, std::integer_sequence<int, I...>) {
+    const vec<L> even = __builtin_shufflevector(a, b, (2 * I)...);
+    return largest(even, __builtin_shufflevector(a, b, (2 * I + 1)...));
 }
 template <int L, int T, int R> INLINE void store_halved(const vec<L> (&acc)[T], float *out) {
+    const auto lanes = std::make_integer_sequence<int, L>();
     vec<L> rows[T / 2];
     UNROLL for (int t = 0; t < T / 2; t++) rows[t] = largest(acc[t / R * 2 * R + t % R], acc[t / R * 2 * R + t % R + R]);
-    UNROLL for (int t = 0; t < T / 4; t++) store<L>(out + t * L, neighbours<L>(rows[2 * t], rows[2 * t + 1]));
+    UNROLL for (int t = 0; t < T / 4; t++) store<L>(out + t * L, neighbours<L>(rows[2 * t], rows[2 * t + 1], lanes));
 }
 
 template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], float bias, float *out, const float *other,
@@ -649,23 +644,20 @@ template <class E> void linear(const Step &s, const Buffer *b, E *arena) {
     }
 }
 
-// With stride 2 and all four views, rows are taken apart into even and odd elements, W at a time; returns where it ends.
-template <int W> INLINE int apart(const float *source, float *evens, float *odds, int x, int width) {
-    const auto lanes = std::make_integer_sequence<int, W>();
-    for (; x + W <= width; x += W) {
-        const vec<W> first = load<W>(source + 2 * x), last = load<W>(source + 2 * x + W);
-        store<W>(evens + x, even(first, last, lanes));
-        store<W>(odds + x, odd(first, last, lanes));
-    }
-    return x;
+// With stride 2 and all four views, rows are taken apart into even and odd elements, W at a time.
+template <int W, int... I> INLINE void apart(const float *source, float *even, float *odd,
+                                             std::integer_sequence<int, I...>) {
+    const vec<W> first = load<W>(source), last = load<W>(source + W);
+    store<W>(even, __builtin_shufflevector(first, last, (2 * I)...));
+    store<W>(odd, __builtin_shufflevector(first, last, (2 * I + 1)...));
 }
-void quarters(const Buffer &in, const Buffer &out, float *arena) {
+template <int W> void quarters(const Buffer &in, const Buffer &out, float *arena) {
     for (int c = 0; c < in.channels; c++)
         for (int y = 0; y < in.height; y++) {
             const float *source = arena + in.at + c * in.plane + int64_t(y) * in.pitch;
-            float *evens = arena + out.at + (int64_t(c) * 4 + y % 2 * 2) * out.plane + int64_t(y / 2) * out.pitch;
-            const int x = apart<LANES>(source, evens, evens + out.plane, 0, out.width);
-            apart<4>(source, evens, evens + out.plane, x, out.width);
+            float *even = arena + out.at + (int64_t(c) * 4 + y % 2 * 2) * out.plane + int64_t(y / 2) * out.pitch;
+            for (int x = 0; x < out.width; x += W)
+                apart<W>(source + 2 * x, even + x, even + out.plane + x, std::make_integer_sequence<int, W>());
         }
 }
 bool all_quarters(const Step &s, const Buffer &in, const Buffer &out) {
@@ -674,21 +666,14 @@ bool all_quarters(const Step &s, const Buffer &in, const Buffer &out) {
            t[3] == 1 && t[4] == 1 && !t[5] && t[6] == 1 && t[7] == 1;
 }
 
-// target[x] = source[x * stride]; may read one float beyond the last.
-template <class E> INLINE void take(E *target, const E *source, int count, int stride) {
-    int x = 0;
-    if constexpr (std::is_same_v<E, float>)
-        for (; stride == 2 && x + LANES <= count; x += LANES)
-            store<LANES>(target + x, even(load<LANES>(source + 2 * x), load<LANES>(source + 2 * x + LANES),
-                                          std::make_integer_sequence<int, LANES>()));
-    if (stride == 1) std::copy(source + x, source + count, target + x);
-    else for (; x < count; x++) target[x] = source[int64_t(x) * stride];
-}
-
 template <class E> void views(const Step &s, const Buffer *b, E *arena) {
     const Buffer &in = b[s.in], &out = b[s.out];
     if constexpr (std::is_same_v<E, float>)
-        if (all_quarters(s, in, out)) return quarters(in, out, arena);
+        if (all_quarters(s, in, out)) {
+            if (LANES >= 16 && out.width % 16 == 0) return quarters<16>(in, out, arena);
+            if (LANES >= 8 && out.width % 8 == 0) return quarters<8>(in, out, arena);
+            return quarters<4>(in, out, arena);
+        }
     for (int c = 0; c < in.channels; c++)
         for (int v = 0; v < s.views; v++) {
             const int dy = s.taps[2 * v], dx = s.taps[2 * v + 1];
@@ -700,7 +685,10 @@ template <class E> void views(const Step &s, const Buffer *b, E *arena) {
                 if (sy < 0 || sy >= in.height) continue;
                 const E *source = arena + in.at + c * in.plane + int64_t(sy) * in.pitch + dx;
                 E *target = arena + out.at + (int64_t(c) * s.views + v) * out.plane + int64_t(y) * out.pitch;
-                take<E>(target + first, source + int64_t(first) * s.stride, last - first, s.stride);
+                if (s.stride == 1)
+                    for (int x = first; x < last; x++) target[x] = source[x];
+                else
+                    for (int x = first; x < last; x++) target[x] = source[x * s.stride];
             }
         }
 }
@@ -719,60 +707,11 @@ template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *are
             if constexpr (std::is_same_v<E, float> && !W)
                 for (; x + 8 <= out.width; x += 8) {
                     const float *p = a + 2 * x, *q = below + 2 * x;
-                    store<8>(target + x, neighbours<8>(largest(load<8>(p), load<8>(q)), largest(load<8>(p + 8), load<8>(q + 8))));
+                    store<8>(target + x, neighbours<8>(largest(load<8>(p), load<8>(q)), largest(load<8>(p + 8), load<8>(q + 8)),
+                                                       std::make_integer_sequence<int, 8>()));
                 }
             halve_row<E, W>(a + 2 * x, below + 2 * x, target + x, out.width - x);
         }
-}
-
-// made[x] and read[x * stride], summed or the larger of them; may read one float beyond the last.
-template <bool SUM, class E> INLINE E joined(E a, E b) {
-    if constexpr (SUM) return a + b;
-    else return largest<E>(a, b);
-}
-template <bool SUM, class E> void join(E *made, const E *read, int count, int stride) {
-    int x = 0;
-    if constexpr (std::is_same_v<E, float>) {
-        const auto lanes = std::make_integer_sequence<int, LANES>();
-        for (; stride == 1 && x + LANES <= count; x += LANES)
-            store<LANES>(made + x, joined<SUM>(load<LANES>(made + x), load<LANES>(read + x)));
-        for (; stride == 2 && x + LANES <= count; x += LANES)
-            store<LANES>(made + x, joined<SUM>(load<LANES>(made + x),
-                                               even(load<LANES>(read + 2 * x), load<LANES>(read + 2 * x + LANES), lanes)));
-    }
-    for (; x < count; x++) made[x] = joined<SUM>(made[x], read[int64_t(x) * stride]);
-}
-
-// Windows one way after the other: the rows that a row of windows meets become one, whose columns are joined then.
-template <class E, bool SUM> void windows(const Step &s, const Buffer &in, const Buffer &out, E *arena) {
-    const E none = E{} + (SUM ? 0.0f : -std::numeric_limits<float>::infinity());
-    std::vector<E> row(in.width + 1);
-    for (int c = 0; c < out.channels; c++) {
-        const E *plane = arena + in.at + c * in.plane;
-        for (int y = 0; y < out.height; y++) {
-            const Span down = span(y * s.stride_h - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
-            E *target = arena + out.at + c * out.plane + int64_t(y) * out.pitch;
-            std::fill(row.begin(), row.end(), none);
-            std::fill(target, target + out.width, none);
-            for (int sy = down.first; sy < down.last; sy++)
-                join<SUM, E>(row.data(), plane + int64_t(down.at + sy * s.dilate_h) * in.pitch, in.width, 1);
-            for (int sx = 0; sx < s.kernel_w; sx++) {
-                const int left = s.pad_w - sx * s.dilate_w;  // of the image, in the first window
-                const int first = std::max(0, left + s.stride_w - 1) / s.stride_w;
-                const int last = std::min(out.width, (in.width + left + s.stride_w - 1) / s.stride_w);
-                if (first < last)
-                    join<SUM, E>(target + first, row.data() + first * s.stride_w - left, last - first, s.stride_w);
-            }
-            for (int x = 0; x < out.width; x++) {
-                if constexpr (SUM) {
-                    const Span along = span(x * s.stride_w - s.pad_w, s.kernel_w, s.dilate_w, in.width, s.pad_w);
-                    target[x] = target[x] / (s.count_pad ? float(down.bordered) * float(along.bordered)
-                                                         : float(down.last - down.first) * float(along.last - along.first));
-                }
-                if (s.act != NONE) target[x] = active<E>(s, target[x]);
-            }
-        }
-    }
 }
 
 template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
@@ -785,8 +724,26 @@ template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
             case 4: return halve<E, 4>(in, out, arena);
             default: return halve<E, 0>(in, out, arena);
         }
-    if (s.average) windows<E, true>(s, in, out, arena);
-    else windows<E, false>(s, in, out, arena);
+    const float least = -std::numeric_limits<float>::infinity();
+    for (int y = 0; y < out.height; y++)
+        for (int x = 0; x < out.width; x++) {
+            const Span down = span(y * s.stride_h - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
+            const Span along = span(x * s.stride_w - s.pad_w, s.kernel_w, s.dilate_w, in.width, s.pad_w);
+            const float seen = s.count_pad ? float(down.bordered) * float(along.bordered)
+                                           : float(down.last - down.first) * float(along.last - along.first);
+            for (int c = 0; c < out.channels; c++) {
+                const E *plane = arena + in.at + c * in.plane;
+                E value = E{} + (s.average ? 0.0f : least);
+                for (int sy = down.first; sy < down.last; sy++)
+                    for (int sx = along.first; sx < along.last; sx++) {
+                        const E here = plane[int64_t(down.at + sy * s.dilate_h) * in.pitch + along.at + sx * s.dilate_w];
+                        if (s.average) value += here;
+                        else value = largest<E>(value, here);
+                    }
+                if (s.average) value = value / seen;
+                arena[out.at + c * out.plane + int64_t(y) * out.pitch + x] = active<E>(s, value);
+            }
+        }
 }
 
 // out = act(in [+ other]); with SCALE, in times a factor per channel; COPY puts in's channels behind others.
