@@ -5,12 +5,15 @@
 Same network, batch and threads. All trainers run in one process and take turns, dense, HARP, published, dense ..., so
 that a busy machine slows all. "Published" has that code's structure (METHODS 1.4 to 1.10): every forward pass, those of
 the attack included, sorts each layer's scores to make its mask, the gradient passes through the mask to scores and
-weights, and a clean train-mode forward pass comes first; it is float32. `--bf16` lets dense and HARP autocast. Prints
-the median of the paired ratios with a 95 % bootstrap interval, and the median seconds of processor time of each, which
-other work on the machine disturbs less than the clock.
+weights, and a clean train-mode forward pass comes first; it is float32. `--bf16` lets dense and HARP autocast, in
+channels_last. Prints the median of the paired ratios with a 95 % bootstrap interval, and the median seconds of
+processor time of each, which other work on the machine disturbs less than the clock; and the arithmetic of the dense
+step as a share of what this machine was seen to do at most: of the fastest of the network's own convolutions, run bare
+at the same batch, layout and precision, and of all of them one after the other.
 """
 
 import argparse
+import copy
 import json
 import statistics
 import time
@@ -104,6 +107,8 @@ def stepper(model_name: str, batch: int, harp: bool, precision: Precision) -> Ca
     """A function that takes optimizer step number n and tells its seconds."""
     torch.manual_seed(0)
     model = build(model_name, classes=10, channels=3, size=32)
+    if precision.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sites = find_sites(model)
     pruner = Harp(sites, Budget(0.01), course=Course(100)) if harp else Pruner(sites)
     optimizer, data = sgd(model, pruner, lr=0.01), Fixed(batch, 32)
@@ -127,6 +132,45 @@ def stepper(model_name: str, batch: int, harp: bool, precision: Precision) -> Ca
     return step
 
 
+def bare(model_name: str, batch: int, precision: Precision) -> list[dict[str, float]]:
+    """Of each convolution of a network alone: operations and seconds of forward pass and gradient of its input."""
+    kind = torch.float32 if precision.bf16 == "none" else torch.bfloat16
+    layout = torch.channels_last if precision.channels_last else torch.contiguous_format
+    model = build(model_name, classes=10, channels=3, size=32)
+    model.to(memory_format=layout)  # type: ignore[call-overload]
+    found: list[dict[str, float]] = []
+
+    def measure(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        x = given[0].detach().to(kind).requires_grad_()
+        own, grad = copy.deepcopy(layer).to(kind).requires_grad_(False), out.detach().to(kind)
+        seconds = []
+        for _ in range(5):
+            began = time.process_time()
+            torch.autograd.grad(own.forward(x), x, grad)
+            seconds.append(time.process_time() - began)
+        found.append({"operations": 4 * out.numel() * own.weight[0].numel(), "seconds": min(seconds)})
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(measure)
+    model(torch.rand(batch, 3, 32, 32).to(memory_format=layout))
+    return found
+
+
+def shares(convolutions: list[dict[str, float]], step: float) -> dict[str, float]:
+    """The arithmetic of a dense PGD-10 step of so many seconds as a share of what its convolutions do alone."""
+    passes = 11.5  # ten steps and training itself, forward and backward, and the gradients of weights
+    operations = passes * sum(each["operations"] for each in convolutions)
+    fastest = max(each["operations"] / each["seconds"] for each in convolutions)
+    together = sum(each["operations"] for each in convolutions) / sum(each["seconds"] for each in convolutions)
+    return {
+        "gigaflops": round(operations / step / 1e9, 1),
+        "fastest": round(operations / step / fastest, 3),
+        "all": round(operations / step / together, 3),
+    }
+
+
 def interval(ratios: list[float]) -> tuple[float, float]:
     """The 95 % bootstrap interval of the median."""
     draws = numpy.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
@@ -142,7 +186,7 @@ def ratio(times: list[tuple[float, ...]], over: int, under: int) -> dict[str, fl
 
 
 def compare(model: str, batch: int, rounds: int, bf16: bool) -> dict[str, Any]:
-    precision = Precision(bf16="both" if bf16 else "none")
+    precision = Precision(bf16="both" if bf16 else "none", channels_last=bf16)
     steps = [stepper(model, batch, False, precision), stepper(model, batch, True, precision), published(model, batch)]
     for step in steps:
         step(0)  # first calls plan kernels and fill caches
@@ -155,6 +199,7 @@ def compare(model: str, batch: int, rounds: int, bf16: bool) -> dict[str, Any]:
         "bf16": bf16,
         "harp_over_dense": ratio(times, 1, 0),
         "published_over_harp": ratio(times, 2, 1),
+        "share_of_convolutions": shares(bare(model, batch, precision), seconds[0]),
         "seconds": dict(zip(("dense", "harp", "published"), seconds, strict=True)),
         "environment": environment(torch.device("cpu")),
     }

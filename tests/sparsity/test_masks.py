@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 
 from harp.errors import HarpError
 from harp.sparsity import Masks, top_mask
+from harp.sparsity.masks import SAMPLE
 
 # Few values, so that ties are common; -0.0 ties with 0.0.
 few = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 0.5, 1.0, math.inf])
@@ -40,6 +41,17 @@ def test_the_count_is_exact_and_every_kept_score_is_at_least_every_dropped_one(v
         # The tie rule: among scores equal to the smallest kept one, no dropped one comes before a kept one.
         tied = mask[values == values[mask].min()].tolist()
         assert tied == sorted(tied, reverse=True)
+
+
+def test_large_layers_are_cut_where_sorting_cuts_them():
+    size = 9 * SAMPLE
+    drawn = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    unseen = drawn.clone()
+    unseen[:: size // SAMPLE] = 0.5  # whatever the sample says of these values is wrong
+    for values in (drawn, unseen, drawn.sort().values, (8 * drawn).round(), torch.zeros(size)):
+        order = values.sort(descending=True, stable=True).indices
+        for count in (1, 147, size // 10, size // 2, size - 1, size):
+            assert torch.equal(top_mask(values, count).nonzero().flatten(), order[:count].sort().values)
 
 
 def test_one_more_keeps_all_that_were_kept():

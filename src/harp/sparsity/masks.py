@@ -17,16 +17,41 @@ def top_mask(scores: Tensor, count: int) -> Tensor:
     flat = scores.detach().flatten()
     if not 0 <= count <= len(flat):
         raise ValueError(f"count: expected 0 to {len(flat)}, got {count}")
-    if torch.isnan(flat).any():
+    if len(flat) and flat.max().isnan():
         raise HarpError("the pruning scores hold NaN, so no order among the weights exists")
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    # A threshold alone would keep or drop every tie; the cumulative sum admits just as many ties as fit.
-    threshold = flat.kthvalue(len(flat) - count + 1).values
-    above = flat > threshold
-    tied = flat == threshold
-    mask = above | (tied & (tied.cumsum(0) <= count - above.sum()))
+    # A threshold alone would keep or drop every tie.
+    threshold = _smallest(flat, len(flat) - count + 1)
+    mask = flat > threshold
+    tied = (flat == threshold).nonzero().flatten()
+    mask[tied[: count - int(mask.count_nonzero())]] = True
     return mask.view(scores.shape)
+
+
+SAMPLE = 16_384
+"""Values that say where in a large layer to look."""
+
+
+def _smallest(values: Tensor, rank: int) -> Tensor:
+    """The value of `rank`, 1 the smallest; as `kthvalue`, in a third of its time for millions of values on a CPU.
+
+    Every so manyth value makes a sample, in which four standard deviations on either side of the rank's place bound it;
+    only what lies between is ordered, and all of it should the bounds miss.
+    """
+    size = len(values)
+    if size < 8 * SAMPLE or values.device.type != "cpu":
+        return values.kthvalue(rank).values
+    sample = values[:: size // SAMPLE]
+    share = rank / size
+    place, spread = share * len(sample), 4 * (len(sample) * share * (1 - share)) ** 0.5 + 4
+    low = sample.kthvalue(max(1, int(place - spread))).values
+    upper = values >= low
+    found = values[upper]
+    if place + spread < len(sample):
+        found = values[upper & (values <= sample.kthvalue(int(place + spread)).values)]
+    rest = rank - (size - int(upper.count_nonzero()))
+    return found.kthvalue(rest).values if 0 < rest <= len(found) else values.kthvalue(rank).values
 
 
 class Masks(Mapping[str, Tensor]):
