@@ -136,6 +136,16 @@ def test_pooling(op: str, arguments: tuple[object, ...], nodes: int):
     agrees(after(Node("y", op, (C, *arguments))), nodes=nodes)
 
 
+@pytest.mark.parametrize("width", [31, 47, 72])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_windows_on_rows_of_several_vectors(stride: int, width: int):
+    """With what vectors leave over, and windows that hang over on both sides."""
+    low = Node("l", "add.Tensor", (C, -9.0, 1))
+    for op, more in (("max_pool2d", ((1, 2), False)), ("avg_pool2d", (False, False, None))):
+        arguments = (Ref("l"), (3, 3), (stride, stride), (1, 1), *more)
+        agrees(after(low, Node("y", op, arguments), shape=(4, 6, width)))
+
+
 @pytest.mark.parametrize("shape", [(4, 7, 9), (4, 8, 7), (4, 5, 8)])
 @pytest.mark.parametrize(("dilation", "ceil"), [((1, 1), True), ((1, 1), False), ((2, 2), False), ((1, 2), True)])
 def test_a_maximum_of_2_x_2_where_the_map_is_odd(shape: tuple[int, ...], dilation: tuple[int, int], ceil: bool):

@@ -84,7 +84,11 @@ def test_what_is_no_build_is_refused(tmp_path):
 
 @built
 @pytest.mark.parametrize(
-    "change", [{"tile": 17, "tiles": 1}, {"lanes": 3}, {"width": 16, "tile": 5}, {"width": 4, "tile": 16}]
+    "change",
+    [
+        *({"tile": 17, "tiles": 1}, {"lanes": 3}, {"width": 16, "tile": 5}, {"width": 4, "tile": 16}),
+        *({"parts": 0}, {"width": 4, "tile": 1, "parts": 2}),
+    ],
 )
 def test_a_plan_without_a_kernel_is_never_run(change: dict[str, int], monkeypatch: pytest.MonkeyPatch):
     def changed(*a, **k):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
+from harp.graph import Graph, Node, Ref
 from harp.runtime import Engine, compile, convolutions
 from harp.runtime.native import native
 from harp.runtime.tiling import (
@@ -21,7 +22,7 @@ from harp.runtime.tiling import (
     small_dense,
     tilings,
 )
-from tests.runtime.graphs import BUILT, error, one
+from tests.runtime.graphs import BUILT, conv, error, one
 
 MACHINES = [Machine(16, 32), Machine(8, 16), Machine(4, 16), Machine(4, 32)]
 WORK = Work(filters=8, columns=3, entries=50, quads=40, beside=30, aside=1, channels=8, reach=2)
@@ -48,11 +49,11 @@ def test_rows_begin_where_vectors_do_unless_the_plane_is_tiny(height: int, width
 
 
 def test_no_tile_holds_a_row_that_is_longer_than_all_registers():
-    """Sixteen vectors of four: rows of 64 fit, rows of 68 do not and are read another way."""
+    """Fourteen vectors of four: rows of 56 fit, rows of 60 do not and are read another way."""
     machine = Machine(4, 16)
-    assert best(8, 64, WORK, machine)
-    assert best(8, 68, WORK, machine) is None
-    assert best(8, 68, replace(WORK, columns=1, aside=0), machine)
+    assert best(8, 56, WORK, machine)
+    assert best(8, 60, WORK, machine) is None
+    assert best(8, 60, replace(WORK, columns=1, aside=0), machine)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -109,6 +110,40 @@ def test_every_tiling_gives_what_pytorch_gives(variant: str, kernel: int, monkey
         assert seen == kernels
     else:
         assert {(n, w) for n, _, w in seen} == {(n, w) for n, _, w in kernels}
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("variant", BUILT)
+def test_channels_in_parts_give_what_pytorch_gives(variant: str, kernel: int, monkeypatch: pytest.MonkeyPatch):
+    """Parts of many channels, of one, and of none that a filter reads; what is added lies where the sums will."""
+    noise = torch.Generator().manual_seed(kernel)
+    tensors = {name: torch.randn(36, 36, kernel, kernel, generator=noise) for name in ("a.w", "c.w")}
+    for weight in tensors.values():
+        weight *= torch.rand(weight.shape, generator=noise) < 0.1
+    convs = [conv(name, "x", 1, kernel // 2, 1, 1, False) for name in ("a", "c")]
+    rest = [Node("s", "add.Tensor", (Ref("c"), Ref("a"), 1)), Node("r", "relu", (Ref("s"),))]
+    flat = Node("y", "flatten.using_ints", (Ref("r"), 1, -1))
+    graph = Graph("x", (36, 8, 8), (*convs, *rest, flat), "y", tensors)
+    x = torch.randn(2, 36, 8, 8, generator=noise)
+    plans = {tiling for tiling in _found(graph, variant, monkeypatch) if tiling.width == 1 and tiling.parts == 1}
+    for tiling, parts in itertools.product(sorted(plans, key=lambda t: t.cost)[:3], (2, 3, 7, 36)):
+        divided = replace(tiling, parts=parts)
+        monkeypatch.setattr(convolutions, "best", lambda *_, chosen=divided, **__: chosen)
+        mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
+        assert mine <= max(1e-6, 3 * torchs), divided
+
+
+def test_channels_come_in_parts_where_the_first_cache_holds_no_tile_of_all():
+    """A 1 x 1 convolution of 1,024 channels on 14 x 14, of which a quarter is left; not with 64 channels."""
+    wide = Work(256, 1, 2**16, 2**18, 0, 0, channels=1024, reach=0)
+    for machine in MACHINES:
+        tiling = best(14, 16, wide, machine)
+        assert tiling is not None
+        assert tiling.parts > 1
+        assert 4 * 1024 / tiling.parts * tiling.lanes * tiling.tile < 2**16
+        narrow = best(14, 16, replace(wide, entries=2**12, quads=2**14, channels=64), machine)
+        assert narrow is not None
+        assert narrow.parts == 1
 
 
 def _found(graph, variant: str, monkeypatch: pytest.MonkeyPatch) -> list[Tiling]:

@@ -92,6 +92,7 @@ struct Step {
     int32_t lanes, tile, tiles;      // CONV, one image: vectors of `lanes`, `tile` of them at a time
     int32_t before, after;           // CONV, one image: how far the leftmost and rightmost taps are from the centre
     int32_t brief, base;             // CONV, one image: entries are short, and `base` is part of every offset
+    int32_t parts;                   // CONV, one image: so many shares of the channels, each of all filters' lists (ONE)
     int32_t stride, rows, columns;   // CONV, block: stride and tile, `kernel_h` lists a filter; VIEWS: stride
     int32_t kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilate_h, dilate_w;  // POOL; some of CONV, block
     int32_t average, count_pad;      // POOL: average instead of maximum, divided by the whole kernel
@@ -283,21 +284,35 @@ template <int L, int T> INLINE void accumulate(vec<L> (&acc)[4][T], const float 
 }
 
 // 2 x 2 maximum with stride 2 of a tile whose rows are R vectors each: pairs of rows, then neighbours.
-template <int L, int... I> INLINE vec<L> neighbours(vec<L> a, vec<L> b, std::integer_sequence<int, I...>) {
-    const vec<L> even = __builtin_shufflevector(a, b, (2 * I)...);
-    return largest(even, __builtin_shufflevector(a, b, (2 * I + 1)...));
+template <class V, int... I> INLINE V even(V a, V b, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(a, b, (2 * I)...);
+}
+template <class V, int... I> INLINE V odd(V a, V b, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(a, b, (2 * I + 1)...);
+}
+template <int L> INLINE vec<L> neighbours(vec<L> a, vec<L> b) {
+    const auto lanes = std::make_integer_sequence<int, L>();
+    return largest(even(a, b, lanes), odd(a, b, lanes));
 }
 template <int L, int T, int R> INLINE void store_halved(const vec<L> (&acc)[T], float *out) {
-    const auto lanes = std::make_integer_sequence<int, L>();
     vec<L> rows[T / 2];
     UNROLL for (int t = 0; t < T / 2; t++) rows[t] = largest(acc[t / R * 2 * R + t % R], acc[t / R * 2 * R + t % R + R]);
-    UNROLL for (int t = 0; t < T / 4; t++) store<L>(out + t * L, neighbours<L>(rows[2 * t], rows[2 * t + 1], lanes));
+    UNROLL for (int t = 0; t < T / 4; t++) store<L>(out + t * L, neighbours<L>(rows[2 * t], rows[2 * t + 1]));
 }
 
+// What was summed so far lies where the result will; `other` may be the same place, and goes into the first sum.
 template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], float bias, float *out, const float *other,
-                                           const int32_t *valid) {
-    UNROLL for (int t = 0; t < T; t++) acc[t] += bias;
-    if (other) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(other + t * L);
+                                           const int32_t *valid, int part = 0) {
+    if (part) {
+        UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(out + t * L);
+    } else {
+        UNROLL for (int t = 0; t < T; t++) acc[t] += bias;
+        if (other) UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(other + t * L);
+    }
+    if (part + 1 < s.parts) {
+        UNROLL for (int t = 0; t < T; t++) store<L>(out + t * L, acc[t]);
+        return;
+    }
     activate_tile<L, T>(s, acc);
     if constexpr (T % 4 == 0) {
         if (s.halved == 1) return store_halved<L, T, 1>(acc, out);
@@ -318,10 +333,13 @@ struct Place {
 // so its sum lies as many places from where it belongs as its column is from the centre. After each list off the centre,
 // therefore, all sums of its side move one place: up the tile on the left, down on the right. As the two sides move
 // against each other, the left's sums wait in memory while the right's are made; the centre's list is added last.
+//
+// Where the channels of a tile are more than the first cache holds they come in `parts`: all filters' lists of one share
+// of the channels, then all of the next.
 template <int L, int T, class E> void conv_tile(const Step &s, const Place &at, const int32_t *valid) {
     const E *entries = static_cast<const E *>(s.entries), *begin = entries + s.starts[0];
     const int32_t *ends = s.starts + 1;  // where the lists to come end
-    for (int f = 0; f < s.filters; f++) {
+    for (int part = 0, f = 0; part < s.parts; f = f + 1 < s.filters ? f + 1 : (part++, 0)) {
         vec<L> acc[T] = {};
         const E *filter_begin = begin;
         for (int left = s.before; left > 0; left--) {
@@ -351,7 +369,8 @@ template <int L, int T, class E> void conv_tile(const Step &s, const Place &at, 
         }
         begin = filter_end;
         ends += s.after;
-        finish<L, T>(s, acc, s.bias[f], at.out + f * at.plane, at.other ? at.other + f * at.other_plane : nullptr, valid);
+        finish<L, T>(s, acc, s.bias[f], at.out + f * at.plane, at.other ? at.other + f * at.other_plane : nullptr, valid,
+                     part);
     }
 }
 
@@ -449,7 +468,8 @@ template <int P, int G> void conv_dense(const Step &s, const Place &at, const in
 }
 
 typedef void (*Tile)(const Step &, const Place &, const int32_t *);
-constexpr int WIDEST = 16, WIDEST4 = REGISTERS == 32 ? 6 : 2;
+// A register is left for the weight and one for what is read, else a sum would live in memory.
+constexpr int WIDEST = REGISTERS == 32 ? 16 : 14, WIDEST4 = REGISTERS == 32 ? 6 : 2;
 
 template <int L, int T> Tile find_tile(int tile, int width, bool brief) {
     if constexpr (T == 0) {
@@ -644,20 +664,23 @@ template <class E> void linear(const Step &s, const Buffer *b, E *arena) {
     }
 }
 
-// With stride 2 and all four views, rows are taken apart into even and odd elements, W at a time.
-template <int W, int... I> INLINE void apart(const float *source, float *even, float *odd,
-                                             std::integer_sequence<int, I...>) {
-    const vec<W> first = load<W>(source), last = load<W>(source + W);
-    store<W>(even, __builtin_shufflevector(first, last, (2 * I)...));
-    store<W>(odd, __builtin_shufflevector(first, last, (2 * I + 1)...));
+// With stride 2 and all four views, rows are taken apart into even and odd elements, W at a time; returns where it ends.
+template <int W> INLINE int apart(const float *source, float *evens, float *odds, int x, int width) {
+    const auto lanes = std::make_integer_sequence<int, W>();
+    for (; x + W <= width; x += W) {
+        const vec<W> first = load<W>(source + 2 * x), last = load<W>(source + 2 * x + W);
+        store<W>(evens + x, even(first, last, lanes));
+        store<W>(odds + x, odd(first, last, lanes));
+    }
+    return x;
 }
-template <int W> void quarters(const Buffer &in, const Buffer &out, float *arena) {
+void quarters(const Buffer &in, const Buffer &out, float *arena) {
     for (int c = 0; c < in.channels; c++)
         for (int y = 0; y < in.height; y++) {
             const float *source = arena + in.at + c * in.plane + int64_t(y) * in.pitch;
-            float *even = arena + out.at + (int64_t(c) * 4 + y % 2 * 2) * out.plane + int64_t(y / 2) * out.pitch;
-            for (int x = 0; x < out.width; x += W)
-                apart<W>(source + 2 * x, even + x, even + out.plane + x, std::make_integer_sequence<int, W>());
+            float *evens = arena + out.at + (int64_t(c) * 4 + y % 2 * 2) * out.plane + int64_t(y / 2) * out.pitch;
+            const int x = apart<LANES>(source, evens, evens + out.plane, 0, out.width);
+            apart<4>(source, evens, evens + out.plane, x, out.width);
         }
 }
 bool all_quarters(const Step &s, const Buffer &in, const Buffer &out) {
@@ -666,29 +689,34 @@ bool all_quarters(const Step &s, const Buffer &in, const Buffer &out) {
            t[3] == 1 && t[4] == 1 && !t[5] && t[6] == 1 && t[7] == 1;
 }
 
+// target[x] = source[x * stride]; may read one float beyond the last.
+template <class E> INLINE void take(E *target, const E *source, int count, int stride) {
+    int x = 0;
+    if constexpr (std::is_same_v<E, float>)
+        for (; stride == 2 && x + LANES <= count; x += LANES)
+            store<LANES>(target + x, even(load<LANES>(source + 2 * x), load<LANES>(source + 2 * x + LANES),
+                                          std::make_integer_sequence<int, LANES>()));
+    if (stride == 1) std::copy(source + x, source + count, target + x);
+    else for (; x < count; x++) target[x] = source[int64_t(x) * stride];
+}
+
 template <class E> void views(const Step &s, const Buffer *b, E *arena) {
     const Buffer &in = b[s.in], &out = b[s.out];
     if constexpr (std::is_same_v<E, float>)
-        if (all_quarters(s, in, out)) {
-            if (LANES >= 16 && out.width % 16 == 0) return quarters<16>(in, out, arena);
-            if (LANES >= 8 && out.width % 8 == 0) return quarters<8>(in, out, arena);
-            return quarters<4>(in, out, arena);
-        }
+        if (all_quarters(s, in, out)) return quarters(in, out, arena);
     for (int c = 0; c < in.channels; c++)
         for (int v = 0; v < s.views; v++) {
             const int dy = s.taps[2 * v], dx = s.taps[2 * v + 1];
             // Columns whose source lies in the image; the others stay zero.
             const int first = std::max(0, (-dx + s.stride - 1) / s.stride);
             const int last = std::min(out.width, (in.width - dx + s.stride - 1) / s.stride);
+            if (last <= first) continue;  // a kernel wider than the image
             for (int y = 0; y < out.height; y++) {
                 const int sy = y * s.stride + dy;
                 if (sy < 0 || sy >= in.height) continue;
                 const E *source = arena + in.at + c * in.plane + int64_t(sy) * in.pitch + dx;
                 E *target = arena + out.at + (int64_t(c) * s.views + v) * out.plane + int64_t(y) * out.pitch;
-                if (s.stride == 1)
-                    for (int x = first; x < last; x++) target[x] = source[x];
-                else
-                    for (int x = first; x < last; x++) target[x] = source[x * s.stride];
+                take<E>(target + first, source + int64_t(first) * s.stride, last - first, s.stride);
             }
         }
 }
@@ -707,11 +735,60 @@ template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *are
             if constexpr (std::is_same_v<E, float> && !W)
                 for (; x + 8 <= out.width; x += 8) {
                     const float *p = a + 2 * x, *q = below + 2 * x;
-                    store<8>(target + x, neighbours<8>(largest(load<8>(p), load<8>(q)), largest(load<8>(p + 8), load<8>(q + 8)),
-                                                       std::make_integer_sequence<int, 8>()));
+                    store<8>(target + x, neighbours<8>(largest(load<8>(p), load<8>(q)), largest(load<8>(p + 8), load<8>(q + 8))));
                 }
             halve_row<E, W>(a + 2 * x, below + 2 * x, target + x, out.width - x);
         }
+}
+
+// made[x] and read[x * stride], summed or the larger of them; may read one float beyond the last.
+template <bool SUM, class E> INLINE E joined(E a, E b) {
+    if constexpr (SUM) return a + b;
+    else return largest<E>(a, b);
+}
+template <bool SUM, class E> void join(E *made, const E *read, int count, int stride) {
+    int x = 0;
+    if constexpr (std::is_same_v<E, float>) {
+        const auto lanes = std::make_integer_sequence<int, LANES>();
+        for (; stride == 1 && x + LANES <= count; x += LANES)
+            store<LANES>(made + x, joined<SUM>(load<LANES>(made + x), load<LANES>(read + x)));
+        for (; stride == 2 && x + LANES <= count; x += LANES)
+            store<LANES>(made + x, joined<SUM>(load<LANES>(made + x),
+                                               even(load<LANES>(read + 2 * x), load<LANES>(read + 2 * x + LANES), lanes)));
+    }
+    for (; x < count; x++) made[x] = joined<SUM>(made[x], read[int64_t(x) * stride]);
+}
+
+// Windows one way after the other: the rows that a row of windows meets become one, whose columns are joined then.
+template <class E, bool SUM> void windows(const Step &s, const Buffer &in, const Buffer &out, E *arena) {
+    const E none = E{} + (SUM ? 0.0f : -std::numeric_limits<float>::infinity());
+    std::vector<E> row(in.width + 1);
+    for (int c = 0; c < out.channels; c++) {
+        const E *plane = arena + in.at + c * in.plane;
+        for (int y = 0; y < out.height; y++) {
+            const Span down = span(y * s.stride_h - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
+            E *target = arena + out.at + c * out.plane + int64_t(y) * out.pitch;
+            std::fill(row.begin(), row.end(), none);
+            std::fill(target, target + out.width, none);
+            for (int sy = down.first; sy < down.last; sy++)
+                join<SUM, E>(row.data(), plane + int64_t(down.at + sy * s.dilate_h) * in.pitch, in.width, 1);
+            for (int sx = 0; sx < s.kernel_w; sx++) {
+                const int left = s.pad_w - sx * s.dilate_w;  // of the image, in the first window
+                const int first = std::max(0, left + s.stride_w - 1) / s.stride_w;
+                const int last = std::min(out.width, (in.width + left + s.stride_w - 1) / s.stride_w);
+                if (first < last)
+                    join<SUM, E>(target + first, row.data() + first * s.stride_w - left, last - first, s.stride_w);
+            }
+            for (int x = 0; x < out.width; x++) {
+                if constexpr (SUM) {
+                    const Span along = span(x * s.stride_w - s.pad_w, s.kernel_w, s.dilate_w, in.width, s.pad_w);
+                    target[x] = target[x] / (s.count_pad ? float(down.bordered) * float(along.bordered)
+                                                         : float(down.last - down.first) * float(along.last - along.first));
+                }
+                if (s.act != NONE) target[x] = active<E>(s, target[x]);
+            }
+        }
+    }
 }
 
 template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
@@ -724,26 +801,8 @@ template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
             case 4: return halve<E, 4>(in, out, arena);
             default: return halve<E, 0>(in, out, arena);
         }
-    const float least = -std::numeric_limits<float>::infinity();
-    for (int y = 0; y < out.height; y++)
-        for (int x = 0; x < out.width; x++) {
-            const Span down = span(y * s.stride_h - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
-            const Span along = span(x * s.stride_w - s.pad_w, s.kernel_w, s.dilate_w, in.width, s.pad_w);
-            const float seen = s.count_pad ? float(down.bordered) * float(along.bordered)
-                                           : float(down.last - down.first) * float(along.last - along.first);
-            for (int c = 0; c < out.channels; c++) {
-                const E *plane = arena + in.at + c * in.plane;
-                E value = E{} + (s.average ? 0.0f : least);
-                for (int sy = down.first; sy < down.last; sy++)
-                    for (int sx = along.first; sx < along.last; sx++) {
-                        const E here = plane[int64_t(down.at + sy * s.dilate_h) * in.pitch + along.at + sx * s.dilate_w];
-                        if (s.average) value += here;
-                        else value = largest<E>(value, here);
-                    }
-                if (s.average) value = value / seen;
-                arena[out.at + c * out.plane + int64_t(y) * out.pitch + x] = active<E>(s, value);
-            }
-        }
+    if (s.average) windows<E, true>(s, in, out, arena);
+    else windows<E, false>(s, in, out, arena);
 }
 
 // out = act(in [+ other]); with SCALE, in times a factor per channel; COPY puts in's channels behind others.
@@ -886,7 +945,9 @@ void pass(const Program &p, float *arena, const float *const *given, float *cons
 // Whether a kernel runs the step, for one image or for a block of them.
 bool runs(const Step &s, bool block) {
     if (s.kind < INPUT || s.kind > SCALE || s.act < NONE || s.act > ELU) return false;
-    return s.kind != CONV || (block ? whole_piece(s) : find_tile(s) != nullptr);
+    if (s.kind != CONV) return true;
+    if (block) return whole_piece(s);
+    return find_tile(s) != nullptr && (s.parts == 1 || (s.parts > 1 && s.width == ONE && !s.halved));
 }
 
 // The images from `first` to `last`, in blocks as far as that is quicker.
@@ -947,7 +1008,7 @@ EXPORT const char *harp_layout() {
         FIELD(Buffer, plane),
         FIELD(Step, kind), FIELD(Step, in), FIELD(Step, other), FIELD(Step, out), FIELD(Step, act), FIELD(Step, low),
         FIELD(Step, high), FIELD(Step, filters), FIELD(Step, width), FIELD(Step, lanes), FIELD(Step, tile),
-        FIELD(Step, tiles), FIELD(Step, before), FIELD(Step, after), FIELD(Step, brief), FIELD(Step, base),
+        FIELD(Step, tiles), FIELD(Step, before), FIELD(Step, after), FIELD(Step, brief), FIELD(Step, base), FIELD(Step, parts),
         FIELD(Step, stride), FIELD(Step, rows), FIELD(Step, columns), FIELD(Step, kernel_h), FIELD(Step, kernel_w),
         FIELD(Step, pad_h), FIELD(Step, pad_w), FIELD(Step, stride_h), FIELD(Step, stride_w), FIELD(Step, dilate_h),
         FIELD(Step, dilate_w), FIELD(Step, average), FIELD(Step, count_pad), FIELD(Step, views), FIELD(Step, channel),

@@ -24,9 +24,9 @@ SHORT = np.dtype([("offset", np.uint16), ("weight", np.float32)])
 FOUR = np.dtype([("offset", np.int32), ("weight", np.float32, (4,))])
 _ENTRIES = {"Entry": ONE, "ShortEntry": SHORT, "Entry4": FOUR}
 _NUMBERS = (
-    *("filters", "width", "lanes", "tile", "tiles", "before", "after", "brief", "base", "stride", "rows", "columns"),
-    *("kernel_h", "kernel_w", "pad_h", "pad_w", "stride_h", "stride_w", "dilate_h", "dilate_w"),
-    *("average", "count_pad", "views", "channel", "tokens", "halved"),
+    *("filters", "width", "lanes", "tile", "tiles", "before", "after", "brief", "base", "parts"),
+    *("stride", "rows", "columns", "kernel_h", "kernel_w", "pad_h", "pad_w", "stride_h", "stride_w"),
+    *("dilate_h", "dilate_w", "average", "count_pad", "views", "channel", "tokens", "halved"),
 )
 
 

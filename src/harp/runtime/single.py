@@ -141,7 +141,7 @@ class Single:
         if pitch > width or tiling.span > height * pitch:
             masks["valid"] = steps.mask(tiling.span, height, width, pitch)
         numbers = {"filters": taps.filters, "width": tiling.width, "lanes": tiling.lanes, "tile": tiling.tile}
-        reach = {"tiles": tiling.tiles, "before": way.before, "after": way.after}
+        reach = {"tiles": tiling.tiles, "parts": tiling.parts, "before": way.before, "after": way.after}
         reach["halved"] = pitch // tiling.lanes if layer.halved else 0
         fields = {**numbers, **reach, **lists, "bias": taps.bias, **masks, **act_fields(layer)}
         steps.add("conv", layer.name, (read.name, *layer.inputs[1:]), **fields)
@@ -154,9 +154,12 @@ class Single:
             starts, weights = taps.dense(offset, self.machine.lanes * self.machine.together(way.tiling.tile))
             return {"starts": starts, "entries": weights}
         if width == 1 and int(offset.max(initial=0)) - base <= FARTHEST:
-            starts, entries = taps.entries(offset - base, column, way.columns, SHORT)
+            starts, entries = taps.entries(offset - base, column, way.columns, SHORT, way.tiling.parts)
             return {"brief": 1, "base": base, "starts": starts, "entries": entries}
-        starts, entries = (taps.quads if width == 4 else taps.entries)(offset, column, way.columns)
+        if width == 4:
+            starts, entries = taps.quads(offset, column, way.columns)
+        else:
+            starts, entries = taps.entries(offset, column, way.columns, parts=way.tiling.parts)
         return {"starts": starts, "entries": entries}
 
 

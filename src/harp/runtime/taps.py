@@ -50,19 +50,23 @@ class Taps:
         return Taps(filters, filter_, channel, y, x, sparse.values, math.prod(sparse.shape), _padded(bias, filters))
 
     def entries(
-        self, offset: Ints, column: Ints, columns: int, kind: np.dtype[np.void] = ONE
+        self, offset: Ints, column: Ints, columns: int, kind: np.dtype[np.void] = ONE, parts: int = 1
     ) -> tuple[NDArray[np.int32], NDArray[np.void]]:
         """Where each list begins, and the entries: one list for each filter and each of its `columns`.
+
+        With `parts` there are so many lists for each, one after the other for all filters: of the first channels, then
+        of the next.
 
         Odd filters are walked backwards, so that what the last filter has read is still in the first cache. `kind` is
         ONE, or SHORT where offsets lie between 0 and FARTHEST.
         """
-        group = self.filter * columns + column
+        share = self.channel * parts // (self.channel.max(initial=0) + 1)
+        group = (share * self.filters + self.filter) * columns + column
         order = np.arange(len(group))
         order = np.argsort((group << 32) + np.where(self.filter % 2, len(group) - order, order))
         entries = np.empty(len(order), kind)
         entries["offset"], entries["weight"] = narrow(offset[order], kind["offset"]), self.value[order]
-        return _starts(group, self.filters * columns), entries
+        return _starts(group, parts * self.filters * columns), entries
 
     def quads(self, offset: Ints, column: Ints, columns: int) -> tuple[NDArray[np.int32], NDArray[np.void]]:
         """As `entries`, with lists for four filters at a time; a weight that a filter lacks is zero."""

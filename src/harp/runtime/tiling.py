@@ -18,14 +18,16 @@ NEAR = 1.5  # an entry times each vector it meets, where the first cache holds w
 FAR = 1.0  # what that costs more where only the second cache does
 SHARED = 1.05  # the same for each of four filters that share what is loaded
 FINISH = 7.0  # a filter's vector once it is summed: bias, activation, storing
+PART = 4.0  # a filter's vector that is put aside until the next part of the channels, and taken up again
 SHIFT = 3.0  # a vector of sums moved by one column
 BESIDE = 0.95  # what an entry costs more a vector that is loaded beside the centre and masked, instead of a shift
 # Of the kernel for small dense maps, and of copies.
 STREAM = 2.6  # a vector of weights
 PIXEL = 0.9  # that vector times a pixel
 ROW = 20.0  # a row of a view that is copied
-CACHE = 32 * 1024
+CACHE = 24 * 1024  # of the 32 KB of a first cache what planes may take; lists and results pass through it, too
 DENSE = WIDTHS["dense"]  # the width that stands for the kernel for small dense maps
+PARTS, FEWEST = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32), 16  # shares of the channels, and channels of the smallest
 SMALL = 16  # elements of a plane that is walked along in one go
 
 
@@ -44,7 +46,7 @@ class Machine:
         """The longest tile, in vectors, there is a kernel for."""
         if lanes == 4 < self.lanes:
             return 4 if width < 4 else min(4, self.quads)
-        return 16 if width < 4 else self.quads
+        return min(16, self.registers - 2) if width < 4 else self.quads
 
     def together(self, pixels: int) -> int:
         """Vectors of filters that the kernel for small dense maps of so many pixels takes at a time."""
@@ -58,13 +60,18 @@ class Machine:
 
 @dataclass(frozen=True)
 class Tiling:
-    """`tiles` tiles of `tile` vectors of `lanes`, for `width` filters at a time; if that is DENSE, of `tile` pixels."""
+    """`tiles` tiles of `tile` vectors of `lanes`, for `width` filters at a time; if that is DENSE, of `tile` pixels.
+
+    With more `parts` than one the channels are read in so many shares, each by all filters, so that the first cache
+    holds what a tile reads.
+    """
 
     lanes: int
     tile: int
     tiles: int
     width: int
     cost: float
+    parts: int = 1
 
     @property
     def span(self) -> int:
@@ -111,7 +118,10 @@ def tilings(height: int, pitch: int, work: Work, machine: Machine) -> Iterator[T
                 if work.halved and not _halves(lanes, tile, pitch, size):
                     continue
                 tiles = -(-size // span)
-                yield Tiling(lanes, tile, tiles, width, _cost(lanes, tile, tiles, width, pitch, work))
+                for parts in PARTS if width == 1 and not work.halved else (1,):
+                    if parts == 1 or parts * FEWEST <= work.channels:
+                        cost = _cost(lanes, tile, tiles, width, parts, pitch, work)
+                        yield Tiling(lanes, tile, tiles, width, cost, parts)
 
 
 def _halves(lanes: int, tile: int, pitch: int, size: int) -> bool:
@@ -120,17 +130,17 @@ def _halves(lanes: int, tile: int, pitch: int, size: int) -> bool:
     return pairs and tile % 4 == 0 and size % (lanes * tile) == 0
 
 
-def _cost(lanes: int, tile: int, tiles: int, width: int, pitch: int, work: Work) -> float:
-    footprint = 4 * work.channels * (lanes * tile + work.reach * pitch)
+def _cost(lanes: int, tile: int, tiles: int, width: int, parts: int, pitch: int, work: Work) -> float:
+    footprint = 4 * work.channels / parts * (lanes * tile + work.reach * pitch)
     load = NEAR + FAR * min(1.0, max(0.0, (footprint - CACHE) / (2 * CACHE)))
     vector = max(0.3, lanes * 4 / 64) * tile
-    lists = work.filters * (LIST + FINISH * vector)
+    lists = work.filters * (LIST + FINISH * vector + (parts - 1) * (LIST + PART * vector))
     if width == 4:
         shifts = work.filters * (work.columns - 1)
         return tiles * (lists + shifts * SHIFT * vector + work.quads * (ENTRY + 4 * SHARED * vector))
     if width == 0:
         return tiles * (lists + work.entries * (ENTRY + load * vector) + work.beside * BESIDE * vector)
-    shifts = min(work.filters * (work.columns - 1), work.beside)
+    shifts = min(parts * work.filters * (work.columns - 1), work.beside)
     return tiles * (lists + shifts * (COLUMN + SHIFT * vector) + work.entries * (ENTRY + load * vector))
 
 
