@@ -1,17 +1,21 @@
 """Wheel and sdist tried as users get them, each in an empty environment: `python -m tests.installed dist`.
 
-The wheel holds the engine and is installed where there is no compiler; the sdist is installed with one, which builds
-the engine, and without, which leaves PyTorch to run packages. Each must pass `CORE` outside of the checkout. Says which
-Python and torch that was; minutes a case, most of it installing torch.
+The wheel holds the engine and is installed where there is no compiler, with the versions in constraints.txt and with
+the lowest that pyproject.toml admits; the sdist is installed with a compiler, which builds the engine, and without,
+which leaves PyTorch to run packages. Each must pass `CORE` outside of the checkout. Says which Python and torch that
+was; minutes a case, most of it installing torch.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 CORE = (
@@ -24,18 +28,27 @@ WITHOUT = {"CC": "false", "CXX": "false"}
 SAYS = """
 import harp, torch, sys
 from pathlib import Path
+from importlib.metadata import version
 from harp.runtime.native import built
 assert Path(harp.__file__).is_relative_to(sys.prefix), harp.__file__
-print("python", sys.version.split()[0], "torch", torch.__version__, "engine", ",".join(built()) or "none")
+print("python", sys.version.split()[0], "torch", torch.__version__, "numpy", version("numpy"))
+print("engine", ",".join(built()) or "none")
 """
 
 
 def main(folder: Path) -> None:
     wheel, sdist = only(folder, "*.whl"), only(folder, "*.tar.gz")
-    for file, env, engine in ((wheel, WITHOUT, True), (sdist, {}, True), (sdist, WITHOUT, False)):
-        title = f"{file.name}, {'without' if env else 'with'} a compiler"
+    pinned = (ROOT / "constraints.txt").read_text()
+    cases: tuple[tuple[str, Path, dict[str, str], str, bool], ...] = (
+        ("the lowest versions", wheel, WITHOUT, lowest(), True),
+        ("no compiler", wheel, WITHOUT, pinned, True),
+        ("a compiler", sdist, {}, pinned, True),
+        ("no compiler", sdist, WITHOUT, pinned, False),
+    )
+    for what, file, env, versions, engine in cases:
+        title = f"{file.name}, {what}"
         with TemporaryDirectory() as place:
-            said = tried(file, env, Path(place))
+            said = tried(file, env, versions, Path(place))
         assert ("engine none" in said) is not engine, f"{title}: {said}"
         print(f"{title}: {said}", flush=True)
 
@@ -47,7 +60,17 @@ def only(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-def tried(file: Path, env: dict[str, str], place: Path) -> str:
+def lowest() -> str:
+    """Constraints: of each library that harp needs the lowest version that it admits."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = {}
+    for text in project["dependencies"]:
+        needed = Requirement(text)
+        (found[needed.name],) = (each.version for each in needed.specifier if each.operator == ">=")
+    return "".join(f"{name}=={version}\n" for name, version in found.items())
+
+
+def tried(file: Path, env: dict[str, str], versions: str, place: Path) -> str:
     """What the installed package says of itself, after its commands and core tests ran in `place`."""
     venv.create(place / "env", with_pip=True)
     python = place / "env" / "bin" / "python"
@@ -62,13 +85,14 @@ def tried(file: Path, env: dict[str, str], place: Path) -> str:
         assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout.strip()
 
-    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt")
+    (place / "constraints.txt").write_text(versions)
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", place / "constraints.txt")
     run(*pip, "pytest", "pytest-timeout", "hypothesis", "pyarrow", "pillow")
     run(*pip, file)
     run("-m", "harp", "--version")
     run("-m", "harp", "list")
     passed = run("-m", "pytest", "-q", *CORE).splitlines()[-1]
-    return f"{run('-c', SAYS)}; {passed}"
+    return "; ".join([*run("-c", SAYS).splitlines(), passed])
 
 
 if __name__ == "__main__":
