@@ -68,7 +68,7 @@ def test_the_card_tells_what_is_on_record(tmp_path):
     text = saved(tmp_path)
     assert "| clean | 90.0 (83.0-94.0) | 120 | no attack |" in text
     assert "| worst | 50.0 (41.0-59.0) | 120 |" in text
-    assert "APGD(steps=100)" in text
+    assert "APGD with steps 100" in text
     assert "pyautoattack 0.2.0; seed 3" in text
     assert "pruned by hydra to 10 %; meant to withstand L∞, eps = 8/255" in text
     assert "looked for on 64 images" in text

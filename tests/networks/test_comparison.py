@@ -7,7 +7,7 @@ import pytest
 from harp.cli import main
 from harp.config import make_recipe, write_recipe
 from harp.errors import HarpError
-from harp.networks.comparison import as_csv, as_latex, compare, measures_of
+from harp.networks.comparison import as_csv, as_html, as_latex, compare, measures_of
 from harp.runs import write_json
 from harp.seals import write_sealed
 from tests.tiny import TINY
@@ -131,11 +131,23 @@ def test_a_folder_without_an_evaluation_or_the_network_is_refused(runs, tmp_path
 
 
 def test_the_command_prints_and_writes(runs, tmp_path, capsys):
-    out = [tmp_path / "t.csv", tmp_path / "t.tex"]
-    main(["compare", *map(str, runs), "--out", str(out[0]), "--out", str(out[1])])
+    out = [tmp_path / f"t.{kind}" for kind in ("csv", "tex", "html")]
+    main(["compare", *map(str, runs), *(f"--out={path}" for path in out)])
     told = capsys.readouterr().out
     assert "60.0 ± 10.0" in told
     assert all(path.read_text() for path in out)
     with pytest.raises(SystemExit):
         main(["compare", *map(str, runs), "--out", "t.xls"])
-    assert json.dumps("expected a name that ends in .csv or .tex")[1:-1] in capsys.readouterr().err
+    assert json.dumps("expected a name that ends in .csv, .tex or .html")[1:-1] in capsys.readouterr().err
+
+
+def test_the_page_has_the_lines_best_first_and_a_point_for_what_is_not_in_doubt(runs, tmp_path):
+    runs.append(write_run(tmp_path / "zero-<b>", "magnitude", 0, 0.8, doubts=["noisy"]))
+    html = as_html(compare(runs), runs[0])
+    assert "L∞, eps = 0.1" in html
+    assert "Of 60 test images" in html
+    assert [html.index(text) for text in ("60.0 ± 10.0", "40.0 ± 14.1", "in doubt: noisy")] == sorted(
+        html.index(text) for text in ("60.0 ± 10.0", "40.0 ± 14.1", "in doubt: noisy")
+    )
+    assert "http" not in html
+    assert "<b>" not in html

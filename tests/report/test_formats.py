@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from harp.report.formats import duration, fact, file_size, interval, percent, threat_name
+from harp.report.formats import attack, duration, fact, file_size, interval, percent, threat_name
 from harp.threats import Threat
 from harp.written import Accuracy
 
@@ -52,3 +52,13 @@ def test_a_fact_is_itself_a_dash_or_digests_by_file():
     assert fact("2.13.0") == "2.13.0"
     assert fact(None) == "–"
     assert fact({"net.py": "0123456789abcdef", "b.py": "f" * 64}) == "net.py 0123456789ab, b.py ffffffffffff"
+
+
+def test_an_attack_is_told_in_words_and_one_of_your_own_as_it_is():
+    pgd = "PGD(steps=20, step=0.25, loss='margin', start_in_box=True, targets=None)"
+    words = "PGD with steps 20, step 0.25, loss margin, start in box"
+    assert attack(pgd) == words
+    assert attack(f"Quick(attack={pgd}, bf16=False)") == words
+    assert attack("Flip()") == "Flip"
+    for other in ("<my.Attack object>", "mine", "", "f(1)", "A(b=c)", "a.b(c=1)"):
+        assert attack(other) == other

@@ -17,7 +17,7 @@ from harp.report.formats import count, file_size, share
 from harp.runs import write_atomic
 
 _HERE = Path(__file__).parent
-_STYLE = Path(__file__).parents[1] / "report" / "page.css"
+_REPORT = Path(__file__).parents[1] / "report"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,12 @@ def write_pages(results: Results, folder: Path) -> None:
         "published": {"title": PUBLISHED, "heads": published.HEADS, "lines": published.lines(results.data)},
     }
     charts = {"accuracy": figures.accuracy(results), "shares": figures.shares(results)} if results.measured else {}
-    page = environment.get_template("arena.html.j2").render(facts, charts=charts, css=Markup(_STYLE.read_text()))
+    page = environment.get_template("arena.html.j2").render(
+        facts,
+        charts=charts,
+        css=Markup((_REPORT / "page.css").read_text()),
+        script=Markup((_REPORT / "sort.js").read_text()),
+    )
     write_atomic(folder / "arena.html", page.encode())
     write_atomic(folder / "arena.md", markdown(results).encode())
     write_atomic(folder / "arena.tex", latex(results).encode())

@@ -1,4 +1,4 @@
-"""`harp compare`: finished runs side by side, with mean and spread over seeds, on the screen and as CSV or LaTeX."""
+"""`harp compare`: finished runs side by side, with mean and spread over seeds: a table, CSV, LaTeX, a page."""
 
 from pathlib import Path
 
@@ -21,14 +21,19 @@ def compare_runs(arguments: list[str]) -> None:
         "--network", metavar="NAME", help="which of a run's networks: dense, pruned, finetuned (default: its last)"
     )
     parser.add_argument(
-        "--out", type=Path, action="append", default=[], metavar="FILE", help="write the table as FILE.csv or FILE.tex"
+        "--out",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the table as FILE.csv, FILE.tex or FILE.html",
     )
     own = parser.parse_args(arguments)
     for path in own.out:
-        if path.suffix not in (".csv", ".tex"):
-            raise HarpError(f"--out {path}: expected a name that ends in .csv or .tex")
+        if path.suffix not in (".csv", ".tex", ".html"):
+            raise HarpError(f"--out {path}: expected a name that ends in .csv, .tex or .html")
 
-    from harp.networks.comparison import as_csv, as_latex, compare, measures_of
+    from harp.networks.comparison import as_csv, as_html, as_latex, compare, measures_of
     from harp.pipeline.display import Display
     from harp.runs import write_atomic
 
@@ -43,6 +48,9 @@ def compare_runs(arguments: list[str]) -> None:
         grid.add_row(f"{line.label}\nseeds {', '.join(map(str, line.seeds))}", *cells)
     display.console.print(grid)
     for path in own.out:
-        text = as_csv(lines) if path.suffix == ".csv" else as_latex(lines)
+        if path.suffix == ".html":
+            text = as_html(lines, own.runs[0])
+        else:
+            text = as_csv(lines) if path.suffix == ".csv" else as_latex(lines)
         write_atomic(path, text.encode())
         display.say(f"written: {path}")

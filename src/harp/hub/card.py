@@ -99,7 +99,7 @@ def _accuracies(manifest: Manifest) -> Iterator[str]:
     how = {"clean": "no attack", "worst": "right on the clean image and under every attack"}
     for name, cell in measures.items():
         shown = _accuracy(name, cell)
-        detail = how.get(name) or _plain(attacks.get(name, ""))
+        detail = how.get(name) or _plain(formats.attack(str(attacks.get(name, ""))))
         yield f"| {_plain(name)} | {formats.interval(shown)} | {shown.n:,} | {detail} |"
     yield ""
     versions = ", ".join(f"{_plain(k)} {_plain(v)}" for k, v in _part(manifest.provenance, "versions").items())

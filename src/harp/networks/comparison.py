@@ -13,6 +13,7 @@ from harp.evaluation import Spread, spread
 from harp.pipeline.kept import settings_in
 from harp.report.reading import read_models
 from harp.runs import read_json
+from harp.threats import Threat
 
 # What may differ between runs that are one row: who computed it, what it is called, and what decides no number.
 APART = (
@@ -108,6 +109,25 @@ def as_latex(lines: Sequence[Line]) -> str:
     first, *rest = [" & ".join([row[0].translate(LATEX), *row[1:]]) + r" \\" for row in rows]
     begin = rf"\begin{{tabular}}{{l{'r' * len(names)}}}"
     return "\n".join([begin, r"\toprule", first, r"\midrule", *rest, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def as_html(lines: Sequence[Line], folder: Path) -> str:
+    """A page for a browser; the threat is told as recorded in the run `folder`, which is any one of those compared."""
+    from harp.report.compared import Row, compared_page
+
+    told = read_json(folder / EVALUATION / "results.json", dict[str, Any])
+    threat = Threat(eps=told["threat"]["eps"], norm=float(told["threat"]["norm"]))
+    rows = [
+        Row(
+            line.label,
+            line.seeds,
+            {name: str(cell) for name, cell in line.cells.items()},
+            {name: cell.values for name, cell in line.cells.items() if not cell.doubts},
+        )
+        for line in lines
+    ]
+    sizes = sorted({row["worst"]["n"] for row in told["models"].values()})
+    return compared_page(rows, measures_of(lines), threat, " or ".join(f"{size:,}" for size in sizes))
 
 
 def _latex_cell(cell: Cell | None) -> str:

@@ -1,5 +1,6 @@
 """Numbers as readers expect them: percent with one decimal, intervals, eps in 255ths, sizes and times."""
 
+import ast
 import math
 from collections.abc import Mapping
 
@@ -22,6 +23,36 @@ def fact(value: object) -> object:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {str(digest)[:12]}" for name, digest in value.items())
     return "–" if value is None else value
+
+
+def attack(text: str) -> str:
+    """`APGD with loss dlr, 100 steps, ...` of an attack as it is recorded, which is how Python would write it.
+
+    Settings that are off are left out; what is not written so, such as an attack of one's own, is `text` itself.
+    """
+    try:
+        call = ast.parse(text, mode="eval").body
+        while isinstance(call, ast.Call) and (inner := _settings(call).get("attack")) is not None:
+            call = inner
+        settings = {name: ast.literal_eval(value) for name, value in _settings(call).items()}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return text
+    words = [
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
+        for name, value in settings.items()
+        if value is not None and value is not False
+    ]
+    return f"{_called(call)} with {', '.join(words)}" if words else _called(call)
+
+
+def _settings(call: ast.expr) -> dict[str, ast.expr]:
+    if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
+        raise ValueError
+    return {each.arg: each.value for each in call.keywords if each.arg}
+
+
+def _called(call: ast.expr) -> str:
+    return call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
 
 
 def share(part: int, whole: int) -> str:

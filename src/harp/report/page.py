@@ -24,6 +24,7 @@ _FILTERS = {
     "count": formats.count,
     "file_size": formats.file_size,
     "duration": formats.duration,
+    "attack": formats.attack,
 }
 
 
@@ -32,7 +33,8 @@ def write_pages(folder: Path) -> Path:
     record = read_record(folder)
     facts = _facts(record)
     css = Markup((_HERE / "page.css").read_text())
-    html = _environment().get_template("page.html.j2").render(facts, css=css, **_pictures(record))
+    script = Markup((_HERE / "sort.js").read_text())
+    html = _environment().get_template("page.html.j2").render(facts, css=css, script=script, **_pictures(record))
     markdown = _environment(finalize=_markdown).get_template("page.md.j2").render(facts)
     write_atomic(folder / "report.md", markdown.encode())
     write_atomic(folder / "report.html", html.encode())

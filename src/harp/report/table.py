@@ -49,7 +49,7 @@ def _accuracies(record: RunRecord, name: str) -> Iterator[Row]:
     detail = {"clean": "no attack", "worst": "right on the clean image and under every attack"}
     yield Row(
         _HEADINGS.get(name, name),
-        detail.get(name) or record.evaluation.attacks.get(name, ""),
+        detail.get(name) or formats.attack(record.evaluation.attacks.get(name, "")),
         tuple(formats.interval(cell) for cell in cells),
         ", ".join(formats.count(n) for n in sorted({cell.n for cell in cells if cell})),
     )
