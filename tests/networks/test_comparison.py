@@ -5,7 +5,7 @@ import json
 import pytest
 
 from harp.cli import main
-from harp.config import make_recipe, write_recipe
+from harp.config import make_recipe, read_recipe, write_recipe
 from harp.errors import HarpError
 from harp.networks.comparison import as_csv, as_html, as_latex, compare, measures_of
 from harp.runs import write_json
@@ -151,3 +151,14 @@ def test_the_page_has_the_lines_best_first_and_a_point_for_what_is_not_in_doubt(
     )
     assert "http" not in html
     assert "<b>" not in html
+
+
+def test_settings_of_stages_that_were_not_run_tell_nothing(tmp_path):
+    whole = write_run(tmp_path / "whole", "harp", 0, 0.5)
+    part = write_run(tmp_path / "part", "harp", 0, 0.6)
+    recipe = make_recipe({**read_recipe(part / "recipe.yaml"), "stages": ["prune", "finetune"]})
+    values = recipe.model_dump(mode="json")
+    values["pretrain"] |= {"epochs": 77}
+    (part / "recipe.yaml").write_bytes(write_recipe(make_recipe(values)))
+    labels = [line.label for line in compare([whole, part])]
+    assert labels == ["stages ['pretrain', 'prune', 'finetune']", "stages ['prune', 'finetune']"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harp.errors import HarpError
-from harp.pruners import Course, Harp, Hydra, Masked, Moment, Pruner
+from harp.pruners import METHODS, Course, Harp, Hydra, Masked, Moment, MovingMasks, Options, Pruner, make_pruner
 from harp.sparsity import Budget, Masks, find_sites
 from tests.pruners.networks import linear
 
@@ -66,3 +66,29 @@ def test_so_is_one_whose_network_got_other_parameters():
     model.load_state_dict(linear([[3.0, 4.0]]).state_dict(), assign=True)
     with pytest.raises(HarpError, match=r"load_state_dict\(assign=True\)"):
         pruner.push(Moment(0))
+
+
+def test_a_method_is_given_what_it_takes_and_options_are_never_lost(monkeypatch):
+    class Depth(Options):
+        depth: int = 1
+
+    class Plain(MovingMasks):
+        """Takes neither options nor a course."""
+
+    class Timed(MovingMasks):
+        def __init__(self, what, budget, *, course):
+            super().__init__(what, budget)
+            self.course = course
+
+    class Deaf(MovingMasks):
+        takes = Depth
+
+    sites, course = find_sites(linear([[1.0, 2.0]])), Course(3)
+    for kind in (Plain, Timed, Deaf):
+        monkeypatch.setitem(METHODS._factories, kind.__name__, kind)
+    assert isinstance(make_pruner("Plain", sites, Budget(0.5), Options(), course), Plain)
+    timed = make_pruner("Timed", sites, Budget(0.5), Options(), course)
+    assert isinstance(timed, Timed)
+    assert timed.course is course
+    with pytest.raises(HarpError, match="'Deaf' has options, and its __init__ takes no options="):
+        make_pruner("Deaf", sites, Budget(0.5), Depth(), course)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harp.config import AFTERWARDS, EVALUATION, make_recipe, plan
+from harp.config import AFTERWARDS, EVALUATION, KINDS, make_recipe, plan
 from harp.errors import HarpError
 from harp.evaluation import Spread, spread
 from harp.pipeline.kept import settings_in
@@ -62,6 +62,7 @@ class Line:
 class _Run:
     folder: Path
     seed: int
+    stages: set[str]
     settings: Mapping[str, Any]
     row: Mapping[str, Any]
 
@@ -75,10 +76,10 @@ def compare(folders: Sequence[Path], model: str | None = None) -> list[Line]:
     runs = [_read(folder, model) for folder in folders]
     _check_alike(runs)
     names = sorted({name for run in runs for name in run.settings})
-    telling = [name for name in names if len({repr(run.settings.get(name)) for run in runs}) > 1]
+    telling = [name for name in names if len({repr(run.settings.get(name)) for run in runs if _ran(run, name)}) > 1]
     groups: dict[tuple[str, ...], list[_Run]] = {}
     for run in runs:
-        groups.setdefault(tuple(repr(run.settings.get(name)) for name in telling), []).append(run)
+        groups.setdefault(tuple(repr(run.settings.get(name)) * _ran(run, name) for name in telling), []).append(run)
     return [_line(_label(group[0], telling, runs), group) for group in groups.values()]
 
 
@@ -147,7 +148,12 @@ def _read(folder: Path, model: str | None) -> _Run:
         raise HarpError(f"{folder} has no network {model!r}; it has: {', '.join(models)}")
     settings = dict(_flat(recipe.model_dump(mode="json")))
     kept = {name: value for name, value in settings.items() if not any(_within(name, part) for part in APART)}
-    return _Run(folder, recipe.seed, kept, models[model])
+    return _Run(folder, recipe.seed, {stage.kind for stage in plan(recipe.stages)}, kept, models[model])
+
+
+def _ran(run: _Run, name: str) -> bool:
+    """Whether the run has the stage that a setting is of: of one that it has not, nothing is told."""
+    return name.partition(".")[0] not in set(KINDS) - run.stages
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -162,7 +168,7 @@ def _label(run: _Run, telling: Sequence[str], runs: Sequence[_Run]) -> str:
     """What tells the run from the others; its folder where nothing does."""
     alike = [other for other in runs if other.settings["prune.method"] == run.settings["prune.method"]]
     # A method has no options of another's; of its own one that is not there is the default.
-    known = [name for name in telling if any(name in other.settings for other in alike)]
+    known = [name for name in telling if _ran(run, name) and any(name in other.settings for other in alike)]
     parts = [f"{_short(name, telling)} {run.settings.get(name, 'default')}" for name in known]
     return ", ".join(parts) or run.folder.name
 

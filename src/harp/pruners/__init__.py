@@ -2,7 +2,7 @@
 
 from harp.pruners.acdc import ACDC, ACDCOptions
 from harp.pruners.anp_vs import AnpVs, AnpVsOptions
-from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, begins_untrained, options_of
+from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, begins_untrained, make_pruner, options_of
 from harp.pruners.bcs_p import BCSP, BCSPOptions
 from harp.pruners.cyclic import Cyclic, CyclicOptions
 from harp.pruners.dnr import DNR, DNROptions
@@ -83,5 +83,6 @@ __all__ = [
     "TwinRep",
     "TwinRepOptions",
     "begins_untrained",
+    "make_pruner",
     "options_of",
 ]

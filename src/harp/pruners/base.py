@@ -10,6 +10,7 @@ What reads gradients (clipping, logging) comes after `pull`.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import Parameter, signature
 from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, float32, nn, zeros
@@ -46,6 +47,17 @@ METHODS: Registry[Method] = Registry("pruning method", "methods")
 def options_of(method: str, values: Mapping[str, Any]) -> Options:
     """The options of `method`; raises `HarpError` for one that it does not know, with the nearest it does."""
     return make_settings(METHODS[method].takes, values, "prune.options")
+
+
+def make_pruner(method: str, what: Sites | Units, budget: Budget, options: Options, course: Course) -> "Pruner":
+    """A pruner of `method`, given options and course as far as it takes them; raises `HarpError` for lost options."""
+    maker, given = METHODS[method], dict[str, Any](options=options, course=course)
+    parameters = signature(maker).parameters
+    if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+        given = {name: value for name, value in given.items() if name in parameters}
+    if "options" not in given and type(options).model_fields:
+        raise HarpError(f"pruning method {method!r} has options, and its __init__ takes no options=")
+    return maker(what, budget, **given)
 
 
 def begins_untrained(method: str, values: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from harp.config import make_settings
 from harp.config.values import NonNegative, Text, Whole
 from harp.errors import HarpError, choices
-from harp.pruners.base import METHODS, Pruner
+from harp.pruners.base import METHODS, Pruner, make_pruner
 from harp.pruners.method import Course, Options
 from harp.pruners.scores import Level, Scores
 from harp.sparsity import Budget, Masks, Sites, Units
@@ -94,7 +94,7 @@ class _S2AP:
         options = options or S2APOptions()
         if course is None:
             raise HarpError("s2ap warms up by epochs: it needs course=harp.Course(steps_per_epoch)")
-        pruner = METHODS[options.base](what, budget, options=options.of_base(), course=course)
+        pruner = make_pruner(options.base, what, budget, options.of_base(), course)
         assert isinstance(pruner, Scores)
         if "scores" not in pruner.trainables():
             raise HarpError(f"s2ap moves scores that learn, and those of {options.base} do not; prune by another base")

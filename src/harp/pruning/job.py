@@ -11,7 +11,7 @@ from harp.errors import HarpError
 from harp.evaluation import Outcome
 from harp.networks.assess import Asked, assess
 from harp.pipeline.display import Display
-from harp.pruners import METHODS, Course, Masked, Pruner, SearchWarning, options_of
+from harp.pruners import METHODS, Course, Masked, Pruner, SearchWarning, make_pruner, options_of
 from harp.pruning.found import Pruned
 from harp.pruning.images import look
 from harp.pruning.training import Training
@@ -90,7 +90,7 @@ class Job(Training):
             options = options_of(settings.method, settings.options)
             course = Course(per_epoch, settings.epochs * per_epoch, self.recipe.seed)
             budget = Budget(settings.keep, settings.measure, settings.floor)
-            pruner = METHODS[settings.method](units, budget, options=options, course=course)
+            pruner = make_pruner(settings.method, units, budget, options, course)
             self.train(SEARCH, settings, model, pruner, objective, METHODS[settings.method].steps(options, course))
             notes = [*unused_by_method(settings), *pruner.notes(), *objective.notes()]
             with warnings.catch_warnings():

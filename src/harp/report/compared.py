@@ -1,5 +1,6 @@
 """The page of several runs side by side."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +47,14 @@ def compared_page(rows: Sequence[Row], names: Sequence[str], threat: Threat, ima
 
 
 def _chart(rows: Sequence[Row]) -> Markup:
+    names = [textwrap.fill(row.label, 30) for row in rows]
     with style():
-        figure, (axes,) = panels(1, 1, 1.2 + 0.34 * len(rows))
+        figure, (axes,) = panels(1, 1, 1.2 + 0.2 * sum(name.count("\n") + 1.7 for name in names))
         handles = [
             _points(axes, rows, name, mark, colour)
             for name, mark, colour in (("clean", "o", BLUE), ("worst", "s", ORANGE))
         ]
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(left=0)
         share_axis(axes.xaxis)

@@ -2,7 +2,7 @@
 
 from harp.config import PruneSettings
 from harp.pipeline.workspace import Workspace
-from harp.pruners import METHODS, Course, Pruner, options_of
+from harp.pruners import METHODS, Course, Pruner, make_pruner, options_of
 from harp.sparsity import Units
 
 
@@ -12,7 +12,7 @@ def make_method(work: Workspace, settings: PruneSettings, units: Units, steps_pe
         options_of(settings.method, settings.options),
         _course(settings, steps_per_epoch, work.recipe.seed, work.ranks.part),
     )
-    made = METHODS[settings.method](units, work.budget(settings, units), options=options, course=course)
+    made = make_pruner(settings.method, units, work.budget(settings, units), options, course)
     made.check_passes(settings.accumulate, work.recipe.precision.recompute)
     return made
 
