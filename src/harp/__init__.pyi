@@ -31,6 +31,7 @@ from .errors import (
 )
 from .evaluation import (
     DOUBTS as DOUBTS,
+    Evaluation as Evaluation,
     Evidence as Evidence,
     Expected as Expected,
     Transferred as Transferred,
