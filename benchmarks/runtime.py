@@ -118,11 +118,14 @@ def speed(subject: Subject, label: str, keep: float | None, options: argparse.Na
 
 
 def threads(subject: Subject, label: str, keep: float | None, options: argparse.Namespace) -> dict[str, Any]:
-    """Two threads against one on 64 images, by the clock."""
-    graph, x = read(subject.package).graph, subject.images(64)
+    """Two threads against one, by the clock."""
+    graph, found = read(subject.package).graph, {}
     calls = {"two": compile(graph, threads=2), "one": compile(graph, threads=1)}
-    row = compared(timed(calls, x, options.rounds)[0], "two", "wall")
-    return {f"threads {label} {keep}": {"part": "threads", "network": label, "keep": keep, "batch": 64, **row}}
+    for batch in options.batches:
+        row = compared(timed(calls, subject.images(batch), options.rounds)[0], "two", "wall")
+        about = {"part": "threads", "network": label, "keep": keep, "batch": batch}
+        found[f"threads {label} {keep} {batch}"] = {**about, **row}
+    return found
 
 
 def builds(subject: Subject, label: str, keep: float | None, options: argparse.Namespace) -> dict[str, Any]:

@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from harp.errors import HarpError
 from harp.graph import Graph, Node, Ref
-from harp.runtime import Engine, Fallback, compile, native
+from harp.runtime import Engine, Fallback, compile, compiling, native
 from tests.runtime.graphs import HERE, conv, error, graphs, one
 
 
@@ -19,6 +19,18 @@ def test_any_graph(variant: str, graph: Graph, images: int):
     x = torch.rand(images, *graph.shape, generator=torch.Generator().manual_seed(images)) * 2 - 1
     mine, torchs = error(graph, compile(graph, variant=variant)(x), x)
     assert mine <= max(1e-5, 3 * torchs)
+
+
+@pytest.mark.parametrize("variant", HERE)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(graph=graphs(), images=st.sampled_from([1, 2, 17]), threads=st.sampled_from([2, 3, 7]))
+def test_threads_that_divide_an_image_change_no_bit(
+    variant: str, graph: Graph, images: int, threads: int, monkeypatch: pytest.MonkeyPatch
+):
+    x = torch.rand(images, *graph.shape, generator=torch.Generator().manual_seed(images)) * 2 - 1
+    alone = compile(graph, variant=variant)(x)
+    monkeypatch.setattr(compiling, "WORTH", 1)
+    assert torch.equal(compile(graph, threads=threads, variant=variant)(x), alone)
 
 
 @pytest.mark.parametrize("variant", HERE)

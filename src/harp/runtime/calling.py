@@ -31,9 +31,10 @@ class Ready:
 
 
 class Caller:
-    """A compiled segment with its arenas, one a thread, and the dense shapes of what it makes; for one call at a time.
+    """A compiled segment with its arenas, one a thread that works by itself, and the dense shapes of what it makes.
 
-    Kinds of it take and make tensors or arrays, whose addresses they put into `_into` and `_outof`.
+    For one call at a time. Kinds of it take and make tensors or arrays, whose addresses they put into `_into` and
+    `_outof`.
 
     Images run one by one until a batch comes that is large enough for blocks, which run as many images as a vector has
     floats side by side. Only then is the segment divided into programs for blocks, which halves the time to load.
@@ -47,28 +48,28 @@ class Caller:
         self._shapes = {name: self._dense(lowering.shapes[name], lowering.batch) for name in compiled.outputs}
         self._tail = next(iter(self._shapes.values()))[1:]
 
-    def _settled(self, threads: int) -> Ready:
+    def _settled(self, count: int) -> Ready:
         """The structure and arenas for the programs there are; made again once there are those for blocks."""
         for part in (self.compiled.whole, self.compiled.head, self.compiled.tail):
             if part is not None:
                 self.build.check(part.program)
         network, kept = self.compiled.network()
-        arenas = [aligned(self.compiled.floats()) for _ in range(threads)]
-        places = (c_void_p * threads)(*(arena.ctypes.data for arena in arenas))
+        arenas = [aligned(self.compiled.floats()) for _ in range(count)]
+        places = (c_void_p * count)(*(arena.ctypes.data for arena in arenas))
         # Once there are blocks, the engine itself chooses between them and single images.
         divisible = bool(self.compiled.late) and self.compiled.tail is None
         return Ready(pointer(network), places, arenas, kept, divisible)
 
     def _run(self, images: int) -> None:
-        ready, threads = self._ready, min(self.threads, images)
+        ready, arenas = self._ready, min(self.threads, images)
         if ready.divisible and images >= self.compiled.block:
             with _dividing.lock:  # callers of several threads share what is compiled
                 if self.compiled.late and self.compiled.tail is None:
                     self.compiled.divide()
-            ready = self._ready = self._settled(threads)
-        elif threads > len(ready.arenas):
-            ready = self._ready = self._settled(threads)
-        self.run(ready.network, self._into, self._outof, images, threads, ready.places)
+            ready = self._ready = self._settled(arenas)
+        elif arenas > len(ready.arenas):
+            ready = self._ready = self._settled(arenas)
+        self.run(ready.network, self._into, self._outof, images, self.threads, ready.places)
 
     @staticmethod
     def _dense(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:

@@ -19,6 +19,8 @@ from harp.runtime.tiling import Machine
 
 # Larger maps of a whole block of images leave the second cache: pixels of what is made, and of what is read to make it.
 MADE, READ = 16, 64
+# Products of a weight and a value from which on one thread more pays: to begin it takes as long as a tenth of them.
+WORTH = 2_000_000
 
 
 class CompiledSegment:
@@ -105,7 +107,7 @@ class CompiledSegment:
         kept = ((c_int64 * len(inputs))(*inputs), (c_int64 * len(outputs))(*outputs))
         programs = [pointer(part.program) if part else None for part in (self.whole, self.head, self.tail)]
         counts = (len(self.inputs), len(self.outputs), len(self.bounds), self.block)
-        return Network(*programs, *counts, *kept, (c_int64 * 3)(*self._floats())), (kept, programs)
+        return Network(*programs, *counts, *kept, (c_int64 * 3)(*self._floats()), WORTH), (kept, programs)
 
     def input_sizes(self) -> list[int]:
         """Numbers that one image has in each input."""

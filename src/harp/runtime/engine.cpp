@@ -12,12 +12,19 @@
 // Plain C interface, no dependence on Python or PyTorch. Everything here trusts its caller, program.py, which
 // derives all offsets from checked shapes.
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
 #include <limits>
+#include <memory>
+#include <mutex>
+#include <pthread.h>
+#include <sched.h>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -57,6 +64,76 @@ template <int L> INLINE vec<L> load(const float *p) { return *reinterpret_cast<c
 template <int L> INLINE void store(float *p, vec<L> v) { *reinterpret_cast<vec<L> *>(p) = v; }
 template <int L> INLINE vec<L> both(vec<L> v, mask<L> m) { return (vec<L>)((mask<L>)v & m); }
 template <int L> INLINE mask<L> masks(const int32_t *p) { return *reinterpret_cast<const mask<L> *>(p); }
+
+// Off the processor `taken`, if this thread is there and may be elsewhere. A thread that wakes is often put beside the one
+// that woke it, and as the two wait for each other by turns, neither seems idle enough to be moved for many milliseconds.
+void away_from(int taken) {
+#ifdef __linux__
+    cpu_set_t allowed, others;
+    if (taken < 0 || sched_getcpu() != taken || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    others = allowed;
+    CPU_CLR(taken, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof allowed, &allowed);
+#else
+    (void)taken;
+#endif
+}
+int processor() {
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+// One turn of waiting awake; after many the processor is left to others.
+constexpr int AWAKE = 2000;
+INLINE void rest(int turns) {
+    if (turns > AWAKE) std::this_thread::yield();
+}
+
+// Threads at work on the same image, or block of images: each does its share of a step, and none begins the next before
+// all are done. They wait awake, for steps are short.
+class Team {
+  public:
+    explicit Team(int32_t members) : members(members) {}
+    void wait(int32_t me) {
+        if (members < 2) return;
+        const int32_t now = round.load(std::memory_order_acquire);
+        if (me == 0) first.store(processor(), std::memory_order_relaxed);
+        if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
+            arrived.store(0, std::memory_order_relaxed);
+            round.store(now + 1, std::memory_order_release);
+        } else {
+            for (int turns = 0; round.load(std::memory_order_acquire) == now; turns++) {
+                if (turns == AWAKE && me) away_from(first.load(std::memory_order_relaxed));
+                rest(turns);
+            }
+        }
+    }
+    const int32_t members;
+
+  private:
+    std::atomic<int32_t> arrived{0}, round{0};
+    std::atomic<int> first{-1};  // the processor that the first of them is on
+};
+
+// What one of a team does of what can be divided: the same numbers whoever does them.
+struct Share {
+    Team &team;
+    int32_t me;
+    int64_t from(int64_t count) const { return count * me / team.members; }
+    int64_t until(int64_t count) const { return count * (me + 1) / team.members; }
+    // `task(place, first, last)` for this one's share of all filters, `at_once` of them undivided, at all places.
+    template <class Task> void each(int64_t places, int32_t filters, int32_t at_once, const Task &task) const {
+        const int64_t groups = (filters + at_once - 1) / at_once, end = until(places * groups);
+        for (int64_t unit = from(places * groups), count; unit < end; unit += count) {
+            const int64_t first = unit % groups;
+            count = std::min(groups - first, end - unit);
+            task(unit / groups, int32_t(first * at_once), int32_t(std::min<int64_t>(filters, (first + count) * at_once)));
+        }
+    }
+};
 
 }  // namespace
 
@@ -119,6 +196,7 @@ struct Network {
     int32_t inputs, outputs, bounds, block;  // block: from so many images on, a block is quicker than one by one
     const int64_t *input_sizes, *output_sizes;
     int64_t floats[3];  // of the arenas of whole, head and tail; none may write into another's zeros
+    int64_t worth;      // products of a weight and a value from which on it pays to divide them with one thread more
 };
 
 }  // extern "C"
@@ -326,6 +404,7 @@ struct Place {
     const float *in, *other;
     float *out;
     int64_t plane, other_plane;
+    int32_t first, last;  // filters: from, and up to
 };
 
 // A filter's entries are in lists, one for each column of taps: `s.before` of them left of the centre, from the leftmost
@@ -337,9 +416,13 @@ struct Place {
 // Where the channels of a tile are more than the first cache holds they come in `parts`: all filters' lists of one share
 // of the channels, then all of the next.
 template <int L, int T, class E> void conv_tile(const Step &s, const Place &at, const int32_t *valid) {
-    const E *entries = static_cast<const E *>(s.entries), *begin = entries + s.starts[0];
-    const int32_t *ends = s.starts + 1;  // where the lists to come end
-    for (int part = 0, f = 0; part < s.parts; f = f + 1 < s.filters ? f + 1 : (part++, 0)) {
+    const E *entries = static_cast<const E *>(s.entries), *begin = nullptr;
+    const int32_t *ends = nullptr;  // where the lists to come end
+    for (int part = 0, f = at.first; part < s.parts; f = f + 1 < at.last ? f + 1 : (part++, at.first)) {
+        if (f == at.first) {
+            ends = s.starts + (int64_t(part) * s.filters + f) * (s.before + 1 + s.after);
+            begin = entries + *ends++;
+        }
         vec<L> acc[T] = {};
         const E *filter_begin = begin;
         for (int left = s.before; left > 0; left--) {
@@ -384,9 +467,9 @@ template <int L, int T> INLINE void accumulate_beside(vec<L> (&acc)[T], const fl
     }
 }
 template <int L, int T> void conv_tile_few(const Step &s, const Place &at, const int32_t *valid) {
-    const Entry *entries = static_cast<const Entry *>(s.entries), *begin = entries + s.starts[0];
-    const int32_t *ends = s.starts + 1;
-    for (int f = 0; f < s.filters; f++) {
+    const int32_t *ends = s.starts + int64_t(at.first) * (s.before + 1 + s.after);
+    const Entry *entries = static_cast<const Entry *>(s.entries), *begin = entries + *ends++;
+    for (int f = at.first; f < at.last; f++) {
         vec<L> acc[T];
         UNROLL for (int t = 0; t < T; t++) acc[t] = vec<L>{};
         if (s.before) {
@@ -407,9 +490,9 @@ template <int L, int T> void conv_tile_few(const Step &s, const Place &at, const
 }
 
 template <int L, int T> void conv_tile4(const Step &s, const Place &at, const int32_t *valid) {
-    const Entry4 *entries = static_cast<const Entry4 *>(s.entries), *begin = entries + s.starts[0];
-    const int32_t *ends = s.starts + 1;
-    for (int f = 0; f < s.filters; f += 4) {
+    const int32_t *ends = s.starts + int64_t(at.first) / 4 * (s.before + 1 + s.after);
+    const Entry4 *entries = static_cast<const Entry4 *>(s.entries), *begin = entries + *ends++;
+    for (int f = at.first; f < at.last; f += 4) {
         vec<L> acc[4][T] = {};
         for (int left = s.before; left >= 0; left--) {
             const Entry4 *end = entries + *ends++;
@@ -432,7 +515,7 @@ template <int L, int T> void conv_tile4(const Step &s, const Place &at, const in
             UNROLL for (int i = 0; i < 4; i++)
                 UNROLL for (int t = 0; t < T; t++) acc[i][t] += load<L>(saved + (i * T + t) * L);
         }
-        for (int i = 0; i < std::min(4, s.filters - f); i++)
+        for (int i = 0; i < std::min(4, at.last - f); i++)
             finish<L, T>(s, acc[i], s.bias[f + i], at.out + (f + i) * at.plane,
                          at.other ? at.other + (f + i) * at.other_plane : nullptr, valid);
     }
@@ -440,11 +523,11 @@ template <int L, int T> void conv_tile4(const Step &s, const Place &at, const in
 
 // Small dense maps, whose pixels would not fill vectors: G vectors of filters, P pixels. All taps of a pixel lie at the
 // same place of planes of their own.
-constexpr int together(int pixels) { return std::max(1, REGISTERS / 2 / pixels); }
+constexpr int vectors(int pixels) { return std::max(1, REGISTERS / 2 / pixels); }
 template <int P, int G> void conv_dense(const Step &s, const Place &at, const int32_t *valid) {
-    const float *weight = static_cast<const float *>(s.entries);
+    const float *weight = static_cast<const float *>(s.entries) + int64_t(at.first) * s.starts[0];
     const int32_t *offset = s.starts + 1;
-    for (int f = 0; f < s.filters; f += G * LANES) {
+    for (int f = at.first; f < at.last; f += G * LANES) {
         block acc[G][P] = {};
         for (int k = 0; k < s.starts[0]; k++, weight += G * LANES) {
             const float *x = at.in + offset[k];
@@ -458,7 +541,7 @@ template <int P, int G> void conv_dense(const Step &s, const Place &at, const in
         UNROLL for (int g = 0; g < G; g++)
             for (int p = 0; p < P; p++)
                 for (int i = 0; i < LANES; i++) turned[g * LANES + i][p] = acc[g][p][i];
-        for (int i = 0; i < std::min(G * LANES, s.filters - f); i++) {
+        for (int i = 0; i < std::min(G * LANES, at.last - f); i++) {
             vec<4> row[P / 4];
             UNROLL for (int p = 0; p < P / 4; p++) row[p] = load<4>(turned[i] + 4 * p);
             finish<4, P / 4>(s, row, s.bias[f + i], at.out + (f + i) * at.plane,
@@ -484,10 +567,10 @@ template <int L, int T> Tile find_tile(int tile, int width, bool brief) {
 }
 Tile find_tile(const Step &s) {
     if (s.width == DENSE) switch (s.tile) {
-        case 4: return conv_dense<4, together(4)>;
-        case 8: return conv_dense<8, together(8)>;
-        case 12: return conv_dense<12, together(12)>;
-        case 16: return conv_dense<16, together(16)>;
+        case 4: return conv_dense<4, vectors(4)>;
+        case 8: return conv_dense<8, vectors(8)>;
+        case 12: return conv_dense<12, vectors(12)>;
+        case 16: return conv_dense<16, vectors(16)>;
         default: return nullptr;
     }
     if (s.lanes == LANES) return find_tile<LANES, WIDEST>(s.tile, s.width, s.brief);
@@ -498,16 +581,19 @@ Tile find_tile(const Step &s) {
     return nullptr;
 }
 
-void conv(const Step &s, const Buffer *b, float *arena) {
+// Filters that a kernel makes at once: none of them is divided among threads.
+int32_t at_once(const Step &s) { return s.width == FOUR ? 4 : s.width == DENSE ? vectors(s.tile) * LANES : 1; }
+
+void conv(const Step &s, const Buffer *b, float *arena, const Share &mine) {
     const Buffer &in = b[s.in], &out = b[s.out];
     const Tile run = find_tile(s);
     const int step = s.lanes * s.tile;
-    for (int t = 0; t < s.tiles; t++) {
-        const int64_t p = int64_t(t) * step;
+    mine.each(s.tiles, s.filters, at_once(s), [&](int64_t t, int32_t first, int32_t last) {
+        const int64_t p = t * step;
         Place at{arena + in.at + p + s.base, s.other < 0 ? nullptr : arena + b[s.other].at + p,
-                 arena + out.at + (s.halved ? p / 4 : p), out.plane, s.other < 0 ? 0 : b[s.other].plane};
+                 arena + out.at + (s.halved ? p / 4 : p), out.plane, s.other < 0 ? 0 : b[s.other].plane, first, last};
         run(s, at, s.valid ? s.valid + p : nullptr);
-    }
+    });
 }
 
 // A window along one axis: the place of its first tap, which of its taps are in the image, and how many in the padded
@@ -584,10 +670,11 @@ struct Here {
     float *out;
     int64_t in_row, out_row, other_row, out_plane, other_plane;
     int32_t from, until;  // the kernel's rows that meet the image, where each has a list of its own
+    int32_t first, last;  // filters: from, and up to
 };
 typedef void (*Piece)(const Step &, const Here &);
 template <int R, int C> void piece(const Step &s, const Here &at) {
-    for (int f = 0; f < s.filters; f += s.width) {
+    for (int f = at.first; f < at.last; f += s.width) {
         const int32_t *lists = s.starts + f / s.width * s.kernel_h, begin = lists[at.from], end = lists[at.until];
         float *out = at.out + f * at.out_plane * LANES;
         const float *other = at.other ? at.other + f * at.other_plane * LANES : nullptr;
@@ -597,7 +684,7 @@ template <int R, int C> void piece(const Step &s, const Here &at) {
                              at.other_row);
         } else if constexpr (R * C * 4 <= REGISTERS - 8) {
             const Entry4 *e = static_cast<const Entry4 *>(s.entries);
-            conv_piece4<R, C>(s, at.in, e + begin, e + end, out, other, s.bias + f, std::min(4, s.filters - f),
+            conv_piece4<R, C>(s, at.in, e + begin, e + end, out, other, s.bias + f, std::min(4, at.last - f),
                               at.in_row, at.out_row, at.other_row, at.out_plane, at.other_plane);
         }
     }
@@ -625,9 +712,10 @@ bool whole_piece(const Step &s) {
     return s.width == 1 || (s.width == 4 && r * c * 4 <= REGISTERS - 8);
 }
 
-void conv_block(const Step &s, const Buffer *b, float *arena) {
+void conv_block(const Step &s, const Buffer *b, float *arena, const Share &mine) {
     const Buffer &in = b[s.in], &out = b[s.out], &other = b[s.other < 0 ? s.out : s.other];
-    for (int y = 0; y < out.height; y += s.rows) {
+    mine.each((out.height + s.rows - 1) / s.rows, s.filters, s.width, [&](int64_t strip, int32_t first, int32_t last) {
+        const int y = int(strip) * s.rows;
         int from = 0, until = s.kernel_h;
         if (s.kernel_h > 1) {
             const Span met = span(y * s.stride - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
@@ -637,10 +725,10 @@ void conv_block(const Step &s, const Buffer *b, float *arena) {
             const Here at{arena + (in.at + int64_t(y) * s.stride * in.pitch + x * s.stride) * LANES,
                           s.other < 0 ? nullptr : arena + (other.at + int64_t(y) * other.pitch + x) * LANES,
                           arena + (out.at + int64_t(y) * out.pitch + x) * LANES, in.pitch, out.pitch, other.pitch,
-                          out.plane, other.plane, from, until};
+                          out.plane, other.plane, from, until, first, last};
             find_piece(std::min(s.rows, out.height - y), std::min(s.columns, out.width - x))(s, at);
         }
-    }
+    });
 }
 
 // ---- everything else, on elements of either kind -------------------------------------------------------------------
@@ -649,10 +737,10 @@ template <class E> INLINE E active(const Step &s, E x);
 template <> INLINE float active<float>(const Step &s, float x) { return activated<4>(s, vec<4>{x})[0]; }
 template <> INLINE block active<block>(const Step &s, block x) { return activated<LANES>(s, x); }
 
-template <class E> void linear(const Step &s, const Buffer *b, E *arena) {
+template <class E> void linear(const Step &s, const Buffer *b, E *arena, const Share &mine) {
     const E *in = arena + b[s.in].at;
     const Entry *entries = static_cast<const Entry *>(s.entries);
-    for (int f = 0; f < s.filters; f++) {
+    for (int64_t f = mine.from(s.filters); f < mine.until(s.filters); f++) {
         const Entry *e = entries + s.starts[f], *end = entries + s.starts[f + 1];
         E acc[4] = {E{} + s.bias[f]};
         for (; end - e >= 4; e += 4)
@@ -674,11 +762,11 @@ template <int W> INLINE int apart(const float *source, float *evens, float *odds
     }
     return x;
 }
-void quarters(const Buffer &in, const Buffer &out, float *arena) {
-    for (int c = 0; c < in.channels; c++)
+void quarters(const Buffer &in, const Buffer &out, float *arena, const Share &mine) {
+    for (int64_t c = mine.from(in.channels); c < mine.until(in.channels); c++)
         for (int y = 0; y < in.height; y++) {
             const float *source = arena + in.at + c * in.plane + int64_t(y) * in.pitch;
-            float *evens = arena + out.at + (int64_t(c) * 4 + y % 2 * 2) * out.plane + int64_t(y / 2) * out.pitch;
+            float *evens = arena + out.at + (c * 4 + y % 2 * 2) * out.plane + int64_t(y / 2) * out.pitch;
             const int x = apart<LANES>(source, evens, evens + out.plane, 0, out.width);
             apart<4>(source, evens, evens + out.plane, x, out.width);
         }
@@ -700,11 +788,11 @@ template <class E> INLINE void take(E *target, const E *source, int count, int s
     else for (; x < count; x++) target[x] = source[int64_t(x) * stride];
 }
 
-template <class E> void views(const Step &s, const Buffer *b, E *arena) {
+template <class E> void views(const Step &s, const Buffer *b, E *arena, const Share &mine) {
     const Buffer &in = b[s.in], &out = b[s.out];
     if constexpr (std::is_same_v<E, float>)
-        if (all_quarters(s, in, out)) return quarters(in, out, arena);
-    for (int c = 0; c < in.channels; c++)
+        if (all_quarters(s, in, out)) return quarters(in, out, arena, mine);
+    for (int64_t c = mine.from(in.channels); c < mine.until(in.channels); c++)
         for (int v = 0; v < s.views; v++) {
             const int dy = s.taps[2 * v], dx = s.taps[2 * v + 1];
             // Columns whose source lies in the image; the others stay zero.
@@ -715,7 +803,7 @@ template <class E> void views(const Step &s, const Buffer *b, E *arena) {
                 const int sy = y * s.stride + dy;
                 if (sy < 0 || sy >= in.height) continue;
                 const E *source = arena + in.at + c * in.plane + int64_t(sy) * in.pitch + dx;
-                E *target = arena + out.at + (int64_t(c) * s.views + v) * out.plane + int64_t(y) * out.pitch;
+                E *target = arena + out.at + (c * s.views + v) * out.plane + int64_t(y) * out.pitch;
                 take<E>(target + first, source + int64_t(first) * s.stride, last - first, s.stride);
             }
         }
@@ -726,8 +814,8 @@ template <class E, int W> INLINE void halve_row(const E *a, const E *below, E *t
     for (int x = 0; x < (W ? W : width); x++)
         target[x] = largest<E>(largest<E>(a[2 * x], below[2 * x]), largest<E>(a[2 * x + 1], below[2 * x + 1]));
 }
-template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *arena) {
-    for (int c = 0; c < out.channels; c++)
+template <class E, int W> void halve(const Buffer &in, const Buffer &out, E *arena, const Share &mine) {
+    for (int64_t c = mine.from(out.channels); c < mine.until(out.channels); c++)
         for (int y = 0; y < out.height; y++) {
             const E *a = arena + in.at + c * in.plane + int64_t(2 * y) * in.pitch, *below = a + in.pitch;
             E *target = arena + out.at + c * out.plane + int64_t(y) * out.pitch;
@@ -760,10 +848,11 @@ template <bool SUM, class E> void join(E *made, const E *read, int count, int st
 }
 
 // Windows one way after the other: the rows that a row of windows meets become one, whose columns are joined then.
-template <class E, bool SUM> void windows(const Step &s, const Buffer &in, const Buffer &out, E *arena) {
+template <class E, bool SUM>
+void windows(const Step &s, const Buffer &in, const Buffer &out, E *arena, const Share &mine) {
     const E none = E{} + (SUM ? 0.0f : -std::numeric_limits<float>::infinity());
     std::vector<E> row(in.width + 1);
-    for (int c = 0; c < out.channels; c++) {
+    for (int64_t c = mine.from(out.channels); c < mine.until(out.channels); c++) {
         const E *plane = arena + in.at + c * in.plane;
         for (int y = 0; y < out.height; y++) {
             const Span down = span(y * s.stride_h - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
@@ -791,24 +880,24 @@ template <class E, bool SUM> void windows(const Step &s, const Buffer &in, const
     }
 }
 
-template <class E> void pool(const Step &s, const Buffer *b, E *arena) {
+template <class E> void pool(const Step &s, const Buffer *b, E *arena, const Share &mine) {
     const Buffer &in = b[s.in], &out = b[s.out];
     if (!s.average && s.kernel_h == 2 && s.kernel_w == 2 && s.stride_h == 2 && s.stride_w == 2 && !s.pad_h && !s.pad_w &&
         s.dilate_h == 1 && s.dilate_w == 1 && s.act == NONE && 2 * out.height <= in.height && 2 * out.width <= in.width)
         switch (out.width) {
-            case 1: return halve<E, 1>(in, out, arena);
-            case 2: return halve<E, 2>(in, out, arena);
-            case 4: return halve<E, 4>(in, out, arena);
-            default: return halve<E, 0>(in, out, arena);
+            case 1: return halve<E, 1>(in, out, arena, mine);
+            case 2: return halve<E, 2>(in, out, arena, mine);
+            case 4: return halve<E, 4>(in, out, arena, mine);
+            default: return halve<E, 0>(in, out, arena, mine);
         }
-    if (s.average) windows<E, true>(s, in, out, arena);
-    else windows<E, false>(s, in, out, arena);
+    if (s.average) windows<E, true>(s, in, out, arena, mine);
+    else windows<E, false>(s, in, out, arena, mine);
 }
 
 // out = act(in [+ other]); with SCALE, in times a factor per channel; COPY puts in's channels behind others.
-template <class E> void pointwise(const Step &s, const Buffer *b, E *arena) {
+template <class E> void pointwise(const Step &s, const Buffer *b, E *arena, const Share &mine) {
     const Buffer &in = b[s.in], &out = b[s.out];
-    for (int c = 0; c < in.channels; c++)
+    for (int64_t c = mine.from(in.channels); c < mine.until(in.channels); c++)
         for (int y = 0; y < in.height; y++) {
             const E *source = arena + in.at + c * in.plane + int64_t(y) * in.pitch;
             E *target = arena + out.at + (c + s.channel) * out.plane + int64_t(y) * out.pitch;
@@ -824,10 +913,10 @@ template <class E> void pointwise(const Step &s, const Buffer *b, E *arena) {
         }
 }
 
-template <class E> void mean(const Step &s, const Buffer *b, E *arena) {
+template <class E> void mean(const Step &s, const Buffer *b, E *arena, const Share &mine) {
     const Buffer &in = b[s.in], &out = b[s.out];
     const float count = float(in.height) * float(in.width);
-    for (int c = 0; c < in.channels; c++) {
+    for (int64_t c = mine.from(in.channels); c < mine.until(in.channels); c++) {
         E sum{};
         for (int y = 0; y < in.height; y++) {
             const E *row = arena + in.at + c * in.plane + int64_t(y) * in.pitch;
@@ -843,14 +932,16 @@ template <class E> void mean(const Step &s, const Buffer *b, E *arena) {
 }
 
 // Dense values of one image, and the planes' elements; `step` floats lie between an element and the next.
-template <int STEP> void read_in(const Step &s, const Buffer &in, const float *image, float *arena) {
+template <int STEP>
+void read_in(const Step &s, const Buffer &in, const float *image, float *arena, const Share &mine) {
     const int64_t along = s.tokens ? in.channels : 1, down = s.tokens ? 1 : int64_t(in.height) * in.width;
-    for (int c = 0; c < in.channels; c++)
-        for (int y = 0; y < in.height; y++) {
-            const float *source = image + c * down + int64_t(y) * in.width;
-            float *target = arena + (in.at + c * in.plane + int64_t(y) * in.pitch) * STEP;
-            for (int x = 0; x < in.width; x++) target[x * STEP] = source[x * along];
-        }
+    const int64_t rows = int64_t(in.channels) * in.height;
+    for (int64_t row = mine.from(rows); row < mine.until(rows); row++) {
+        const int64_t c = row / in.height, y = row % in.height;
+        const float *source = image + c * down + y * in.width;
+        float *target = arena + (in.at + c * in.plane + y * in.pitch) * STEP;
+        for (int x = 0; x < in.width; x++) target[x * STEP] = source[x * along];
+    }
 }
 template <int STEP> void write_out(const Step &s, const Buffer &out, const float *arena, float *image) {
     const int64_t along = s.tokens ? out.channels : 1, down = s.tokens ? 1 : int64_t(out.height) * out.width;
@@ -901,44 +992,46 @@ void read_block(const Buffer &in, const float *images, float *arena) {
     }
 }
 
-template <class E> void general(const Step &s, const Buffer *b, E *arena) {
+template <class E> void general(const Step &s, const Buffer *b, E *arena, const Share &mine) {
     switch (s.kind) {
-        case LINEAR: return linear<E>(s, b, arena);
-        case VIEWS: return views<E>(s, b, arena);
-        case POOL: return pool<E>(s, b, arena);
-        case MEAN: return mean<E>(s, b, arena);
-        default: return pointwise<E>(s, b, arena);
+        case LINEAR: return linear<E>(s, b, arena, mine);
+        case VIEWS: return views<E>(s, b, arena, mine);
+        case POOL: return pool<E>(s, b, arena, mine);
+        case MEAN: return mean<E>(s, b, arena, mine);
+        default: return pointwise<E>(s, b, arena, mine);
     }
 }
 
 int64_t elements(const Buffer &b) { return int64_t(b.channels) * b.height * b.width; }
 
 // `given` and `wanted` hold a pointer for each number of an INPUT or OUTPUT step, to the first image's values.
-void pass(const Program &p, float *arena, const float *const *given, float *const *wanted, int64_t count) {
+void pass(const Program &p, float *arena, const float *const *given, float *const *wanted, int64_t count,
+          const Share &mine) {
     for (int32_t i = 0; i < p.count; i++) {
         const Step &s = p.steps[i];
         if (s.kind == INPUT) {
             const Buffer &b = p.buffers[s.out];
             if (p.images == LANES && count == LANES) {
-                read_block(b, given[s.channel], arena);
-                continue;
+                if (mine.me == 0) read_block(b, given[s.channel], arena);
+            } else {
+                for (int64_t k = 0; k < count; k++)
+                    if (p.images == 1) read_in<1>(s, b, given[s.channel] + k * elements(b), arena, mine);
+                    else read_in<LANES>(s, b, given[s.channel] + k * elements(b), arena + k, mine);
             }
-            for (int64_t k = 0; k < count; k++)
-                if (p.images == 1) read_in<1>(s, b, given[s.channel] + k * elements(b), arena);
-                else read_in<LANES>(s, b, given[s.channel] + k * elements(b), arena + k);
         } else if (s.kind == OUTPUT) {
             const Buffer &b = p.buffers[s.in];
-            for (int64_t k = 0; k < count; k++)
+            for (int64_t k = 0; k < count && mine.me == 0; k++)
                 if (p.images == 1) write_out<1>(s, b, arena, wanted[s.channel] + k * elements(b));
                 else write_out<LANES>(s, b, arena + k, wanted[s.channel] + k * elements(b));
         } else if (s.kind == CONV) {
-            if (p.images == 1) conv(s, p.buffers, arena);
-            else conv_block(s, p.buffers, arena);
+            if (p.images == 1) conv(s, p.buffers, arena, mine);
+            else conv_block(s, p.buffers, arena, mine);
         } else if (p.images == 1) {
-            general<float>(s, p.buffers, arena);
+            general<float>(s, p.buffers, arena, mine);
         } else {
-            general<block>(s, p.buffers, reinterpret_cast<block *>(arena));
+            general<block>(s, p.buffers, reinterpret_cast<block *>(arena), mine);
         }
+        mine.team.wait(mine.me);
     }
 }
 
@@ -950,8 +1043,9 @@ bool runs(const Step &s, bool block) {
     return find_tile(s) != nullptr && (s.parts == 1 || (s.parts > 1 && s.width == ONE && !s.halved));
 }
 
-// The images from `first` to `last`, in blocks as far as that is quicker.
-void work(const Network &n, const float *const *given, float *const *wanted, int64_t first, int64_t last, float *arena) {
+// The images from `first` to `last`, in blocks as far as that is quicker; all of a team call it alike.
+void work(const Network &n, const float *const *given, float *const *wanted, int64_t first, int64_t last, float *arena,
+          const Share &mine) {
     float *const early = arena + n.floats[0], *const late = early + n.floats[1], *const bounds = late + n.floats[2];
     std::vector<const float *> in(n.inputs + n.bounds);
     std::vector<float *> out(n.outputs + n.bounds);
@@ -968,27 +1062,139 @@ void work(const Network &n, const float *const *given, float *const *wanted, int
             for (int32_t i = 0; i < n.outputs; i++) out[i] = wanted[i] + (first + k) * n.output_sizes[i];
             for (int32_t i = 0; i < n.bounds; i++)
                 out[n.outputs + i] = const_cast<float *>(in[n.inputs + i]) + k * n.output_sizes[n.outputs + i];
-            pass(block ? *n.head : *n.whole, block ? early : arena, in.data(), out.data(), 1);
+            pass(block ? *n.head : *n.whole, block ? early : arena, in.data(), out.data(), 1, mine);
         }
         if (block) {
             for (int32_t i = 0; i < n.inputs; i++) in[i] = given[i] + first * n.input_sizes[i];
             for (int32_t i = 0; i < n.outputs; i++) out[i] = wanted[i] + first * n.output_sizes[i];
-            pass(*n.tail, late, in.data(), out.data(), count);
+            pass(*n.tail, late, in.data(), out.data(), count, mine);
         }
         first += block ? count : 1;
     }
 }
 
-// Whether one more thread works on these images.
-bool begun(std::vector<std::thread> &others, const Network &n, const float *const *given, float *const *wanted,
-           int64_t first, int64_t last, float *arena) {
-    try {
-        others.emplace_back(work, std::cref(n), given, wanted, first, last, arena);
-        return true;
-    } catch (const std::exception &) {
-        return false;
+// Products of a weight and a value that one image takes, padding of tiles included.
+int64_t products(const Program &p) {
+    int64_t sum = 0;
+    for (int32_t i = 0; i < p.count; i++) {
+        const Step &s = p.steps[i];
+        const int64_t lists = s.before + 1 + s.after, places = int64_t(s.lanes) * s.tile * s.tiles;
+        if (s.kind == LINEAR) sum += s.starts[s.filters] - s.starts[0];
+        if (s.kind != CONV) continue;
+        if (s.width == DENSE) sum += int64_t(s.starts[0]) * s.filters * places;
+        else if (s.width == FOUR) sum += int64_t(s.starts[(s.filters + 3) / 4 * lists] - s.starts[0]) * 4 * places;
+        else sum += int64_t(s.starts[s.filters * s.parts * lists] - s.starts[0]) * places;
     }
+    return sum;
 }
+
+// ---- threads -------------------------------------------------------------------------------------------------------
+
+typedef std::function<void(int32_t)> Task;
+
+// Threads that are there for the next call: a while awake, since it often comes at once, and then asleep.
+class Crew {
+  public:
+    // How many there are of `wanted` threads, this one counted, which is never hired.
+    int32_t hire(int32_t wanted) {
+        try {
+            while (1 + int32_t(hands.size()) < wanted) {
+                hands.push_back(std::make_unique<Hand>());
+                Hand *hand = hands.back().get();
+                try {
+                    std::thread([hand] { hand->serve(); }).detach();
+                } catch (const std::exception &) {
+                    hands.pop_back();
+                    throw;
+                }
+            }
+        } catch (const std::exception &) {  // no more can be had
+        }
+        return std::min(wanted, 1 + int32_t(hands.size()));
+    }
+
+    // `task(0)` on this thread and the others up to `task(count - 1)`, of no more than were hired, beside it.
+    void run(int32_t count, const Task &task) {
+        const int here = processor();
+        for (int32_t t = 1; t < count; t++) hands[t - 1]->begin(task, t, here);
+        task(0);
+        for (int32_t t = 1; t < count; t++) hands[t - 1]->finish();
+    }
+
+  private:
+    class Hand {
+      public:
+        void begin(const Task &task, int32_t number, int beside) {
+            me = number, taken = beside;
+            job.store(&task, std::memory_order_release);
+            { std::lock_guard<std::mutex> held(door); }  // not between the sleeper's last look and its sleep
+            bell.notify_one();
+        }
+        void finish() const {
+            for (int turns = 0; job.load(std::memory_order_acquire); turns++) rest(turns);
+        }
+        void serve() {
+            while (true) {
+                const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+                while (!job.load(std::memory_order_acquire) && std::chrono::steady_clock::now() < until) {
+                }
+                if (!job.load(std::memory_order_acquire)) {
+                    std::unique_lock<std::mutex> held(door);
+                    bell.wait(held, [this] { return job.load(std::memory_order_acquire) != nullptr; });
+                }
+                away_from(taken);
+                (*job.load(std::memory_order_acquire))(me);
+                job.store(nullptr, std::memory_order_release);
+            }
+        }
+
+      private:
+        std::atomic<const Task *> job{nullptr};
+        int32_t me = 0;
+        int taken = -1;
+        std::mutex door;
+        std::condition_variable bell;
+    };
+    std::vector<std::unique_ptr<Hand>> hands;
+};
+
+// Crews that no call uses now. Nothing of it ends with the process, for its threads are never joined; in a child of a fork,
+// where they are not, there is a new one.
+struct Crews {
+    std::mutex door;
+    std::vector<Crew *> idle;
+};
+std::atomic<Crews *> crews{nullptr};
+void forget_crews() { crews.store(new Crews); }
+Crews &known_crews() {
+    static const bool begun = [] {
+        forget_crews();
+        pthread_atfork(nullptr, nullptr, forget_crews);
+        return true;
+    }();
+    (void)begun;
+    return *crews.load();
+}
+
+// A crew for as long as a call lasts.
+class Borrowed {
+  public:
+    Borrowed() : from(known_crews()) {
+        std::lock_guard<std::mutex> held(from.door);
+        if (from.idle.empty()) from.idle.push_back(new Crew);
+        crew = from.idle.back();
+        from.idle.pop_back();
+    }
+    ~Borrowed() {
+        std::lock_guard<std::mutex> held(from.door);
+        from.idle.push_back(crew);
+    }
+    Crew *operator->() const { return crew; }
+
+  private:
+    Crews &from;
+    Crew *crew;
+};
 
 }  // namespace
 
@@ -1017,7 +1223,7 @@ EXPORT const char *harp_layout() {
         FIELD(Program, buffers), FIELD(Program, steps), FIELD(Program, count), FIELD(Program, images),
         FIELD(Network, whole), FIELD(Network, head), FIELD(Network, tail), FIELD(Network, inputs),
         FIELD(Network, outputs), FIELD(Network, bounds), FIELD(Network, block), FIELD(Network, input_sizes),
-        FIELD(Network, output_sizes), FIELD(Network, floats),
+        FIELD(Network, output_sizes), FIELD(Network, floats), FIELD(Network, worth),
         NUMBER(Kind, INPUT), NUMBER(Kind, OUTPUT), NUMBER(Kind, CONV), NUMBER(Kind, LINEAR), NUMBER(Kind, VIEWS),
         NUMBER(Kind, POOL), NUMBER(Kind, ADD), NUMBER(Kind, ACTIVATE), NUMBER(Kind, MEAN), NUMBER(Kind, COPY),
         NUMBER(Kind, SCALE),
@@ -1042,24 +1248,32 @@ EXPORT int32_t harp_strange(const Program *p) {
     return -1;
 }
 
-// All images, shared out to threads in whole blocks. `given` and `wanted` hold dense values [image][...]; every thread
-// has an arena, of zeros at first, for the three programs and the bounds of a block, which stays its own between calls.
+// All images, shared out to threads in whole blocks; or all threads at work on one after the other, where there are so few
+// images that half of the threads would wait, and work enough in each. `given` and `wanted` hold dense values [image][...];
+// as many arenas as there are images, and threads, are of zeros at first, for the three programs and the bounds of a
+// block, and stay a thread's own between calls.
 EXPORT void harp_run(const Network *n, const float *const *given, float *const *wanted, int64_t images, int32_t threads,
               float *const *arenas) {
-    const int64_t blocks = (images + LANES - 1) / LANES;
-    threads = int32_t(std::max<int64_t>(1, std::min<int64_t>(threads, n->tail ? blocks : images)));
-    std::vector<std::thread> others;
-    others.reserve(threads);
-    for (int32_t t = 1; t <= threads; t++) {
-        // In whole blocks where there are blocks, so that no more of them are ragged than must be.
-        const int64_t unit = n->tail ? LANES : 1, units = n->tail ? blocks : images;
-        const int64_t first = std::min(images, units * (t - 1) / threads * unit);
-        const int64_t last = std::min(images, units * t / threads * unit);
-        // Where no thread can be had any more, this one does its share as well.
-        if (t == threads || !begun(others, *n, given, wanted, first, last, arenas[t - 1]))
-            work(*n, given, wanted, first, last, arenas[t - 1]);
+    // In whole blocks where there are blocks, so that no more of them are ragged than must be.
+    const int64_t unit = n->tail ? LANES : 1, units = (images + unit - 1) / unit;
+    const int32_t side = int32_t(std::max<int64_t>(1, std::min<int64_t>(threads, units)));
+    int32_t members = int32_t(std::min<int64_t>(threads, products(*n->whole) * unit / n->worth));
+    if (side == 1 && members < 2) {
+        Team alone(1);
+        return work(*n, given, wanted, 0, images, arenas[0], Share{alone, 0});
     }
-    for (std::thread &other : others) other.join();
+    Borrowed crew;
+    if (members >= 2 * side) {
+        Team team(members = crew->hire(members));
+        return crew->run(members, [&](int32_t t) { work(*n, given, wanted, 0, images, arenas[0], Share{team, t}); });
+    }
+    const int32_t hired = crew->hire(side);
+    crew->run(hired, [&](int32_t t) {
+        Team alone(1);
+        const int64_t first = std::min(images, units * t / hired * unit);
+        const int64_t last = std::min(images, units * (t + 1) / hired * unit);
+        work(*n, given, wanted, first, last, arenas[t], Share{alone, 0});
+    });
 }
 
 }  // extern "C"

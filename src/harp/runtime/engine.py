@@ -26,8 +26,8 @@ from harp.runtime.tiling import Machine
 class Engine:
     """A network as a function of images [n, *shape], float32 on the CPU, to logits [n, classes]; no gradients.
 
-    `threads` share out the images of a batch; one image takes one. Made by `compile`. Calls from several Python
-    threads wait for one another.
+    `threads` share out the images of a batch, or all work on one where there are few and each is much work. Made by
+    `compile`. Calls from several Python threads wait for one another.
     """
 
     def __init__(self, graph: Graph, threads: int, build: Native):

@@ -65,6 +65,7 @@ class Network(ctypes.Structure):
         *((name, c_int32) for name in ("inputs", "outputs", "bounds", "block")),
         *((name, POINTER(c_int64)) for name in ("input_sizes", "output_sizes")),
         ("floats", c_int64 * 3),
+        ("worth", c_int64),
     )
 
 
