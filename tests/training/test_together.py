@@ -136,7 +136,8 @@ def pair(tmp_path_factory):
 
 
 # The sign of a gradient next to the clean image, and a loss times 900, are the rounding of other sums.
-TOLERANCE = {"trades": 1e-3, "pwoa": 1e-3}
+# Losses that multiply what rounding leaves; 1.01e-3 was seen with AVX-512.
+TOLERANCE = {"trades": 3e-3, "pwoa": 1e-3}
 
 
 def near(found, wanted, tolerance):
