@@ -3,6 +3,7 @@
 import copy
 import platform
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -40,6 +41,7 @@ setup(
         Extension(
             f"harp.runtime._engine_{variant}",
             ["src/harp/runtime/engine.cpp"],
+            depends=sorted(map(str, Path("src/harp/runtime/kernels").glob("*.h"))),
             extra_compile_args=[*COMMON, *flags],
             extra_link_args=["-pthread", "-s"],
             language="c++",

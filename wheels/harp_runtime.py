@@ -84,9 +84,10 @@ def engines() -> list[Path]:
 
 
 def built() -> bool:
-    """Whether every build of the engine that is there is newer than its source."""
-    source = SOURCE / "harp" / "runtime" / "engine.cpp"
-    return bool(engines()) and all(path.stat().st_mtime > source.stat().st_mtime for path in engines())
+    """Whether every build of the engine that is there is newer than its sources."""
+    folder = SOURCE / "harp" / "runtime"
+    latest = max(path.stat().st_mtime for path in (folder / "engine.cpp", *folder.glob("kernels/*.h")))
+    return bool(engines()) and all(path.stat().st_mtime > latest for path in engines())
 
 
 def files() -> list[Path]:

@@ -41,7 +41,7 @@ class Buffer(ctypes.Structure):
 
 
 class Step(ctypes.Structure):
-    """One step of a program; engine.cpp tells what the fields mean."""
+    """One step of a program; kernels/abi.h tells what the fields mean."""
 
     _fields_ = (
         *((name, c_int32) for name in ("kind", "input", "other", "output", "act")),

@@ -1,6 +1,6 @@
 """How a plane is laid out and walked along, chosen by what it would cost.
 
-Costs are in processor cycles. Their constants were fitted to measurements of engine.cpp (docs/results, runtime): they
+Costs are in processor cycles. Their constants were fitted to measurements of the kernels (docs/results, runtime): they
 only rank plans, so a machine on which they are off runs a slower plan, never a wrong one.
 """
 
