@@ -1,5 +1,7 @@
 """What a grid means: which cells, from which start, for how long."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,11 @@ def test_no_name_leads_out_of_the_arenas_folder(tmp_path, name):
     row = Grid(rows=({name: {"prune": {"method": "harp"}}},))
     folders = [(tmp_path / cell.folder).resolve() for cell in cells(row, tmp_path)]
     assert [folder.parent for folder in folders] == [tmp_path / "cells"]
+
+
+def test_the_room_can_be_called_as_its_function():
+    """`from harp.arena import ...` before the first `harp.arena(...)` puts the module in the function's place."""
+    program = "import harp\nfrom harp.arena import read_grid\nharp.arena('gone.yaml')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "HarpError: " in done.stderr
+    assert "gone.yaml" in done.stderr

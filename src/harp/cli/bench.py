@@ -41,10 +41,14 @@ def bench_network(arguments: list[str]) -> None:
     from harp.networks.named import find_network
     from harp.networks.trust import check_named
     from harp.pipeline.display import Display
+    from harp.pipeline.kept import settings_in
     from harp.processor import sentence
 
     network, display = find_network(own.network, own.weights), Display()
-    values = network_values(own.network, network.settings, {"threads": 1, "device": "cpu"}, above)
+    # A run's own evaluation settings say which images are on record.
+    run = network.told_by
+    whole = settings_in(run / "recipe.yaml") if run else network.settings
+    values = network_values(own.network, whole, {"threads": 1, "device": "cpu"}, above)
     recipe = make_recipe(values)
     check_named(recipe, network.told_by, above, own.trust)
     if recipe.device != "cpu":
