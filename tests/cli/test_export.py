@@ -123,6 +123,13 @@ def test_a_benchmark_is_printed_and_written(here, capsys):
     assert (here / "b.svg").exists()
 
 
+def test_a_run_is_judged_on_the_images_it_was_evaluated_on(here, run, capsys):
+    """60 of the 449 in the test set."""
+    out = said(capsys, "bench", run, "--batch", "1", "--rounds", "1", "--no-memory")
+    assert "on the images on record" in out
+    assert "accuracies are told where" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -135,8 +135,8 @@ def pair(tmp_path_factory):
     return ranked(2, all_of_it, tmp_path_factory.mktemp("ranks"))
 
 
-# The sign of a gradient next to the clean image, and a loss times 900, are the rounding of other sums.
-# Losses that multiply what rounding leaves; 1.01e-3 was seen with AVX-512.
+# The sign of a gradient next to the clean image (TRADES), and a loss times 900, are the rounding of other sums: with
+# AVX-512 1.01e-3 was seen of the first.
 TOLERANCE = {"trades": 3e-3, "pwoa": 1e-3}
 
 

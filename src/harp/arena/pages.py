@@ -7,17 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from harp.arena import figures, published
 from harp.arena.schema import Dense, Result, Results
 from harp.networks.comparison import LATEX
 from harp.report.formats import count, file_size, share
+from harp.report.templates import environment, look
 from harp.runs import write_atomic
-
-_HERE = Path(__file__).parent
-_REPORT = Path(__file__).parents[1] / "report"
 
 
 @dataclass(frozen=True)
@@ -41,9 +36,6 @@ SIZES = ("kept in the file", "MACs", "package", "times faster", "training, forwa
 
 def write_pages(results: Results, folder: Path) -> None:
     """arena.html, arena.md, arena.tex, results.csv and, where there is something to draw, arena.svg and arena.png."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     facts = {
         "results": results,
         "measures": measures_of(results),
@@ -53,12 +45,7 @@ def write_pages(results: Results, folder: Path) -> None:
         "published": {"title": PUBLISHED, "heads": published.HEADS, "lines": published.lines(results.data)},
     }
     charts = {"accuracy": figures.accuracy(results), "shares": figures.shares(results)} if results.measured else {}
-    page = environment.get_template("arena.html.j2").render(
-        facts,
-        charts=charts,
-        css=Markup((_REPORT / "page.css").read_text()),
-        script=Markup((_REPORT / "sort.js").read_text()),
-    )
+    page = environment(Path(__file__).parent).get_template("arena.html.j2").render(facts, charts=charts, **look())
     write_atomic(folder / "arena.html", page.encode())
     write_atomic(folder / "arena.md", markdown(results).encode())
     write_atomic(folder / "arena.tex", latex(results).encode())

@@ -1,5 +1,7 @@
 """`harp compare`: finished runs side by side, with mean and spread over seeds: a table, CSV, LaTeX, a page."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
@@ -47,10 +49,11 @@ def compare_runs(arguments: list[str]) -> None:
         cells = [str(line.cells[name]) if name in line.cells else "-" for name in names]
         grid.add_row(f"{line.label}\nseeds {', '.join(map(str, line.seeds))}", *cells)
     display.console.print(grid)
+    writers: dict[str, Callable[..., str]] = {
+        ".csv": as_csv,
+        ".tex": as_latex,
+        ".html": partial(as_html, folder=own.runs[0]),
+    }
     for path in own.out:
-        if path.suffix == ".html":
-            text = as_html(lines, own.runs[0])
-        else:
-            text = as_csv(lines) if path.suffix == ".csv" else as_latex(lines)
-        write_atomic(path, text.encode())
+        write_atomic(path, writers[path.suffix](lines).encode())
         display.say(f"written: {path}")

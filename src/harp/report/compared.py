@@ -3,18 +3,15 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harp.report.drawing import BLUE, ORANGE, legend, panels, share_axis, style, svg
 from harp.report.formats import threat_name
+from harp.report.templates import environment, look
 from harp.threats import Threat
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -31,18 +28,18 @@ class Row:
 def compared_page(rows: Sequence[Row], names: Sequence[str], threat: Threat, images: str) -> str:
     """The page as HTML that fetches nothing: the measures `names` in a table that can be ordered, and a chart."""
     ordered = sorted(rows, key=lambda row: -mean(row.values.get("worst", [0.0])))
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("compared.html.j2").render(
-        title=f"{len(rows)} lines of runs, side by side" if len(rows) > 1 else "One line of runs",
-        names=names,
-        rows=ordered,
-        threat=threat_name(threat),
-        images=images,
-        chart=_chart(ordered),
-        css=Markup((_HERE / "page.css").read_text()),
-        script=Markup((_HERE / "sort.js").read_text()),
+    return (
+        environment()
+        .get_template("compared.html.j2")
+        .render(
+            title=f"{len(rows)} lines of runs, side by side" if len(rows) > 1 else "One line of runs",
+            names=names,
+            rows=ordered,
+            threat=threat_name(threat),
+            images=images,
+            chart=_chart(ordered),
+            **look(),
+        )
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from harp.report import figures, formats, sentences, table
@@ -13,9 +13,9 @@ from harp.report.doubts import doubts
 from harp.report.pictures import strips
 from harp.report.reading import read_record
 from harp.report.record import RunRecord
+from harp.report.templates import environment, look
 from harp.runs import write_atomic
 
-_HERE = Path(__file__).parent
 _FILTERS = {
     "percent": formats.percent,
     "share": formats.share,
@@ -32,9 +32,7 @@ def write_pages(folder: Path) -> Path:
     """The path of `report.html`; see `harp.report.write_report`."""
     record = read_record(folder)
     facts = _facts(record)
-    css = Markup((_HERE / "page.css").read_text())
-    script = Markup((_HERE / "sort.js").read_text())
-    html = _environment().get_template("page.html.j2").render(facts, css=css, script=script, **_pictures(record))
+    html = _environment().get_template("page.html.j2").render(facts, **look(), **_pictures(record))
     markdown = _environment(finalize=_markdown).get_template("page.md.j2").render(facts)
     write_atomic(folder / "report.md", markdown.encode())
     write_atomic(folder / "report.html", html.encode())
@@ -42,16 +40,9 @@ def write_pages(folder: Path) -> Path:
 
 
 def _environment(**options: Any) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        **options,
-    )
-    environment.filters.update(_FILTERS)
-    return environment
+    made = environment(**options)
+    made.filters.update(_FILTERS)
+    return made
 
 
 def _markdown(value: object) -> Markup:
