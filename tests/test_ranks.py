@@ -1,6 +1,8 @@
 """What several processes agree on, and who of them writes."""
 
+import atexit
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,3 +92,21 @@ def test_ranks_agree(tmp_path):
         assert one["refused"] == ["the second refuses", "the first refuses"]
         assert one["same"][0] is None
         assert one["same"][1].startswith("it of rank 1 is not that of rank 0: they have drifted apart")
+
+
+def threads_at_the_end(ranks, folder):
+    """Written at the end of each rank's process, which has loaded a module that would keep its group."""
+    import torch.distributed.nn.functional  # noqa: F401 - it names the default group in its functions' defaults
+
+    ranks.wait()
+    running = Path("/proc/self/task")
+    written = folder / f"threads{ranks.rank}"
+    atexit.register(lambda: written.write_text("\n".join((task / "comm").read_text() for task in running.iterdir())))
+
+
+def test_no_thread_of_gloo_outlives_the_group(tmp_path):
+    ranked(2, threads_at_the_end, tmp_path, tmp_path)
+    for rank in range(2):
+        names = (tmp_path / f"threads{rank}").read_text()
+        assert "python" in names
+        assert "gloo" not in names

@@ -1,5 +1,6 @@
 """Processes that work on one thing together: who each of them is, what they agree on, and who of them writes files."""
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -182,6 +183,9 @@ def joining() -> Iterator[Ranks]:
     cards = torch.cuda.is_available()
     if cards:
         torch.cuda.set_device(local % torch.cuda.device_count())
+    # Imported with a group there, its functions keep it as a default, and gloo's threads outlive the group and, at
+    # times, the interpreter: the process then aborts at its end.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("cpu:gloo,cuda:nccl" if cards else "gloo", timeout=PATIENCE)
     ranks = Ranks(dist.get_rank(), dist.get_world_size(), local)
     _joined.append(ranks)
