@@ -42,10 +42,11 @@ dist: .venv/test.stamp
 	@$(BIN)/python -m build --outdir dist .
 	@$(BIN)/python -m tests.installed dist
 
-# dist/harp_runtime-*.whl: what it takes to run packages, with numpy alone.
+# dist/harp_runtime-*.whl: what it takes to run packages, with numpy alone. MACHINE=aarch64 builds for ARM by its cross
+# compiler, g++-aarch64-linux-gnu.
 runtime-wheel: .venv/run.stamp
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools>=77'
-	@$(BIN)/python wheels/harp_runtime.py
+	@$(BIN)/python wheels/harp_runtime.py $(addprefix --machine ,$(MACHINE))
 
 clean:
 	rm -rf .venv build dist

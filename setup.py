@@ -1,8 +1,7 @@
 """Builds the sparse engine, once per instruction set; without a C++ compiler harp installs without it."""
 
 import copy
-import platform
-import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -15,7 +14,9 @@ X86 = {
     "base": ["-march=x86-64-v2"],
 }
 BUILDS: dict[str, dict[str, list[str]]] = {"x86_64": X86, "aarch64": {"base": []}}
-VARIANTS = BUILDS.get(platform.machine(), {}) if sys.platform == "linux" else {}
+# Of the machine that is built for: a cross build names another in _PYTHON_HOST_PLATFORM, as sysconfig reads it.
+SYSTEM, _, MACHINE = sysconfig.get_platform().partition("-")
+VARIANTS = BUILDS.get(MACHINE, {}) if SYSTEM == "linux" else {}
 
 
 class BuildEngine(build_ext):

@@ -1,12 +1,15 @@
 """The wheel `harp-runtime`: the files of harp that it takes to run packages, which need numpy and nothing else.
 
-    .venv/bin/python wheels/harp_runtime.py [--out dist]
+    .venv/bin/python wheels/harp_runtime.py [--out dist] [--machine aarch64]
 
 The files are harp's own, byte for byte: those that `import harp.deploy` loads, and the engine as it is built in this
-checkout (built first, where it is older than its source). So a program runs alike with either distribution.
+checkout (built first, where it is older than its source), or for another machine by its cross compiler. So a program
+runs alike with either distribution.
 """
 
 import argparse
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -79,15 +82,24 @@ It is a part of `harp-pruning`, which has all of this, too: install the one or t
 """
 
 
-def engines() -> list[Path]:
-    return sorted(SOURCE.glob("harp/runtime/_engine_*.so"))
+def engines(root: Path) -> list[Path]:
+    return sorted(root.glob("harp/runtime/_engine_*.so"))
 
 
 def built() -> bool:
     """Whether every build of the engine that is there is newer than its sources."""
     folder = SOURCE / "harp" / "runtime"
     latest = max(path.stat().st_mtime for path in (folder / "engine.cpp", *folder.glob("kernels/*.h")))
-    return bool(engines()) and all(path.stat().st_mtime > latest for path in engines())
+    return bool(engines(SOURCE)) and all(path.stat().st_mtime > latest for path in engines(SOURCE))
+
+
+def cross(machine: str) -> dict[str, str]:
+    """The environment in which setuptools builds for that machine, by the compiler that Debian names after it."""
+    compiler = f"{machine}-linux-gnu-g++"
+    if not shutil.which(compiler):
+        raise SystemExit(f"{compiler} is not installed; on Debian it is in the package g++-{machine}-linux-gnu")
+    tools = {"CC": compiler, "CXX": compiler, "LDSHARED": f"{compiler} -shared", "LDCXXSHARED": f"{compiler} -shared"}
+    return {**os.environ, **tools, "_PYTHON_HOST_PLATFORM": f"linux-{machine}"}
 
 
 def files() -> list[Path]:
@@ -97,35 +109,46 @@ def files() -> list[Path]:
     )
     found = [Path(line) for line in told.stdout.splitlines()]
     beside = [path.with_name(name) for path in found for name in BESIDE if path.with_name(name).exists()]
-    if not engines():
-        raise SystemExit("the engine is not built here, and no runtime runs without it; is there a C++ compiler?")
-    return sorted(path.relative_to(SOURCE) for path in {*found, *beside, *engines()})
+    return sorted(path.relative_to(SOURCE) for path in {*found, *beside})
 
 
-def lay_out(folder: Path) -> None:
-    """`folder` is the project that the wheel is made of."""
+def lay_out(folder: Path, root: Path) -> None:
+    """`folder` is the project that the wheel is made of, with the engine as it is built under `root`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     numpy = next(line for line in project["dependencies"] if line.startswith("numpy"))
     values = {"version": project["version"], "python": project["requires-python"], "numpy": numpy}
+    folder.mkdir()
     (folder / "pyproject.toml").write_text(PROJECT.format(**values))
     (folder / "setup.py").write_text(SETUP)
     (folder / "README.md").write_text(README)
     shutil.copy(ROOT / "LICENSE", folder)
-    for path in files():
-        (folder / "src" / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(SOURCE / path, folder / "src" / path)
+    if not engines(root):
+        raise SystemExit("the engine is not built here, and no runtime runs without it; is there a C++ compiler?")
+    places = [SOURCE / path for path in files()]
+    for path, start in [(path, SOURCE) for path in places] + [(path, root) for path in engines(root)]:
+        place = folder / "src" / path.relative_to(start)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+
+
+def setup(project: Path, environment: dict[str, str], *command: str) -> None:
+    subprocess.run([sys.executable, "setup.py", "--quiet", *command], cwd=project, env=environment, check=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder for the wheel")
-    out = parser.parse_args().out.resolve()
-    if not built():
-        subprocess.run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=ROOT, check=True)
+    parser.add_argument("--machine", default=platform.machine(), help="for which it is built, as x86_64 or aarch64")
+    asked = parser.parse_args()
+    out, here = asked.out.resolve(), asked.machine == platform.machine()
+    environment = dict(os.environ) if here else cross(asked.machine)
     with TemporaryDirectory() as folder:
-        lay_out(Path(folder))
-        command = [sys.executable, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", str(out)]
-        subprocess.run(command, cwd=folder, check=True)
+        root = SOURCE if here else Path(folder, "built")
+        if not (here and built()):
+            where = ["--inplace"] if here else ["--build-lib", str(root), "--build-temp", str(Path(folder, "objects"))]
+            setup(ROOT, environment, "build_ext", *where)
+        lay_out(Path(folder, "project"), root)
+        setup(Path(folder, "project"), environment, "bdist_wheel", "--dist-dir", str(out))
     print(*sorted(out.glob("harp_runtime-*.whl")), sep="\n")
 
 

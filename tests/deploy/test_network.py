@@ -14,7 +14,7 @@ import torch
 import harp
 from harp.deploy import Network, load
 from harp.errors import HarpError
-from harp.graph import Graph, Node, Ref, by_nobody
+from harp.graph import Graph, Node, Ref, by_nobody, run
 from harp.package import Manifest, unpack, write
 from harp.runtime import Alone
 from harp.threats import Threat
@@ -199,3 +199,30 @@ def test_a_fresh_process_imports_nothing_of_the_rest(path, tmp_path):
     assert done.stdout.strip() == ""
     expected = load(path)(np.full((2, 3, 6, 5), 0.5))
     assert np.array_equal(np.load(tmp_path / "logits.npy"), expected)
+
+
+@pytest.mark.parametrize("what", ["perceptron", "gate of one pixel", "no weights", "flattened images"])
+def test_small_networks_need_no_pytorch_either(what, tmp_path):
+    """What PyTorch would run at less cost, where there is one."""
+    x, flat = Ref("x"), Node("flat", "flatten.using_ints", (Ref("x"), 1, -1))
+    nodes, tensors = {
+        "perceptron": ((flat, Node("y", "linear", (Ref("flat"), Ref("w"), None))), {"w": pruned((4, 90), 0.3)}),
+        "gate of one pixel": (
+            (
+                Node("mean", "mean.dim", (x, (2, 3), True, None)),
+                Node("gate", "sigmoid", (Ref("mean"),)),
+                Node("gated", "mul.Tensor", (Ref("mean"), Ref("gate"))),
+                Node("y", "flatten.using_ints", (Ref("gated"), 1, -1)),
+            ),
+            {},
+        ),
+        "no weights": (
+            (Node("half", "mul.Scalar", (x, 0.5)), Node("y", "mean.dim", (Ref("half"), (2, 3), False, None))),
+            {},
+        ),
+        "flattened images": ((replace(flat, name="y"),), {}),
+    }[what]
+    graph = Graph("x", (3, 6, 5), nodes, "y", tensors)
+    write(tmp_path / "a.safetensors", graph, Manifest())
+    found = load(tmp_path / "a.safetensors")(images(7))
+    assert np.allclose(found, run(graph, torch.from_numpy(images(7))).numpy(), atol=1e-6)

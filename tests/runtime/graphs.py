@@ -134,7 +134,11 @@ def _pool(draw: st.DrawFn, grown: Growing, x: str) -> None:
 def _add(draw: st.DrawFn, grown: Growing, x: str) -> None:
     alike = [name for name, shape in grown.maps.items() if shape == grown.maps[x] and name != x]
     other = draw(st.sampled_from([*alike, 0.25]))
-    grown.add("add.Tensor", Ref(x), Ref(other) if isinstance(other, str) else other, 1, shape=grown.maps[x])
+    if isinstance(other, str):
+        grown.add("add.Tensor", Ref(x), Ref(other), 1, shape=grown.maps[x])
+    else:
+        op = draw(st.sampled_from(["add", "sub", "rsub", "mul", "div"]))
+        grown.add(f"{op}.Scalar", Ref(x), other, *([1] if op in ("add", "sub", "rsub") else []), shape=grown.maps[x])
 
 
 def _cat(draw: st.DrawFn, grown: Growing, x: str) -> None:

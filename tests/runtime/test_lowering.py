@@ -48,12 +48,17 @@ PER_CHANNEL = {MAP: CONSTANT.view(4, 1, 1), VECTOR: CONSTANT, TOKENS: CONSTANT}
 def test_arithmetic_with_a_constant(shape: tuple[int, ...], swapped: bool, op: str, more: tuple[int, ...]):
     """With one number per channel, or one for all; a constant divided by a value is left to PyTorch."""
     left = swapped and op == "div.Tensor"
-    far = Node("far", "add.Tensor", (C, 100.0, 1))  # from 0, by which nobody divides
+    far = Node("far", "add.Scalar", (C, 100.0, 1))  # from 0, by which nobody divides
     pair = (Ref("k"), Ref("far")) if swapped else (Ref("far"), Ref("k"))
     agrees(after(far, Node("y", op, (*pair, *more)), shape=shape, k=PER_CHANNEL[shape]), nodes=int(left))
     agrees(after(far, Node("y", op, (*pair, *more)), shape=shape, k=torch.tensor([2.0])), nodes=int(left))
     if not swapped:
-        agrees(after(Node("y", op, (C, 0.75, *more)), shape=shape))
+        agrees(after(Node("y", op.replace("Tensor", "Scalar"), (C, 0.75, *more)), shape=shape))
+
+
+@pytest.mark.parametrize("shape", PER_CHANNEL)
+def test_a_value_taken_from_a_number(shape: tuple[int, ...]):
+    agrees(after(Node("y", "rsub.Scalar", (C, 0.75, 3)), shape=shape))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,7 @@ def test_pooling(op: str, arguments: tuple[object, ...], nodes: int):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_windows_on_rows_of_several_vectors(stride: int, width: int):
     """With what vectors leave over, and windows that hang over on both sides."""
-    low = Node("l", "add.Tensor", (C, -9.0, 1))
+    low = Node("l", "add.Scalar", (C, -9.0, 1))
     for op, more in (("max_pool2d", ((1, 2), False)), ("avg_pool2d", (False, False, None))):
         arguments = (Ref("l"), (3, 3), (stride, stride), (1, 1), *more)
         agrees(after(low, Node("y", op, arguments), shape=(4, 6, width)))
@@ -150,7 +155,7 @@ def test_windows_on_rows_of_several_vectors(stride: int, width: int):
 @pytest.mark.parametrize(("dilation", "ceil"), [((1, 1), True), ((1, 1), False), ((2, 2), False), ((1, 2), True)])
 def test_a_maximum_of_2_x_2_where_the_map_is_odd(shape: tuple[int, ...], dilation: tuple[int, int], ceil: bool):
     """Of numbers below zero, so that what lies beside the map would show."""
-    low = Node("l", "add.Tensor", (C, -9.0, 1))
+    low = Node("l", "add.Scalar", (C, -9.0, 1))
     agrees(after(low, Node("y", "max_pool2d", (Ref("l"), (2, 2), (2, 2), (0, 0), dilation, ceil)), shape=shape))
 
 

@@ -19,7 +19,7 @@ LARGEST = 2**48  # elements; beyond them PyTorch cannot say how many bytes
 _SAMES = """
 relu relu6 hardtanh leaky_relu elu selu celu silu gelu sigmoid hardsigmoid hardswish tanh softplus mish hardshrink
 softshrink log_sigmoid neg abs sign square sqrt rsqrt reciprocal exp expm1 log log1p sin cos erf floor ceil round trunc
-clamp_min clone add.Scalar mul.Scalar sub.Scalar div.Scalar
+clamp_min clone add.Scalar mul.Scalar sub.Scalar rsub.Scalar div.Scalar
 """
 _SAME = frozenset(_SAMES.split())
 

@@ -18,6 +18,10 @@ Lowered = tuple[Layer, dict[str, str]] | None
 
 # Operators that change no number, only how the dense tensor is described.
 PLAIN = {"clone", "alias", "contiguous", "detach"}
+# Between two values, or a value and numbers for all or each of its channels.
+ARITHMETIC = {f"{name}.{kind}" for name in ("add", "sub", "mul", "div") for kind in ("Tensor", "Scalar")} | {
+    "rsub.Scalar"
+}
 
 
 class Lowering:
@@ -49,7 +53,7 @@ class Lowering:
         """The layer, and the form in which it takes and makes each value; `forms` holds those that are settled."""
         if any(name not in self.shapes for name in (node.name, *node.refs())):
             return None  # a number, a tensor of another kind, or one that does not lie image by image
-        if node.op in ACTS or node.op in ("add.Tensor", "mul.Tensor", "sub.Tensor", "div.Tensor"):
+        if node.op in ACTS or node.op in ARITHMETIC:
             known = [forms[name] for name in node.refs() if name in forms]
             return self._pointwise(node, known[0] if known else None)
         makers = {
@@ -148,7 +152,12 @@ class Lowering:
             return None
         if node.op == "add.Tensor" and first == second and node.args[2] == 1 and names[0] != names[1]:
             return self._made("add", node, names, first.form)
-        if node.op == "mul.Tensor" and first.form == "map" and first.shape[0] == second.shape[0] and first != second:
+        if (
+            node.op == "mul.Tensor"
+            and first.form == "map"
+            and first.shape[0] == second.shape[0]
+            and names[0] != names[1]
+        ):
             for a, b, spec in ((0, 1, second), (1, 0, first)):
                 if spec.shape[1:] == (1, 1):
                     return self._made("scale", node, (names[a], names[b]), "map")
@@ -170,11 +179,12 @@ class Lowering:
         with np.errstate(all="ignore"):
             inverse = 1 / constant
         scale, shift = {
-            "add.Tensor": (one * (alpha if swapped else 1), constant * (1 if swapped else alpha)),
-            "sub.Tensor": (-one * alpha, constant) if swapped else (one, -constant * alpha),
-            "mul.Tensor": (constant, zero),
-            "div.Tensor": (inverse, zero),
-        }[node.op]
+            "add": (one * (alpha if swapped else 1), constant * (1 if swapped else alpha)),
+            "sub": (-one * alpha, constant) if swapped else (one, -constant * alpha),
+            "rsub": (-one * alpha, constant),
+            "mul": (constant, zero),
+            "div": (inverse, zero),
+        }[node.op.partition(".")[0]]
         return self._affine(node, x.name, scale, shift, form)
 
     def _constant(self, c: Any, rank: int, form: str) -> Array | None:

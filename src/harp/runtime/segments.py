@@ -59,12 +59,12 @@ def cut(graph: ArrayGraph, lowering: Lowering) -> list[Segment | Node]:
         if node.op in SIZES and all(isinstance(a, Ref | int) for a in node.args):
             items.append(_of_input(node, graph, lowering))
         elif not _take(current, node, lowering):
-            items += _closed(current)
+            items += _closed(current, lowering)
             current = Segment()
             if not _take(current, node, lowering):
                 items.append(node)
                 current = Segment()
-    items += _closed(current)
+    items += _closed(current, lowering)
     return _needed(items, graph)
 
 
@@ -80,7 +80,7 @@ def _take(segment: Segment, node: Node, lowering: Lowering) -> bool:
     """Whether the node found its place in the segment."""
     source = lowering.flattened(node)
     if source is not None:
-        if not segment.holds(source):
+        if not segment.holds(source) and not _enters(segment, source, lowering):
             return False
         segment.aliases[node.name] = segment.base(source)
         segment.forms[node.name] = "vector"
@@ -106,6 +106,17 @@ def _take(segment: Segment, node: Node, lowering: Lowering) -> bool:
     return True
 
 
+def _enters(segment: Segment, name: str, lowering: Lowering) -> bool:
+    """Whether the value is the graph's images, which a network without convolutions flattens first; then it is held."""
+    spec = lowering.spec(name, "map")
+    if name != lowering.graph.input or spec is None:
+        return False
+    if name not in segment.specs:
+        segment.inputs.append(name)
+        segment.hold(name, spec)
+    return segment.specs[name] == spec
+
+
 def _fits(segment: Segment, layer: Layer, name: str, wanted: Spec | None) -> bool:
     held = segment.specs.get(segment.base(name))
     if held is None or held == wanted or wanted is None:
@@ -129,9 +140,10 @@ def density(weight: Array | SparseArray) -> float:
     return (len(weight.values) if isinstance(weight, SparseArray) else int(np.count_nonzero(weight))) / size
 
 
-def _closed(segment: Segment) -> Sequence[Segment | Node]:
+def _closed(segment: Segment, lowering: Lowering) -> Sequence[Segment | Node]:
     """The segment, or its nodes where it has no weights and handing values over would cost more than it saves."""
-    return [segment] if any(layer.weight for layer in segment.layers) else segment.nodes
+    worth = lowering.alone or any(layer.weight for layer in segment.layers)
+    return [segment] if worth and segment.nodes else segment.nodes
 
 
 def _needed(items: list[Segment | Node], graph: ArrayGraph) -> list[Segment | Node]:
