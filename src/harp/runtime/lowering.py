@@ -9,6 +9,7 @@ import numpy as np
 
 from harp.graph import Array, ArrayGraph, Node, Ref, SparseArray, Unknown, dtype_name, stored
 from harp.runtime.acts import ACTS
+from harp.runtime.arithmetic import ARITHMETIC, scale_and_shift
 from harp.runtime.layers import Kind, Layer, Window
 from harp.runtime.values import Spec, led_by_images
 from harp.runtime.windows import near, pair
@@ -18,10 +19,6 @@ Lowered = tuple[Layer, dict[str, str]] | None
 
 # Operators that change no number, only how the dense tensor is described.
 PLAIN = {"clone", "alias", "contiguous", "detach"}
-# Between two values, or a value and numbers for all or each of its channels.
-ARITHMETIC = {f"{name}.{kind}" for name in ("add", "sub", "mul", "div") for kind in ("Tensor", "Scalar")} | {
-    "rsub.Scalar"
-}
 
 
 class Lowering:
@@ -152,12 +149,8 @@ class Lowering:
             return None
         if node.op == "add.Tensor" and first == second and node.args[2] == 1 and names[0] != names[1]:
             return self._made("add", node, names, first.form)
-        if (
-            node.op == "mul.Tensor"
-            and first.form == "map"
-            and first.shape[0] == second.shape[0]
-            and names[0] != names[1]
-        ):
+        alike = first.form == "map" and first.shape[0] == second.shape[0] and names[0] != names[1]
+        if node.op == "mul.Tensor" and alike:
             for a, b, spec in ((0, 1, second), (1, 0, first)):
                 if spec.shape[1:] == (1, 1):
                     return self._made("scale", node, (names[a], names[b]), "map")
@@ -169,23 +162,11 @@ class Lowering:
         swapped = isinstance(x, Ref) and x.name in self.graph.tensors
         x, c = (c, x) if swapped else (x, c)
         out = self.shapes[node.name]
-        if out != self.shapes[x.name] or (node.op == "div.Tensor" and swapped):
-            return None
         constant = self._constant(c, len(out), form)
-        if constant is None:
+        if out != self.shapes[x.name] or constant is None:
             return None
-        alpha = node.args[2] if len(node.args) > 2 else 1
-        one, zero = np.ones(1), np.zeros(1)
-        with np.errstate(all="ignore"):
-            inverse = 1 / constant
-        scale, shift = {
-            "add": (one * (alpha if swapped else 1), constant * (1 if swapped else alpha)),
-            "sub": (-one * alpha, constant) if swapped else (one, -constant * alpha),
-            "rsub": (-one * alpha, constant),
-            "mul": (constant, zero),
-            "div": (inverse, zero),
-        }[node.op.partition(".")[0]]
-        return self._affine(node, x.name, scale, shift, form)
+        pair_of = scale_and_shift(node.op, constant, node.args[2] if len(node.args) > 2 else 1, first=swapped)
+        return self._affine(node, x.name, *pair_of, form) if pair_of else None
 
     def _constant(self, c: Any, rank: int, form: str) -> Array | None:
         if isinstance(c, int | float) and not isinstance(c, bool):
