@@ -18,7 +18,7 @@ MARCH = {"avx512": ["-march=x86-64-v4"], "avx2": ["-march=x86-64-v3"]}
 FLAGS = ["-O1", "-g1", "-std=c++17", "-Wno-psabi", "-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
 SOURCE = native.FOLDER / "engine.cpp"
 TESTS = [f"tests/runtime/test_{name}.py" for name in ("acts", "blocks", "convolutions", "engine", "lowering")]
-TESTS += ["tests/runtime/test_segments.py", "tests/runtime/test_tiling.py"]
+TESTS += [f"tests/runtime/test_{name}.py" for name in ("padding", "segments", "tiling")]
 
 
 def libraries() -> list[Path]:
