@@ -49,6 +49,7 @@ from .export import (
     Deployed as Deployed,
     Rebuilt as Rebuilt,
     bake as bake,
+    latency as latency,
     load as load,
     pack as pack,
     to_onnx as to_onnx,

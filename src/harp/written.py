@@ -6,12 +6,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from harp.config.values import Granularity
+from harp.config.values import Granularity, Measure
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -85,11 +85,12 @@ class Allocation:
 
     `sites` are layer groups of units ("weights", "channels", as `granularity` says) in the model's order. Where
     channels went before, `total` is what they left, and `whole`, of which the recipe's share is meant, what there was.
+    Of a latency `total` is what all weights would cost at the price that they have where few are left.
     """
 
     method: str
     granularity: Granularity
-    of: Literal["parameters", "macs"]
+    of: Measure
     keep: Share
     budget: Count
     price: Count
@@ -111,7 +112,7 @@ class Allocation:
     @property
     def unit(self) -> str:
         """What the budget counts, in words."""
-        return "multiply-accumulates" if self.of == "macs" else "weights"
+        return {"macs": "multiply-accumulates", "latency": "cycles"}.get(self.of, "weights")
 
     @property
     def learned(self) -> bool:

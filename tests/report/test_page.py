@@ -207,7 +207,7 @@ def test_a_record_without_a_value_is_an_error_that_names_it(folder: Path, name: 
 
 def test_an_unknown_unit_is_an_error_that_names_the_known(folder: Path) -> None:
     change(folder / "2-prune/allocation.json", of="flops")
-    with pytest.raises(HarpError, match="of: input should be 'parameters' or 'macs', got 'flops'"):
+    with pytest.raises(HarpError, match="of: input should be 'parameters', 'macs' or 'latency', got 'flops'"):
         write_report(folder)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harp import models
 from harp.config import Recipe
+from harp.export import timed
 from harp.pipeline.limits import check_width
 from harp.sparsity import (
     Budget,
@@ -88,7 +89,7 @@ def make_plan(recipe: Recipe, shared_by: str, *, classes: int, channels: int, si
     example = torch.zeros(1, channels, size, size)
     sites = find_sites(model, wanted.include, wanted.exclude)
     units = find_units(model, example, prune.granularity, sites)
-    budget = Budget(prune.keep, prune.measure, prune.floor)
+    budget = timed(units, model, example, Budget(prune.keep, prune.measure, prune.floor))
     kept = allot(units, budget, allocation(shared_by, units))
     before = trace_macs(model, example)
     frozen = find_frozen(model, wanted.include, wanted.exclude)

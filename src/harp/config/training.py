@@ -8,6 +8,7 @@ from harp.config.values import (
     Count,
     FilePath,
     Granularity,
+    Measure,
     NonNegative,
     Part,
     Plain,
@@ -142,8 +143,9 @@ class PruneSettings(TrainingSettings):
     channels, which then really go"""
     keep: Share = 0.01
     """share that stays: of the prunable weights (model.include, model.exclude), or of what `of` names"""
-    of: Literal["parameters", "macs"] | None = None
-    """what `keep` is a share of; none: multiply-accumulates for channels, as published, and parameters for all else"""
+    of: Measure | None = None
+    """what `keep` is a share of; none: multiply-accumulates for channels, as published, and parameters for all else;
+    latency is the time of one image in harp's engine, as its planner reckons it, for single weights only"""
     floor: Part = 0.1
     """no layer keeps less than this share of `keep`; the paper's alpha"""
 
@@ -157,8 +159,14 @@ class PruneSettings(TrainingSettings):
             raise ValueError(f"connect swaps single weights, and granularity is {self.granularity}; set it to false")
         return self
 
+    @model_validator(mode="after")
+    def _times_weights(self) -> "PruneSettings":
+        if self.of == "latency" and self.granularity != "weights":
+            raise ValueError(f"latency is a budget of single weights, and granularity is {self.granularity}; take macs")
+        return self
+
     @property
-    def measure(self) -> Literal["parameters", "macs"]:
+    def measure(self) -> Measure:
         return self.of or ("macs" if self.granularity == "channels" else "parameters")
 
 

@@ -102,5 +102,6 @@ Threads = Annotated[int, Number, Field(ge=1, le=4096)]
 Text = Annotated[str, AfterValidator(plain)]
 FilePath = Annotated[Path, AfterValidator(_plain_path)]
 Word = Annotated[str, AfterValidator(_word)]
+Measure = Literal["parameters", "macs", "latency"]  # what a budget is a share of
 Granularity = Literal["weights", "vectors", "kernels", "filters", "channels"]
 Span = Annotated[str, AfterValidator(lambda text: str(Step.parse(text)))]

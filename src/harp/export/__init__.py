@@ -8,6 +8,7 @@ from harp.export.onnx import onnx_session, to_onnx
 from harp.export.pack import Packed, SlowWarning, one_by_one, pack
 from harp.export.rebuilt import Rebuilt
 from harp.export.shrink import Shrunk, shrink
+from harp.export.timing import latency, timed
 from harp.export.verify import Check, Source, verify
 from harp.export.vnnlib import Questions, check_folder, check_threat, to_vnnlib
 
@@ -28,12 +29,14 @@ __all__ = [
     "check_threat",
     "fold",
     "is_package",
+    "latency",
     "load",
     "one_by_one",
     "onnx_session",
     "pack",
     "shrink",
     "steady",
+    "timed",
     "to_onnx",
     "to_vnnlib",
     "verify",

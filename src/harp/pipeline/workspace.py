@@ -24,6 +24,7 @@ from harp.config import (
     plan,
 )
 from harp.errors import HarpError
+from harp.export import timed
 from harp.objectives import Objective
 from harp.pipeline.beginning import begin
 from harp.pipeline.devices import find_device
@@ -206,6 +207,10 @@ class Workspace:
     def budget(self, settings: PruneSettings, units: Units) -> Budget:
         """What the prune stage of `settings` may leave of `units`: a share of the network before any channel went."""
         asked = Budget(settings.keep, settings.measure, settings.floor)
+        if asked.of == "latency":
+            if self.channels:
+                raise HarpError("a budget of latency is of the network as it is built; where channels go, take macs")
+            return timed(units, self.model(), self.example, asked)
         if not self.channels or units.kind == "channels":
             return asked
         whole = find_units(model := self.model(), self.example, sites=self.sites(model))

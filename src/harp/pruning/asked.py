@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from harp.config import Recipe, make_recipe
-from harp.config.values import Granularity
+from harp.config.values import Granularity, Measure
 from harp.data import Batch, Batches
 from harp.errors import HarpError, choices
 from harp.networks.assess import check
@@ -32,7 +32,7 @@ class PruneOptions(TypedDict, total=False):
     """the method's own settings (`harp list methods NAME`): its defaults"""
     granularity: Granularity
     """what is kept or removed as one: weights; channels leave a smaller network"""
-    of: Literal["parameters", "macs"] | None
+    of: Measure | None
     """what `keep` is a share of; None: macs for channels, else parameters"""
     held: Batches | Iterable[Batch] | None
     """images held out of training and test, by whose robust accuracy an epoch is selected; None: the last is kept"""

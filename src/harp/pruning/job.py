@@ -9,6 +9,7 @@ from torch import nn
 from harp.copies import copied
 from harp.errors import HarpError
 from harp.evaluation import Outcome
+from harp.export import timed
 from harp.networks.assess import Asked, assess
 from harp.pipeline.display import Display
 from harp.pruners import METHODS, Course, Masked, Pruner, SearchWarning, make_pruner, options_of
@@ -89,7 +90,7 @@ class Job(Training):
             per_epoch = steps_per_epoch(self.data, objective)
             options = options_of(settings.method, settings.options)
             course = Course(per_epoch, settings.epochs * per_epoch, self.recipe.seed)
-            budget = Budget(settings.keep, settings.measure, settings.floor)
+            budget = timed(units, model, self.first[:1], Budget(settings.keep, settings.measure, settings.floor))
             pruner = make_pruner(settings.method, units, budget, options, course)
             self.train(SEARCH, settings, model, pruner, objective, METHODS[settings.method].steps(options, course))
             notes = [*unused_by_method(settings), *pruner.notes(), *objective.notes()]

@@ -37,6 +37,11 @@ def _budget(allocation: Allocation) -> Iterator[str]:
 
 def _evaluated(record: RunRecord) -> Iterator[str]:
     allocation = record.allocation
+    if allocation.of == "latency":
+        if record.final.kept != allocation.kept:
+            kept = (count(record.final.kept), count(allocation.kept))
+            yield "The pruned network has {} weights left, the allocation {}.".format(*kept)
+        return
     left, whole = record.final.left(allocation.of)
     total = allocation.whole or allocation.total
     if (left, whole) != (allocation.price, total):

@@ -27,7 +27,7 @@ class ModelResult:
     accuracies: Mapping[str, Accuracy]
 
     def left(self, of: str) -> tuple[int, int]:
-        """What is left, and of how many, in "parameters" or in "macs"."""
+        """What is left, and of how many, in "parameters" or in "macs"; what a latency left is told in parameters."""
         return (self.macs, self.total_macs) if of == "macs" else (self.kept, self.total)
 
 

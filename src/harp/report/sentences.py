@@ -35,7 +35,9 @@ def budget(allocation: Allocation) -> str:
         f"The budget allowed {count(allocation.budget)} of {count(whole)} {allocation.unit} "
         f"({percent(allocation.budget / whole)}); {count(allocation.price)} were spent."
     )
-    if allocation.whole:
+    if allocation.of == "latency":
+        text += " These are one image's in the engine, as its planner reckons them; `harp bench` has the time."
+    elif allocation.whole:
         text += f" Channels that went before had left {count(allocation.total)}."
     if allocation.learned:
         text += f" Before settling, the learned rates stood for {percent(allocation.density_before)}."

@@ -12,3 +12,6 @@ from .native import (
     built as built,
     variants as variants,
 )
+from .pricing import (
+    cycles as cycles,
+)

@@ -35,7 +35,7 @@ class CompiledSegment:
         self.layers = fused(segment)
         self.lanes = machine.lanes
         self._specs = dict(segment.specs)
-        taps = {layer.name: _taps(layer, constants) for layer in self.layers if layer.weight}
+        taps = {layer.name: taps_of(layer, constants) for layer in self.layers if layer.weight}
         given = {name: self._specs[name].shape for name in self.inputs}
         self._single = Single(self.layers, taps, given, machine)
         self._blocks = Blocks(taps, self._single.shapes, machine)
@@ -125,7 +125,8 @@ class CompiledSegment:
         return sum(self._floats()) + sum(self._sizes(self.bounds)) * self.lanes
 
 
-def _taps(layer: Layer, constants: Mapping[str, Array | SparseArray]) -> Taps:
+def taps_of(layer: Layer, constants: Mapping[str, Array | SparseArray]) -> Taps:
+    """The weights and biases of a convolution or linear layer."""
     bias = constants[layer.bias] if layer.bias else None
     return Taps.of(constants[layer.weight], bias, layer.window, layer.groups)
 

@@ -2,11 +2,11 @@
 
 from harp.sparsity.allocations import ALLOCATIONS, above_threshold, allocation, allot, from_logits, from_rates, rates_at
 from harp.sparsity.blocks import Blocks
-from harp.sparsity.budgets import Budget, Counts, apportion
+from harp.sparsity.budgets import Budget, Counts, Family, apportion
 from harp.sparsity.channel_units import ChannelUnits, find_units
 from harp.sparsity.channels import find_channels
 from harp.sparsity.connectivity import Flow, connect
-from harp.sparsity.costs import Cost, trace_macs
+from harp.sparsity.costs import Cost, Latency, Vector, trace_macs
 from harp.sparsity.groups import Channels, Group, Slice
 from harp.sparsity.masks import Masks, top_mask
 from harp.sparsity.overall import largest
@@ -22,13 +22,16 @@ __all__ = [
     "Channels",
     "Cost",
     "Counts",
+    "Family",
     "Flow",
     "Group",
+    "Latency",
     "Masks",
     "Site",
     "Sites",
     "Slice",
     "Units",
+    "Vector",
     "Weights",
     "above_threshold",
     "allocation",

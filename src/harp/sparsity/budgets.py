@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import get_args
 
 import numpy
 
+from harp.config.values import Measure
 from harp.errors import HarpError
 from harp.sparsity.costs import Cost, Vector
 
@@ -25,7 +26,8 @@ SLACK = 1e-6  # prices are sums of integers in float64, off by far less, and no 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much may stay: the share `keep` in (0, 1] of the parameters, or of the multiply-accumulates (macs).
+    """How much may stay: the share `keep` in (0, 1] of the parameters, of the multiply-accumulates (macs), or of the
+    time that one image takes in the engine (latency, in processor cycles as its planner reckons them).
 
     No group keeps less than the share `floor * keep` of its units, nor less than one. HARP calls the floor alpha and
     sets it to 0.1 (section 3). `whole` is the price of a larger network, where this is a budget of what is left of one
@@ -33,15 +35,15 @@ class Budget:
     """
 
     keep: float
-    of: Literal["parameters", "macs"] = "parameters"
+    of: Measure = "parameters"
     floor: float = 0.1
     whole: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
             raise HarpError(f"keep: expected a share above 0 and at most 1 (0.01 keeps 1 %), got {self.keep!r}")
-        if self.of not in ("parameters", "macs"):
-            raise HarpError(f"of: expected parameters or macs, got {self.of!r}")
+        if self.of not in get_args(Measure):
+            raise HarpError(f"of: expected {', '.join(get_args(Measure))}, got {self.of!r}")
         if not 0 <= self.floor <= 1:
             raise HarpError(f"floor: expected a share from 0 to 1, got {self.floor!r}")
 

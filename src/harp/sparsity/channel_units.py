@@ -52,6 +52,8 @@ class ChannelUnits(Units):
         }
 
     def cost(self, of: str) -> Cost:
+        if of == "latency":
+            raise HarpError("a budget of latency is of single weights; channels have budgets of parameters and of macs")
         if of == "macs" and self.macs is None:
             raise HarpError(
                 "a budget of macs needs the cost of each layer: ChannelUnits(..., trace_macs(model, images))"

@@ -61,6 +61,17 @@ class Cost:
         return price if self.quadratic is None else price + units @ torch.as_tensor(self.quadratic).to(units) @ units
 
 
+@dataclass(frozen=True)
+class Latency:
+    """Processor cycles of one image in the engine: of kept weights, where about as few are left as a budget allows.
+
+    `whole` is what the network costs with all of its weights, which run by other kernels and lie on no line with that.
+    """
+
+    cost: Cost
+    whole: float
+
+
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts multiply-accumulates by the parameter that took part; a view counts as the parameter it looks into."""
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from harp.config.values import Granularity
 from harp.errors import HarpError
-from harp.sparsity.costs import Cost
+from harp.sparsity.budgets import Budget
+from harp.sparsity.costs import Cost, Latency
 from harp.sparsity.masks import Masks
 from harp.sparsity.sites import Sites, checked
 
@@ -29,7 +30,11 @@ class Units(ABC):
 
     @abstractmethod
     def cost(self, of: str) -> Cost:
-        """The price of so many units in each layer group, in "parameters" or in "macs" per image."""
+        """The price of so many units in each layer group, in "parameters", in "macs" per image, or as "latency"."""
+
+    def budget(self, asked: Budget) -> Budget:
+        """What was asked for as a share of what all units cost, which a share of a latency is not."""
+        return asked
 
     @abstractmethod
     def magnitudes(self) -> dict[str, Tensor]:
@@ -64,7 +69,8 @@ class Units(ABC):
 class Weights(Units):
     """Every weight of every site a unit of its own, one layer group a site.
 
-    `macs`: multiply-accumulates by site name, from `trace_macs`; only budgets of MACs need them.
+    `macs`: multiply-accumulates by site name, from `trace_macs`; only budgets of MACs need them. `latency` is what the
+    weights cost in the engine (`harp.latency`), for budgets of that.
     """
 
     kind = "weights"
@@ -72,10 +78,26 @@ class Weights(Units):
     def __init__(self, sites: Sites, macs: Mapping[str | None, int] | None = None):
         super().__init__(sites, [site.name for site in sites], [site.size for site in sites])
         self.macs = macs
+        self.latency: Latency | None = None
+
+    def budget(self, asked: Budget) -> Budget:
+        if asked.of != "latency":
+            return asked
+        whole, left = self._timed().whole, self._timed().cost(self.sizes)
+        if asked.keep * whole > left:
+            raise HarpError(f"keep: {asked.keep:g} of the latency leaves all weights where they are; expected less")
+        return asked.within(whole, left)
+
+    def _timed(self) -> Latency:
+        if self.latency is None:
+            raise HarpError("a budget of latency needs prices: set the units' latency to what harp.latency gives")
+        return self.latency
 
     def cost(self, of: str) -> Cost:
         if of == "parameters":
             return Cost(0.0, numpy.ones(len(self.sites)))
+        if of == "latency":
+            return self._timed().cost
         if self.macs is None:
             raise HarpError("a budget of macs needs the cost of each layer: Weights(sites, trace_macs(model, images))")
         return Cost(0.0, numpy.array([self.macs.get(site.name, 0) / site.size for site in self.sites]))
