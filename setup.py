@@ -7,13 +7,15 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-COMMON = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Wno-psabi", "-pthread"]
+COMMON = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Wno-psabi", "-Wno-ignored-attributes", "-pthread"]
 X86 = {
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "avx2": ["-march=x86-64-v3"],
     "base": ["-march=x86-64-v2"],
 }
 BUILDS: dict[str, dict[str, list[str]]] = {"x86_64": X86, "aarch64": {"base": []}}
+# By the ending of its name: what a build keeps between layers.
+PRECISIONS = {"": [], "_fp16": ["-DHARP_FP16"]}
 # Of the machine that is built for: a cross build names another in _PYTHON_HOST_PLATFORM, as sysconfig reads it.
 SYSTEM, _, MACHINE = sysconfig.get_platform().partition("-")
 VARIANTS = BUILDS.get(MACHINE, {}) if SYSTEM == "linux" else {}
@@ -40,14 +42,15 @@ setup(
     cmdclass={"build_ext": BuildEngine},
     ext_modules=[
         Extension(
-            f"harp.runtime._engine_{variant}",
+            f"harp.runtime._engine_{variant}{precision}",
             ["src/harp/runtime/engine.cpp"],
             depends=sorted(map(str, Path("src/harp/runtime/kernels").glob("*.h"))),
-            extra_compile_args=[*COMMON, *flags],
+            extra_compile_args=[*COMMON, *flags, *cells],
             extra_link_args=["-pthread", "-s"],
             language="c++",
             optional=True,
         )
         for variant, flags in VARIANTS.items()
+        for precision, cells in PRECISIONS.items()
     ],
 )

@@ -42,7 +42,7 @@ def test_every_runner_gives_the_logits_and_takes_its_turn(subject):
     assert list(found["batches"]) == ["1", "3"]
     assert found["baselines"] == [name for name in DENSE if name not in bf16]
     for batch, rows in found["batches"].items():
-        assert list(rows) == ["harp", *found["baselines"]]
+        assert list(rows) == ["harp", "harp fp16", *found["baselines"]]
         for name, row in rows.items():
             assert row["difference"] < (0.2 if runners.RUNNERS[name].rounded else 1e-5)
             assert 0 < row["wall"]["p10"] <= row["wall"]["median"] < 1
@@ -89,7 +89,7 @@ def test_every_runner_is_judged_on_the_images_on_record(subject, tmp_path):
     model = subject.model
     evaluate(model, images, {"pgd": attack}, threat, folder=tmp_path / "record")
     found = measured(replace(subject, record=tmp_path / "record"), plan=replace(QUICK, batches=(7,), rounds=1))
-    assert set(found["judged"]) == {"harp", *found["baselines"]}
+    assert set(found["judged"]) == {"harp", "harp fp16", *found["baselines"]}
     own = rejudge(model, images, tmp_path / "record")
     for name in ("harp", "torch eager", "torch frozen", "ONNX Runtime", "OpenVINO f32"):
         row = found["judged"][name]

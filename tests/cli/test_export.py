@@ -118,7 +118,7 @@ def test_a_benchmark_is_printed_and_written(here, capsys):
     assert max(len(line) for line in out.splitlines() if "┃" in line or "│" in line) <= 80
     found = json.loads((here / "b.json").read_text())
     assert found["network"] == "p"
-    assert set(found["batches"]["2"]) == {"harp", *found["baselines"]}
+    assert set(found["batches"]["2"]) == {"harp", "harp fp16", *found["baselines"]}
     assert (here / "b.png").read_bytes().startswith(b"\x89PNG")
     assert (here / "b.svg").exists()
 

@@ -11,6 +11,7 @@ from harp.graph import Graph, Node, Ref, run
 from harp.runtime import built, variants
 
 BUILT = [name for name in variants() if name in built()]
+FP16 = [f"{name}_fp16" for name in BUILT]
 HERE = BUILT or ["torch"]  # without a compiler there is no other
 NOISE = torch.Generator()  # conftest.py makes it the same for each test
 

@@ -15,9 +15,18 @@ import pytest
 from harp.runtime import native, variants
 
 MARCH = {"avx512": ["-march=x86-64-v4"], "avx2": ["-march=x86-64-v3"]}
-FLAGS = ["-O1", "-g1", "-std=c++17", "-Wno-psabi", "-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
+FLAGS = [
+    "-O1",
+    "-g1",
+    "-std=c++17",
+    "-Wno-psabi",
+    "-Wno-ignored-attributes",
+    "-pthread",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover",
+]
 SOURCE = native.FOLDER / "engine.cpp"
-TESTS = [f"tests/runtime/test_{name}.py" for name in ("acts", "blocks", "convolutions", "engine", "lowering")]
+TESTS = [f"tests/runtime/test_{name}.py" for name in ("acts", "blocks", "cells", "convolutions", "engine", "lowering")]
 TESTS += [f"tests/runtime/test_{name}.py" for name in ("padding", "segments", "tiling")]
 
 
@@ -32,10 +41,11 @@ def libraries() -> list[Path]:
 
 
 def build(variant: str, folder: Path) -> None:
-    """The engine for that instruction set as a library in the folder."""
-    flags = MARCH.get(variant, [])
-    command = ["g++", "-shared", "-fPIC", *FLAGS, *flags, str(SOURCE), "-o", str(folder / f"_engine_{variant}.so")]
-    subprocess.run(command, check=True)
+    """The engine for that instruction set, in both precisions, as libraries in the folder."""
+    for ending, cells in (("", []), ("_fp16", ["-DHARP_FP16"])):
+        flags = [*FLAGS, *MARCH.get(variant, []), *cells]
+        made = folder / f"_engine_{variant}{ending}.so"
+        subprocess.run(["g++", "-shared", "-fPIC", *flags, str(SOURCE), "-o", str(made)], check=True)
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

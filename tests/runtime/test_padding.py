@@ -11,7 +11,7 @@ from harp.graph import Graph, to_arrays
 from harp.runtime import Alone
 from harp.runtime.memory import Planes
 from harp.runtime.program import Compiled, Steps
-from tests.runtime.graphs import BUILT, graphs
+from tests.runtime.graphs import BUILT, FP16, graphs
 
 pytestmark = pytest.mark.skipif(not BUILT, reason="the sparse engine is not built here")
 
@@ -31,7 +31,7 @@ class Watched:
         patch.setattr(Steps, "done", recording)
         self.network = Alone(to_arrays(graph), variant=variant)
 
-    def arenas(self) -> list[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]:
+    def arenas(self) -> list[tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]]:
         """Each segment's arena, where its rows are, and where its planes are."""
         return [self._arena(caller) for caller in self.network._idle[0]]
 
@@ -54,7 +54,7 @@ class Watched:
         return arena, rows, planes
 
 
-@pytest.mark.parametrize("variant", BUILT)
+@pytest.mark.parametrize("variant", BUILT + FP16)
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(graph=graphs(), images=st.sampled_from([1, 2, 17, 33]))
 def test_padding_is_never_written_and_what_is_beyond_never_read(

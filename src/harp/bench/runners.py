@@ -37,6 +37,10 @@ def _harp(subject: Subject, x: Tensor, threads: int) -> Answer:
     return load(subject.package, threads)
 
 
+def _harp_fp16(subject: Subject, x: Tensor, threads: int) -> Answer:
+    return load(subject.package, threads, "fp16")
+
+
 def _eager(subject: Subject, x: Tensor, threads: int) -> Answer:
     model = subject.model
     return lambda x: model(x.contiguous(memory_format=torch.channels_last))
@@ -90,6 +94,7 @@ def _openvino_in(precision: str, path: Path, x: Tensor, threads: int) -> Answer:
 
 RUNNERS = {
     "harp": Runner(_harp, dense=False),
+    "harp fp16": Runner(_harp_fp16, dense=False, rounded=True),
     "torch eager": Runner(_eager),
     "torch frozen": Runner(_frozen),
     "torch.compile": Runner(_compiled),

@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from harp.errors import HarpError
 from harp.graph import by_nobody
 from harp.package import Manifest, Unpacked, check_images, unpack
-from harp.runtime import Alone
+from harp.runtime import Alone, Precision
 from harp.threats import Threat
 
 
-def load(path: str | PathLike[str], threads: int | None = None) -> "Network":
+def load(path: str | PathLike[str], threads: int | None = None, precision: Precision = "fp32") -> "Network":
     """The network in a package, ready to run on the CPU with so many threads (None: one for each processor it may use).
 
-    Nothing in the file is executed, and PyTorch is not imported, be it there or not. Raises `HarpError` for a file that
-    is damaged, or no package; for a network with a layer that PyTorch would run, which it names; and where the engine
-    is not built for this machine.
+    Nothing in the file is executed, and PyTorch is not imported, be it there or not. With `precision` "fp16" the engine
+    keeps 16 bits between layers, as `harp.load` tells. Raises `HarpError` for a file that is damaged, or no package;
+    for a network with a layer that PyTorch would run, which it names; and where the engine is not built for it here.
     """
-    return Network(unpack(path, by_nobody), threads)
+    return Network(unpack(path, by_nobody), threads, precision)
 
 
 class Network:
@@ -31,10 +31,10 @@ class Network:
     Raises `HarpError` for images of another shape or kind.
     """
 
-    def __init__(self, package: Unpacked, threads: int | None = None):
+    def __init__(self, package: Unpacked, threads: int | None = None, precision: Precision = "fp32"):
         self.manifest: Manifest = package.manifest
         self.seal = package.seal
-        self._engine = Alone(package.graph, _processors() if threads is None else threads)
+        self._engine = Alone(package.graph, _processors() if threads is None else threads, precision=precision)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from .engine import (
     compile as compile,
 )
 from .native import (
+    Precision as Precision,
     built as built,
     variants as variants,
 )

@@ -10,7 +10,7 @@ from harp.runtime.calling import Caller, Floats
 from harp.runtime.compiling import CompiledSegment
 from harp.runtime.lowering import Lowering
 from harp.runtime.narrowing import check_room
-from harp.runtime.native import native
+from harp.runtime.native import Precision, native
 from harp.runtime.segments import cut
 from harp.runtime.tiling import Machine
 
@@ -35,13 +35,14 @@ class Alone:
 
     Any number of threads may call it at once, each with memory of its own, which is kept for the next call; `threads`
     of the engine share out the images of one call. Raises `HarpError` for a network with a layer that PyTorch would
-    run, naming it, and where the engine is not built for this machine; `variant` names a build of it.
+    run, naming it, and where the engine is not built for this machine; `variant` names a build, whose name tells the
+    precision, too, and None takes the quickest of that `precision`.
     """
 
-    def __init__(self, graph: ArrayGraph, threads: int = 1, variant: str | None = None):
+    def __init__(self, graph: ArrayGraph, threads: int = 1, variant: str | None = None, precision: Precision = "fp32"):
         if threads < 1:
             raise HarpError(f"threads {threads}: expected at least 1")
-        self.graph, self.threads, self.build = graph, threads, native(variant)
+        self.graph, self.threads, self.build = graph, threads, native(variant, precision)
         self._lowering = Lowering(graph, by_nobody, alone=True)
         machine = Machine(self.build.lanes, self.build.registers)
         self._segments: list[CompiledSegment] = []
@@ -50,7 +51,7 @@ class Alone:
                 raise HarpError(left_to_torch(item))
             self._segments.append(CompiledSegment(item, self._lowering.constants, machine))
         weights = sum(segment.weights for segment in self._segments)
-        check_room(sum(segment.floats() for segment in self._segments) // 2, weights, "the arenas of all segments")
+        check_room(sum(segment.cells() for segment in self._segments) // 2, weights, "the arenas of all segments")
         self._last = _last(self._segments, graph.output)
         self._idle = [self._callers()]
 

@@ -25,7 +25,7 @@ class Ready:
 
     network: Any
     places: Any
-    arenas: list[Floats]
+    arenas: list[NDArray[Any]]
     kept: Any
     divisible: bool  # whether a batch may still ask for blocks
 
@@ -54,7 +54,7 @@ class Caller:
             if part is not None:
                 self.build.check(part.program)
         network, kept = self.compiled.network()
-        arenas = [aligned(self.compiled.floats()) for _ in range(count)]
+        arenas = [aligned(self.compiled.cells(), self.build.cell) for _ in range(count)]
         places = (c_void_p * count)(*(arena.ctypes.data for arena in arenas))
         # Once there are blocks, the engine itself chooses between them and single images.
         divisible = bool(self.compiled.late) and self.compiled.tail is None
@@ -86,8 +86,8 @@ _dividing = _Dividing()
 os.register_at_fork(after_in_child=_dividing.__init__)  # type: ignore[misc]
 
 
-def aligned(floats: int) -> Floats:
-    """Zeros that begin where a cache line does."""
-    whole = np.zeros(floats + 16, np.float32)
-    skip = -whole.ctypes.data % 64 // 4
-    return whole[skip : skip + floats]
+def aligned(count: int, size: int = 4) -> NDArray[Any]:
+    """Zeros of so many bytes each (4 or 2) that begin where a cache line does."""
+    whole = np.zeros(count + 64 // size, np.float32 if size == 4 else np.float16)
+    skip = -whole.ctypes.data % 64 // size
+    return whole[skip : skip + count]

@@ -78,7 +78,7 @@ class CompiledSegment:
         """
         try:
             self.bounds, self.head, self.tail = self._halves()
-            check_room(self.floats(), self.weights, "arenas for blocks of images")
+            check_room(self.cells(), self.weights, "arenas for blocks of images")
         except BeyondError:
             self.bounds, self.head, self.tail, self.late = [], None, None, []
 
@@ -107,7 +107,7 @@ class CompiledSegment:
         kept = ((c_int64 * len(inputs))(*inputs), (c_int64 * len(outputs))(*outputs))
         programs = [pointer(part.program) if part else None for part in (self.whole, self.head, self.tail)]
         counts = (len(self.inputs), len(self.outputs), len(self.bounds), self.block)
-        return Network(*programs, *counts, *kept, (c_int64 * 3)(*self._floats()), WORTH), (kept, programs)
+        return Network(*programs, *counts, *kept, (c_int64 * 3)(*self._cells()), WORTH), (kept, programs)
 
     def input_sizes(self) -> list[int]:
         """Numbers that one image has in each input."""
@@ -116,13 +116,16 @@ class CompiledSegment:
     def _sizes(self, names: Any) -> list[int]:
         return [math.prod(self._single.shapes[name]) for name in names]
 
-    def _floats(self) -> list[int]:
+    def _cells(self) -> list[int]:
         parts = ((self.whole, 1), (self.head, 1), (self.tail, self.lanes))
         return [part.size * images if part else 0 for part, images in parts]
 
-    def floats(self) -> int:
-        """Numbers in the arena of one thread."""
-        return sum(self._floats()) + sum(self._sizes(self.bounds)) * self.lanes
+    def cells(self) -> int:
+        """Numbers in the arena of one thread, of two or four bytes as the build has them.
+
+        What the head hands to the tail lies there in float32, twice as wide as the narrow ones.
+        """
+        return sum(self._cells()) + 2 * sum(self._sizes(self.bounds)) * self.lanes
 
 
 def taps_of(layer: Layer, constants: Mapping[str, Array | SparseArray]) -> Taps:

@@ -23,7 +23,7 @@ namespace {
 int64_t elements(const Buffer &b) { return int64_t(b.channels) * b.height * b.width; }
 
 // `given` and `wanted` hold a pointer for each number of an INPUT or OUTPUT step, to the first image's values.
-void pass(const Program &p, float *arena, const float *const *given, float *const *wanted, int64_t count,
+void pass(const Program &p, Cell *arena, const float *const *given, float *const *wanted, int64_t count,
           const Share &mine) {
     for (int32_t i = 0; i < p.count; i++) {
         const Step &s = p.steps[i];
@@ -45,9 +45,9 @@ void pass(const Program &p, float *arena, const float *const *given, float *cons
             if (p.images == 1) conv(s, p.buffers, arena, mine);
             else conv_block(s, p.buffers, arena, mine);
         } else if (p.images == 1) {
-            general<float>(s, p.buffers, arena, mine);
+            general<Cell>(s, p.buffers, arena, mine);
         } else {
-            general<block>(s, p.buffers, reinterpret_cast<block *>(arena), mine);
+            general<Cells>(s, p.buffers, reinterpret_cast<Cells *>(arena), mine);
         }
         mine.team.wait(mine.me);
     }
@@ -62,12 +62,12 @@ bool runs(const Step &s, bool block) {
 }
 
 // The images from `first` to `last`, in blocks as far as that is quicker; all of a team call it alike.
-void work(const Network &n, const float *const *given, float *const *wanted, int64_t first, int64_t last, float *arena,
+void work(const Network &n, const float *const *given, float *const *wanted, int64_t first, int64_t last, Cell *arena,
           const Share &mine) {
-    float *const early = arena + n.floats[0], *const late = early + n.floats[1], *const bounds = late + n.floats[2];
+    Cell *const early = arena + n.cells[0], *const late = early + n.cells[1];
     std::vector<const float *> in(n.inputs + n.bounds);
     std::vector<float *> out(n.outputs + n.bounds);
-    float *at = bounds;
+    float *at = reinterpret_cast<float *>(late + n.cells[2]);  // what the head hands to the tail is dense
     for (int32_t i = 0; i < n.bounds; i++) {
         in[n.inputs + i] = at;
         at += n.input_sizes[n.inputs + i] * LANES;
@@ -119,7 +119,7 @@ EXPORT const char *harp_layout() {
 #define FIELD(S, F) {#S "." #F, int64_t(offsetof(S, F))}
 #define NUMBER(E, N) {#E "." #N, int64_t(N)}
     static const std::pair<const char *, int64_t> parts[] = {
-        SIZE(Entry), SIZE(ShortEntry), SIZE(Entry4), SIZE(Buffer), SIZE(Step), SIZE(Program), SIZE(Network),
+        SIZE(Cell), SIZE(Entry), SIZE(ShortEntry), SIZE(Entry4), SIZE(Buffer), SIZE(Step), SIZE(Program), SIZE(Network),
         FIELD(Buffer, at), FIELD(Buffer, channels), FIELD(Buffer, height), FIELD(Buffer, width), FIELD(Buffer, pitch),
         FIELD(Buffer, plane),
         FIELD(Step, kind), FIELD(Step, in), FIELD(Step, other), FIELD(Step, out), FIELD(Step, act), FIELD(Step, low),
@@ -133,7 +133,7 @@ EXPORT const char *harp_layout() {
         FIELD(Program, buffers), FIELD(Program, steps), FIELD(Program, count), FIELD(Program, images),
         FIELD(Network, whole), FIELD(Network, head), FIELD(Network, tail), FIELD(Network, inputs),
         FIELD(Network, outputs), FIELD(Network, bounds), FIELD(Network, block), FIELD(Network, input_sizes),
-        FIELD(Network, output_sizes), FIELD(Network, floats), FIELD(Network, worth),
+        FIELD(Network, output_sizes), FIELD(Network, cells), FIELD(Network, worth),
         NUMBER(Kind, INPUT), NUMBER(Kind, OUTPUT), NUMBER(Kind, CONV), NUMBER(Kind, LINEAR), NUMBER(Kind, VIEWS),
         NUMBER(Kind, POOL), NUMBER(Kind, ADD), NUMBER(Kind, ACTIVATE), NUMBER(Kind, MEAN), NUMBER(Kind, COPY),
         NUMBER(Kind, SCALE),
@@ -163,7 +163,7 @@ EXPORT int32_t harp_strange(const Program *p) {
 // as many arenas as there are images, and threads, are of zeros at first, for the three programs and the bounds of a
 // block, and stay a thread's own between calls.
 EXPORT void harp_run(const Network *n, const float *const *given, float *const *wanted, int64_t images, int32_t threads,
-              float *const *arenas) {
+              Cell *const *arenas) {
     // In whole blocks where there are blocks, so that no more of them are ragged than must be.
     const int64_t unit = n->tail ? LANES : 1, units = (images + unit - 1) / unit;
     const int32_t side = int32_t(std::max<int64_t>(1, std::min<int64_t>(threads, units)));

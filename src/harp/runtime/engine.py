@@ -18,7 +18,7 @@ from harp.runtime.compiling import CompiledSegment
 from harp.runtime.handing import TensorCaller
 from harp.runtime.lowering import Lowering
 from harp.runtime.narrowing import BeyondError, check_room
-from harp.runtime.native import Native, native
+from harp.runtime.native import Native, Precision, native
 from harp.runtime.segments import Segment, cut
 from harp.runtime.tiling import Machine
 
@@ -50,15 +50,15 @@ class Engine:
         """Each segment ready to be called, or the nodes of one that is larger than the engine takes."""
         machine = Machine(self.build.lanes, self.build.registers)
         parts: list[TensorCaller | Node] = []
-        floats = weights = 0
+        cells = weights = 0
         for item in items:
             if isinstance(item, Node):
                 parts.append(item)
                 continue
             try:
                 made = CompiledSegment(item, lowering.constants, machine)
-                floats, weights = floats + made.floats(), weights + made.weights
-                check_room(floats // 2, weights, "the arenas of all segments")  # each has to be zeros at first
+                cells, weights = cells + made.cells(), weights + made.weights
+                check_room(cells // 2, weights, "the arenas of all segments")  # each has to be zeros at first
                 parts.append(TensorCaller(made, lowering, self.build, self.threads))
             except BeyondError:
                 parts += item.plain()
@@ -155,21 +155,24 @@ class Fallback:
 
 
 @pinned()
-def compile(graph: Graph, threads: int = 1, variant: str | None = None) -> Engine | Fallback:
+def compile(
+    graph: Graph, threads: int = 1, variant: str | None = None, precision: Precision = "fp32"
+) -> Engine | Fallback:
     """The graph as a quick function from images [n, *shape] in float32 to logits [n, classes].
 
     `threads` of the sparse engine; `variant` names a build of it (`avx512`, `avx2`, `base`) or `torch`, None takes the
-    quickest this machine runs. Where there is none, PyTorch runs the graph, with a warning that tells why. Raises
-    `HarpError` for threads below 1 and for a variant that is not there.
+    quickest this machine runs. With `precision` "fp16" what is kept between layers has 16 bits: numbers above 65,504
+    become infinite there, and logits are some 1e-3 off. Where there is no build, PyTorch runs the graph in float32, and
+    a warning tells why. Raises `HarpError` for threads below 1, a variant that is not there, and fp16 without a build.
     """
     if threads < 1:
         raise HarpError(f"threads {threads}: expected at least 1")
     if variant == "torch":
         return Fallback(graph, threads, "PyTorch, as asked")
     try:
-        build = native(variant)
+        build = native(variant, precision)
     except HarpError as error:
-        if variant is not None:
+        if variant is not None or precision != "fp32":
             raise
         warnings.warn(f"PyTorch runs this network, and sparsity gains nothing: {error}", stacklevel=2)
         return Fallback(graph, threads, f"PyTorch, because {error}")

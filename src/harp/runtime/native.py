@@ -4,12 +4,15 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
 from harp import processor
 from harp.errors import HarpError
 
+# What is kept between layers; sums are float32 either way.
+Precision = Literal["fp32", "fp16"]
 FOLDER = Path(__file__).parent
 KINDS = ("input", "output", "conv", "linear", "views", "pool", "add", "activate", "mean", "copy", "scale")
 ACTS = (
@@ -64,7 +67,7 @@ class Network(ctypes.Structure):
         *((name, POINTER(Program)) for name in ("whole", "head", "tail")),
         *((name, c_int32) for name in ("inputs", "outputs", "bounds", "block")),
         *((name, POINTER(c_int64)) for name in ("input_sizes", "output_sizes")),
-        ("floats", c_int64 * 3),
+        ("cells", c_int64 * 3),
         ("worth", c_int64),
     )
 
@@ -88,6 +91,7 @@ class Native:
             said = dict(line.split() for line in library.harp_layout().decode().splitlines())
         except (OSError, AttributeError) as error:
             raise HarpError(f"{path.name} is no build of this engine ({error}); install harp again") from None
+        self.cell = int(said.pop("Cell", 0))  # bytes of a number in an arena
         here = layout()
         if said != here:
             name = next(name for name in [*here, *said] if said.get(name) != here.get(name))
@@ -148,14 +152,16 @@ def built() -> dict[str, Path]:
 
 
 @cache
-def native(variant: str | None = None) -> Native:
-    """The engine's build of that name, or the quickest that this processor runs.
+def native(variant: str | None = None, precision: Precision = "fp32") -> Native:
+    """The engine's build of that name, or the quickest of that precision that this processor runs.
 
     Raises `HarpError`, with the reason, where there is none: installed without a C++ compiler, or for a system that
-    the engine is not written for.
+    the engine is not written for; and for a precision that it does not have.
     """
-    found = built()
-    for name in variants() if variant is None else (variant,):
+    if precision not in (known := get_args(Precision)):
+        raise HarpError(f"no precision {precision!r} of the sparse engine; there are: {', '.join(known)}")
+    found, suffix = built(), "" if precision == "fp32" else f"_{precision}"
+    for name in [f"{one}{suffix}" for one in variants()] if variant is None else (variant,):
         if name in found:
             return Native(found[name])
     if variant is not None:

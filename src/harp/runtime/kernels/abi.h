@@ -61,7 +61,7 @@ struct Network {
     const Program *whole, *head, *tail;
     int32_t inputs, outputs, bounds, block;  // block: from so many images on, a block is quicker than one by one
     const int64_t *input_sizes, *output_sizes;
-    int64_t floats[3];  // of the arenas of whole, head and tail; none may write into another's zeros
+    int64_t cells[3];   // of the arenas of whole, head and tail; none may write into another's zeros
     int64_t worth;      // products of a weight and a value from which on it pays to divide them with one thread more
 };
 

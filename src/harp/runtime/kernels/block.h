@@ -5,14 +5,15 @@
 
 #include "abi.h"
 #include "activations.h"
+#include "cells.h"
 #include "simd.h"
 #include "threads.h"
 #include "windows.h"
 
 namespace {
 
-template <int R, int C> INLINE void conv_piece(const Step &s, const float *in, const Entry *e, const Entry *end, float *out,
-                                               const float *other, float bias, int64_t in_row, int64_t out_row,
+template <int R, int C> INLINE void conv_piece(const Step &s, const Cell *in, const Entry *e, const Entry *end, Cell *out,
+                                               const Cell *other, float bias, int64_t in_row, int64_t out_row,
                                                int64_t other_row) {
     block acc[R * C];
     UNROLL for (int i = 0; i < R * C; i++) acc[i] = block{} + bias;
@@ -20,7 +21,7 @@ template <int R, int C> INLINE void conv_piece(const Step &s, const float *in, c
     if constexpr (R * C < 4) {
         block more[R][C] = {};
         for (; end - e >= 2; e += 2) {
-            const float *p = in + int64_t(e[0].offset) * LANES, *q = in + int64_t(e[1].offset) * LANES;
+            const Cell *p = in + int64_t(e[0].offset) * LANES, *q = in + int64_t(e[1].offset) * LANES;
             UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) {
                 acc[r * C + c] += e[0].weight * load<LANES>(p + r * down + c * along);
                 more[r][c] += e[1].weight * load<LANES>(q + r * down + c * along);
@@ -29,7 +30,7 @@ template <int R, int C> INLINE void conv_piece(const Step &s, const float *in, c
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) acc[r * C + c] += more[r][c];
     }
     for (; e != end; e++) {
-        const float *p = in + int64_t(e->offset) * LANES;
+        const Cell *p = in + int64_t(e->offset) * LANES;
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int c = 0; c < C; c++) acc[r * C + c] += e->weight * load<LANES>(p + r * down + c * along);
     }
@@ -42,14 +43,14 @@ template <int R, int C> INLINE void conv_piece(const Step &s, const float *in, c
 }
 
 // The same for four filters, each input loaded once.
-template <int R, int C> INLINE void conv_piece4(const Step &s, const float *in, const Entry4 *e, const Entry4 *end,
-                                                float *out, const float *other, const float *bias, int filters,
+template <int R, int C> INLINE void conv_piece4(const Step &s, const Cell *in, const Entry4 *e, const Entry4 *end,
+                                                Cell *out, const Cell *other, const float *bias, int filters,
                                                 int64_t in_row, int64_t out_row, int64_t other_row, int64_t out_plane,
                                                 int64_t other_plane) {
     block acc[4][R * C] = {};
     const int64_t along = int64_t(s.stride) * LANES, down = s.stride * in_row * LANES;
     for (; e != end; e++) {
-        const float *p = in + int64_t(e->offset) * LANES;
+        const Cell *p = in + int64_t(e->offset) * LANES;
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) {
             const block x = load<LANES>(p + r * down + c * along);
             UNROLL for (int f = 0; f < 4; f++) acc[f][r * C + c] += e->weight[f] * x;
@@ -68,8 +69,8 @@ template <int R, int C> INLINE void conv_piece4(const Step &s, const float *in, 
 
 // A piece of the map: R rows and C columns from here on.
 struct Here {
-    const float *in, *other;
-    float *out;
+    const Cell *in, *other;
+    Cell *out;
     int64_t in_row, out_row, other_row, out_plane, other_plane;
     int32_t from, until;  // the kernel's rows that meet the image, where each has a list of its own
     int32_t first, last;  // filters: from, and up to
@@ -78,8 +79,8 @@ typedef void (*Piece)(const Step &, const Here &);
 template <int R, int C> void piece(const Step &s, const Here &at) {
     for (int f = at.first; f < at.last; f += s.width) {
         const int32_t *lists = s.starts + f / s.width * s.kernel_h, begin = lists[at.from], end = lists[at.until];
-        float *out = at.out + f * at.out_plane * LANES;
-        const float *other = at.other ? at.other + f * at.other_plane * LANES : nullptr;
+        Cell *out = at.out + f * at.out_plane * LANES;
+        const Cell *other = at.other ? at.other + f * at.other_plane * LANES : nullptr;
         if (s.width == 1) {
             const Entry *e = static_cast<const Entry *>(s.entries);
             conv_piece<R, C>(s, at.in, e + begin, e + end, out, other, s.bias[f], at.in_row, at.out_row,
@@ -114,7 +115,7 @@ bool whole_piece(const Step &s) {
     return s.width == 1 || (s.width == 4 && r * c * 4 <= REGISTERS - 8);
 }
 
-void conv_block(const Step &s, const Buffer *b, float *arena, const Share &mine) {
+void conv_block(const Step &s, const Buffer *b, Cell *arena, const Share &mine) {
     const Buffer &in = b[s.in], &out = b[s.out], &other = b[s.other < 0 ? s.out : s.other];
     mine.each((out.height + s.rows - 1) / s.rows, s.filters, s.width, [&](int64_t strip, int32_t first, int32_t last) {
         const int y = int(strip) * s.rows;

@@ -7,6 +7,7 @@
 
 #include "abi.h"
 #include "activations.h"
+#include "cells.h"
 #include "simd.h"
 #include "threads.h"
 
@@ -33,7 +34,7 @@ template <int L, int T> INLINE void shift_down(vec<L> (&a)[T], const int32_t *m)
 
 // F filters, T vectors each: acc[f] += weight[f] * input under the tap. Short tiles take several chains of additions,
 // because one addition waits four cycles for the one before it.
-template <int L, int T, class E> INLINE void accumulate(vec<L> (&acc)[T], const float *in, const E *e, const E *end) {
+template <int L, int T, class E> INLINE void accumulate(vec<L> (&acc)[T], const Cell *in, const E *e, const E *end) {
     constexpr int CHAINS = T >= 4 ? 1 : T >= 2 ? 2 : 4;
     if constexpr (CHAINS > 1) {
         if (end - e >= CHAINS) {
@@ -48,14 +49,14 @@ template <int L, int T, class E> INLINE void accumulate(vec<L> (&acc)[T], const 
         }
     }
     for (; e != end; e++) {
-        const float *p = in + e->offset;
+        const Cell *p = in + e->offset;
         if (CHAINS == 1) __builtin_prefetch(e + AHEAD / sizeof *e);
         UNROLL for (int t = 0; t < T; t++) acc[t] += e->weight * load<L>(p + t * L);
     }
 }
-template <int L, int T> INLINE void accumulate(vec<L> (&acc)[4][T], const float *in, const Entry4 *e, const Entry4 *end) {
+template <int L, int T> INLINE void accumulate(vec<L> (&acc)[4][T], const Cell *in, const Entry4 *e, const Entry4 *end) {
     for (; e != end; e++) {
-        const float *p = in + e->offset;
+        const Cell *p = in + e->offset;
         __builtin_prefetch(e + AHEAD / sizeof *e);
         UNROLL for (int t = 0; t < T; t++) {
             const vec<L> x = load<L>(p + t * L);
@@ -75,14 +76,14 @@ template <int L> INLINE vec<L> neighbours(vec<L> a, vec<L> b) {
     const auto lanes = std::make_integer_sequence<int, L>();
     return largest(even(a, b, lanes), odd(a, b, lanes));
 }
-template <int L, int T, int R> INLINE void store_halved(const vec<L> (&acc)[T], float *out) {
+template <int L, int T, int R> INLINE void store_halved(const vec<L> (&acc)[T], Cell *out) {
     vec<L> rows[T / 2];
     UNROLL for (int t = 0; t < T / 2; t++) rows[t] = largest(acc[t / R * 2 * R + t % R], acc[t / R * 2 * R + t % R + R]);
     UNROLL for (int t = 0; t < T / 4; t++) store<L>(out + t * L, neighbours<L>(rows[2 * t], rows[2 * t + 1]));
 }
 
 // What was summed so far lies where the result will; `other` may be the same place, and goes into the first sum.
-template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], float bias, float *out, const float *other,
+template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], float bias, Cell *out, const Cell *other,
                                            const int32_t *valid, int part = 0) {
     if (part) {
         UNROLL for (int t = 0; t < T; t++) acc[t] += load<L>(out + t * L);
@@ -104,8 +105,8 @@ template <int L, int T> INLINE void finish(const Step &s, vec<L> (&acc)[T], floa
 }
 
 struct Place {
-    const float *in, *other;
-    float *out;
+    const Cell *in, *other;
+    Cell *out;
     int64_t plane, other_plane;
     int32_t first, last;  // filters: from, and up to
 };
@@ -162,10 +163,10 @@ template <int L, int T, class E> void conv_tile(const Step &s, const Place &at, 
 
 // Where few weights are left, one column off the centre at most: shifting sums would cost more than loads that are not
 // aligned, `shift` elements beside, without what lies in another row.
-template <int L, int T> INLINE void accumulate_beside(vec<L> (&acc)[T], const float *in, const Entry *e, const Entry *end,
+template <int L, int T> INLINE void accumulate_beside(vec<L> (&acc)[T], const Cell *in, const Entry *e, const Entry *end,
                                                       int shift, const int32_t *m) {
     for (; e != end; e++) {
-        const float *p = in + e->offset + shift;
+        const Cell *p = in + e->offset + shift;
         UNROLL for (int t = 0; t < T; t++) acc[t] += e->weight * both<L>(load<L>(p + t * L), masks<L>(m + t * L));
     }
 }
@@ -233,11 +234,11 @@ template <int P, int G> void conv_dense(const Step &s, const Place &at, const in
     for (int f = at.first; f < at.last; f += G * LANES) {
         block acc[G][P] = {};
         for (int k = 0; k < s.starts[0]; k++, weight += G * LANES) {
-            const float *x = at.in + offset[k];
+            const Cell *x = at.in + offset[k];
             UNROLL for (int g = 0; g < G; g++) {
                 __builtin_prefetch(weight + g * LANES + AHEAD / sizeof *weight);
                 const block w = load<LANES>(weight + g * LANES);
-                UNROLL for (int p = 0; p < P; p++) acc[g][p] += w * x[p];
+                UNROLL for (int p = 0; p < P; p++) acc[g][p] += w * value(x[p]);
             }
         }
         float turned[G * LANES][P];
@@ -287,7 +288,7 @@ Tile find_tile(const Step &s) {
 // Filters that a kernel makes at once: none of them is divided among threads.
 int32_t at_once(const Step &s) { return s.width == FOUR ? 4 : s.width == DENSE ? vectors(s.tile) * LANES : 1; }
 
-void conv(const Step &s, const Buffer *b, float *arena, const Share &mine) {
+void conv(const Step &s, const Buffer *b, Cell *arena, const Share &mine) {
     const Buffer &in = b[s.in], &out = b[s.out];
     const Tile run = find_tile(s);
     const int step = s.lanes * s.tile;
