@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 taskset -c 0 .venv/bin/python benchmarks/runtime.py speed [--nets resnet18] [--keeps 0.01]
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/runtime.py speed --nets resnet50 --keeps 0.1 0.05 0.01 --batches 1 8
-    .venv/bin/python benchmarks/runtime.py threads builds load --keeps 0.01
+    .venv/bin/python benchmarks/runtime.py threads builds fp16 load --keeps 0.01
     .venv/bin/python benchmarks/runtime.py speed --run runs/NAME
 
 Every part writes into --out (docs/results/runtime.json) and leaves what other calls wrote there, so that a long
@@ -83,7 +83,7 @@ def timed(calls: Mapping[str, Answer], x: Tensor, rounds: int) -> tuple[dict[str
         first = next(iter(logits.values()))
         off = {name: ((found - first).abs().max() / first.abs().max()).item() for name, found in logits.items()}
         for name, share in off.items():
-            if share > 1e-3 and name not in ROUNDED:
+            if share > 1e-3 and not (name in ROUNDED or any(call.endswith("_fp16") for call in calls)):
                 raise SystemExit(f"{name} gives other logits, by {share:.1e} of the largest")
         return interleaved({name: partial(call, x) for name, call in calls.items()}, rounds, LEAST), off
 
@@ -130,17 +130,24 @@ def threads(subject: Subject, label: str, keep: float | None, options: argparse.
 
 def builds(subject: Subject, label: str, keep: float | None, options: argparse.Namespace) -> dict[str, Any]:
     """Each build of the engine against the quickest."""
+    return _builds("builds", [name for name in variants() if name in built()], subject, label, keep, options)
+
+
+def fp16(subject: Subject, label: str, keep: float | None, options: argparse.Namespace) -> dict[str, Any]:
+    """The build that keeps 16 bits between layers against the one that keeps 32."""
+    return _builds("fp16", [f"{variants()[0]}_fp16", variants()[0]], subject, label, keep, options)
+
+
+def _builds(
+    part: str, names: list[str], subject: Subject, label: str, keep: float | None, options: argparse.Namespace
+) -> dict[str, Any]:
     graph, found = read(subject.package).graph, {}
-    names = [name for name in variants() if name in built()]
     for batch in options.batches:
         calls = {name: compile(graph, variant=name) for name in names}
-        row = compared(timed(calls, subject.images(batch), options.rounds)[0], names[0], "cpu")
-        about = {"part": "builds", "network": label, "keep": keep, "batch": batch}
-        found[f"builds {label} {keep} {batch}"] = {
-            **about,
-            "bytes": {n: built()[n].stat().st_size for n in names},
-            **row,
-        }
+        samples, off = timed(calls, subject.images(batch), options.rounds)
+        about = {"part": part, "network": label, "keep": keep, "batch": batch, "off": off}
+        sizes = {"bytes": {name: built()[name].stat().st_size for name in names}}
+        found[f"{part} {label} {keep} {batch}"] = {**about, **sizes, **compared(samples, names[0], "cpu")}
     return found
 
 
@@ -163,7 +170,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-PARTS = {"speed": speed, "threads": threads, "builds": builds, "load": loading}
+PARTS = {"speed": speed, "threads": threads, "builds": builds, "fp16": fp16, "load": loading}
 
 
 def table(rows: list[dict[str, Any]], part: str) -> list[str]:

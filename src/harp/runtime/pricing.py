@@ -11,7 +11,7 @@ from harp.runtime.tiling import Machine
 
 # The planner only ranks ways through one layer. Against a clock (docs/results, Latency) a call has these cycles beside
 # its layers, and kernels that take several filters at a time, where layers are dense, are slower by this factor.
-CALL, TOGETHER = 50_000.0, 1.2
+CALL, TOGETHER = 90_000.0, 1.15
 
 
 def cycles(graph: ArrayGraph, variant: str | None = None) -> dict[str, float]:

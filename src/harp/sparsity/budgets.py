@@ -52,6 +52,11 @@ class Budget:
         """The smallest share a layer group may keep: HARP's k_min."""
         return self.floor * self.keep
 
+    @property
+    def unit(self) -> str:
+        """What is counted, in the plural."""
+        return "cycles" if self.of == "latency" else self.of
+
     def count(self, total: float) -> int:
         """The integer promise: `round(keep * total)`."""
         return round(self.keep * total)
@@ -63,7 +68,7 @@ class Budget:
         """
         if self.count(whole) > left:
             raise HarpError(
-                f"keep: {self.keep:g} of the whole network's {whole:,.0f} {self.of} is {self.count(whole):,}, and what "
+                f"keep: {self.keep:g} of the whole network's {whole:,.0f} {self.unit} is {self.count(whole):,}, and what "
                 f"was pruned before left only {left:,.0f}; expected a smaller share"
             )
         return replace(self, keep=self.count(whole) / left, whole=whole)
@@ -81,9 +86,9 @@ class Budget:
             whole = total if self.whole is None else self.whole
             share = math.floor(reachable / whole * 10**digits) / 10**digits  # rounded up, it could raise a floor
             raise HarpError(
-                f"keep: {self.keep * total / whole:g} of {whole:,.0f} {self.of} is {self.count(total):,}, less than "
+                f"keep: {self.keep * total / whole:g} of {whole:,.0f} {self.unit} is {self.count(total):,}, less than "
                 f"the floors of {len(sizes)} layers need; the smallest reachable keep is {share:.15g} "
-                f"({reachable:,} {self.of})"
+                f"({reachable:,} {self.unit})"
             )
         return least
 
