@@ -162,8 +162,9 @@ def compile(
 
     `threads` of the sparse engine; `variant` names a build of it (`avx512`, `avx2`, `base`) or `torch`, None takes the
     quickest this machine runs. With `precision` "fp16" what is kept between layers has 16 bits: numbers above 65,504
-    become infinite there, and logits are some 1e-3 off. Where there is no build, PyTorch runs the graph in float32, and
-    a warning tells why. Raises `HarpError` for threads below 1, a variant that is not there, and fp16 without a build.
+    become infinite there, and logits are off by 1e-3 to 2e-2 of the largest. Where there is no build, PyTorch runs the
+    graph in float32, and a warning tells why. Raises `HarpError` for threads below 1, a variant that is not there, and
+    fp16 without a build.
     """
     if threads < 1:
         raise HarpError(f"threads {threads}: expected at least 1")

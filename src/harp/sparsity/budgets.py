@@ -68,8 +68,8 @@ class Budget:
         """
         if self.count(whole) > left:
             raise HarpError(
-                f"keep: {self.keep:g} of the whole network's {whole:,.0f} {self.unit} is {self.count(whole):,}, and what "
-                f"was pruned before left only {left:,.0f}; expected a smaller share"
+                f"keep: {self.keep:g} of the whole network's {whole:,.0f} {self.unit} is {self.count(whole):,}, and "
+                f"what was pruned before left only {left:,.0f}; expected a smaller share"
             )
         return replace(self, keep=self.count(whole) / left, whole=whole)
 
