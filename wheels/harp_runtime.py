@@ -26,7 +26,7 @@ sys.modules["torch"] = None
 import harp.deploy
 print(*(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "harp"), sep="\\n")
 """
-BESIDE = ("__init__.pyi", "schemas.json")
+BESIDE = ("__init__.pyi", "schemas.json", "harp.h")
 PROJECT = """
 [build-system]
 requires = ["setuptools>=77"]
@@ -46,7 +46,7 @@ dependencies = ["{numpy}"]
 where = ["src"]
 
 [tool.setuptools.package-data]
-harp = ["*.pyi", "*/*.pyi", "graph/schemas.json", "runtime/*.so"]
+harp = ["*.pyi", "*/*.pyi", "graph/schemas.json", "runtime/harp.h", "runtime/*.so"]
 """
 # Plain shared libraries: no Python version in their names or inside.
 SETUP = """

@@ -13,6 +13,9 @@ from .native import (
     built as built,
     variants as variants,
 )
+from .plans import (
+    plan_bytes as plan_bytes,
+)
 from .pricing import (
     cycles as cycles,
 )

@@ -12,11 +12,14 @@
 // Plain C interface, no dependence on Python or PyTorch. Everything here trusts its caller, program.py, which
 // derives all offsets from checked shapes.
 #include <cstddef>
+#include <new>
 #include <string>
 
+#include "harp.h"
 #include "kernels/block.h"
 #include "kernels/elements.h"
 #include "kernels/image.h"
+#include "kernels/plans.h"
 
 namespace {
 
@@ -185,5 +188,37 @@ EXPORT void harp_run(const Network *n, const float *const *given, float *const *
         work(*n, given, wanted, first, last, arenas[t], Share{alone, 0});
     });
 }
+
+EXPORT uint64_t harp_fingerprint() { return fingerprint(harp_layout()); }
+
+// What harp.h declares, for programs without Python.
+EXPORT harp_network *harp_open(const char *path, const char **why) {
+    harp_network *made = new (std::nothrow) harp_network;
+    const char *wrong = made ? read_plan(path, harp_layout(), *made) : "there is not enough memory";
+    for (const Program *p : {made && !wrong ? made->network->whole : nullptr, made && !wrong ? made->network->tail : nullptr})
+        if (p && harp_strange(p) >= 0) wrong = "the plan has a step that no kernel of this build runs";
+    if (why) *why = wrong;
+    if (!wrong) return made;
+    delete made;
+    return nullptr;
+}
+EXPORT int64_t harp_image_size(const harp_network *network) { return network->network->input_sizes[0]; }
+EXPORT int64_t harp_logit_count(const harp_network *network) { return network->network->output_sizes[0]; }
+EXPORT int harp_logits(harp_network *network, const float *images, int64_t count, int32_t threads, float *logits) {
+    if (count < 1 || threads < 1) return 1;
+    try {
+        while (int64_t(network->places.size()) < std::min<int64_t>(count, threads)) {
+            Memory arena = zeros(network->cells * int64_t(sizeof(Cell)));
+            if (!arena) return 1;
+            network->places.push_back(reinterpret_cast<Cell *>(arena.get()));
+            network->arenas.push_back(std::move(arena));
+        }
+        harp_run(network->network, &images, &logits, count, threads, network->places.data());
+    } catch (const std::bad_alloc &) {
+        return 1;
+    }
+    return 0;
+}
+EXPORT void harp_close(harp_network *network) { delete network; }
 
 }  // extern "C"

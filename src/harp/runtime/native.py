@@ -1,6 +1,7 @@
 """The compiled engine: which build of it suits this processor, and its C structures."""
 
 import ctypes
+from collections.abc import Callable
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -101,6 +102,8 @@ class Native:
             )
         self.lanes: int = library.harp_lanes()
         self.registers: int = library.harp_registers()
+        library.harp_fingerprint.restype = ctypes.c_uint64
+        self.fingerprint: Callable[[], int] = library.harp_fingerprint
         self._strange = library.harp_strange
         self._strange.argtypes = (POINTER(Program),)
         self.run = library.harp_run
