@@ -4,10 +4,16 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from shutil import get_terminal_size
 
 from harp.cli.commands import COMMANDS, STAGES
 from harp.cli.volume import taken, volume
 from harp.errors import HarpError, choices
+from harp.notation import fitted
+
+MORE = """
+`harp COMMAND --help` shows the settings that matter, --help-all every one, with meaning and default.
+With any command: --quiet says nothing but errors and warnings; --verbose adds what is logged."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _fail(message: str, code: int = 2) -> int:
     from rich.console import Console
 
-    Console(stderr=True).print(f"harp: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console, text = Console(stderr=True), f"harp: {message}"
+    text = fitted(text, console.width) if console.is_terminal else text
+    console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     return code
 
 
@@ -34,11 +42,11 @@ def _dispatch(given: list[str]) -> None:
     arguments, flag = taken(given)
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
+        width = get_terminal_size().columns
         print("usage: harp COMMAND ...\n")
         for name, meaning in COMMANDS.items():
-            print(f"  {name:10} {meaning}")
-        print("\n`harp COMMAND --help` shows the settings that matter, --help-all every one, with meaning and default.")
-        print("With any command: --quiet says nothing but errors and warnings; --verbose adds what is logged.")
+            print(fitted(f"  {name:10} {meaning}", width, indent=13 * " "))
+        print(fitted(MORE, width))
     elif command == "--version":
         from harp.cli.about import about
 

@@ -11,6 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from harp.notation import fitted
+
 LOG = logging.getLogger("harp.display")
 MUTED: ContextVar[bool] = ContextVar("muted", default=False)
 """Whether a display that is made now prints nothing; what it would say is logged all the same."""
@@ -46,6 +48,7 @@ class Display:
     def say(self, text: str) -> None:
         """A line of plain text."""
         LOG.info("%s", text)
+        text = fitted(text, self.console.width) if self.console.is_terminal else text
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
