@@ -13,6 +13,7 @@ from harp.deploy import include_folder, load, save_plan
 from harp.errors import HarpError
 from harp.graph import Node, Ref
 from harp.package import Manifest, write
+from harp.runtime import Precision
 from harp.runtime.native import built
 from tests.package.networks import network
 from tests.runtime.graphs import BUILT, FP16
@@ -51,7 +52,7 @@ def test_logits_are_those_of_python_bit_for_bit(package, programs, tmp_path, var
     library = save_plan(package, tmp_path / "a.plan", variant)
     assert library == built()[variant]
     images = np.random.default_rng(count).random((count, 3, 6, 5), np.float32)
-    precision = "fp16" if variant in FP16 else "fp32"
+    precision: Precision = "fp16" if variant in FP16 else "fp32"
     found, said, code = answer(programs / variant, tmp_path / "a.plan", images, threads)
     assert code == 0, said
     if variant in (BUILT[0], FP16[0]):
