@@ -44,7 +44,7 @@ setup(
         Extension(
             f"harp.runtime._engine_{variant}{precision}",
             ["src/harp/runtime/engine.cpp"],
-            depends=sorted(map(str, Path("src/harp/runtime/kernels").glob("*.h"))),
+            depends=sorted(map(str, Path("src/harp/runtime").rglob("*.h"))),
             extra_compile_args=[*COMMON, *flags, *cells],
             extra_link_args=["-pthread", "-s"],
             language="c++",

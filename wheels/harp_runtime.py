@@ -89,7 +89,7 @@ def engines(root: Path) -> list[Path]:
 def built() -> bool:
     """Whether every build of the engine that is there is newer than its sources."""
     folder = SOURCE / "harp" / "runtime"
-    latest = max(path.stat().st_mtime for path in (folder / "engine.cpp", *folder.glob("kernels/*.h")))
+    latest = max(path.stat().st_mtime for path in (folder / "engine.cpp", *folder.rglob("*.h")))
     return bool(engines(SOURCE)) and all(path.stat().st_mtime > latest for path in engines(SOURCE))
 
 
