@@ -11,6 +11,7 @@ from harp.cli.inspect import KEEP
 from harp.config import PruneSettings
 
 from ..foreign import bare
+from ..runtime.graphs import BUILT
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 DIGITS = ("digits_cnn", "--channels", "1", "--size", "8")
@@ -216,3 +217,14 @@ def test_the_readme_shows_what_is_printed(capsys):
     command, shown = found.groups()
     printed = said(capsys, *command.split())
     assert [" ".join(line.split()) for line in shown.splitlines()] == printed
+
+
+@pytest.mark.skipif(not BUILT, reason="the sparse engine is not built here")
+def test_a_budget_of_latency_is_told_as_a_share_of_the_dense_network(capsys):
+    main(["inspect", "cifar_cnn", "--keep", "0.2", "--of", "latency"])
+    out = capsys.readouterr().out
+    told = re.search(r"budget: 0\.2 of ([\d,]+) cycles is ([\d,]+); spent: ([\d,]+)", out)
+    assert told is not None, out
+    whole, budget, spent = (int(number.replace(",", "")) for number in told.groups())
+    assert budget == pytest.approx(0.2 * whole, abs=1)
+    assert 0.99 * budget < spent <= budget

@@ -20,7 +20,8 @@ def print_plan(plan: Plan) -> None:
     else:
         parts += [_weights(plan)]
     total, budget, spent = plan.price
-    share = f"{plan.budget.keep:g} of {total:,} {plan.budget.unit}"
+    whole = plan.budget.whole or total
+    share = f"{plan.budget.keep * total / whole:g} of {round(whole):,} {plan.budget.unit}"
     parts += [_totals(plan), f"budget: {share} is {budget:,}; spent: {spent:,}"]
     parts += [f"note: {note}" for note in plan.notes]
     for number, part in enumerate(parts):
