@@ -207,13 +207,16 @@ EXPORT int64_t harp_logit_count(const harp_network *network) { return network->n
 EXPORT int harp_logits(harp_network *network, const float *images, int64_t count, int32_t threads, float *logits) {
     if (count < 1 || threads < 1) return 1;
     try {
-        while (int64_t(network->places.size()) < std::min<int64_t>(count, threads)) {
-            Memory arena = zeros(network->cells * int64_t(sizeof(Cell)));
-            if (!arena) return 1;
-            network->places.push_back(reinterpret_cast<Cell *>(arena.get()));
-            network->arenas.push_back(std::move(arena));
+        std::vector<Cell *> places;
+        for (int64_t t = 0; t < std::min<int64_t>(count, threads); t++) {
+            if (t == int64_t(network->arenas.size())) {
+                Memory arena = zeros(network->cells * int64_t(sizeof(Cell)));
+                if (!arena) return 1;
+                network->arenas.push_back(std::move(arena));
+            }
+            places.push_back(reinterpret_cast<Cell *>(network->arenas[t].get()));
         }
-        harp_run(network->network, &images, &logits, count, threads, network->places.data());
+        harp_run(network->network, &images, &logits, count, threads, places.data());
     } catch (const std::bad_alloc &) {
         return 1;
     }

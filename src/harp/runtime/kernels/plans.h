@@ -53,7 +53,6 @@ struct harp_network {
     const Network *network = nullptr;
     int64_t cells = 0;
     std::vector<Memory> arenas;
-    std::vector<Cell *> places;
 };
 
 namespace {
