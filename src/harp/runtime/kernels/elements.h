@@ -142,8 +142,8 @@ void windows(const Step &s, const Buffer &in, const Buffer &out, E *arena, const
         for (int y = 0; y < out.height; y++) {
             const Span down = span(y * s.stride_h - s.pad_h, s.kernel_h, s.dilate_h, in.height, s.pad_h);
             E *target = arena + out.at + c * out.plane + int64_t(y) * out.pitch;
-            std::fill(row.begin(), row.end(), none);
-            std::fill(made.begin(), made.end(), none);
+            for (size_t x = 0; x < row.size(); x++) row[x] = none;  // std::fill would take it for aligned
+            for (size_t x = 0; x < made.size(); x++) made[x] = none;
             for (int sy = down.first; sy < down.last; sy++)
                 join<SUM>(row.data(), plane + int64_t(down.at + sy * s.dilate_h) * in.pitch, in.width, 1);
             for (int sx = 0; sx < s.kernel_w; sx++) {
