@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harp.deploy import include_folder, load, save_plan
+from harp.deploy import load, save_plan
 from harp.errors import HarpError
 from harp.graph import Node, Ref
 from harp.package import Manifest, write
@@ -34,7 +34,7 @@ def programs(tmp_path_factory):
     """The example, linked with each build of the engine."""
     folder = tmp_path_factory.mktemp("programs")
     for variant in BUILT + FP16:
-        options = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{include_folder()}"]
+        options = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{built()[variant].parent}"]
         command = ["cc", *options, str(SOURCE), str(built()[variant]), "-o", str(folder / variant)]
         subprocess.run(command, check=True)
     return folder

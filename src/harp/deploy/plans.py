@@ -9,7 +9,7 @@ from harp.errors import HarpError
 from harp.graph import by_nobody
 from harp.package import unpack
 from harp.runtime import Alone, Precision, plan_bytes
-from harp.runtime.native import FOLDER, built
+from harp.runtime.native import built
 
 
 def save_plan(
@@ -32,8 +32,3 @@ def save_plan(
     with draft(Path(path)) as place:
         place.write_bytes(plan_bytes(alone._segments[0], alone.build))
     return built()[alone.build.variant]
-
-
-def include_folder() -> Path:
-    """Where `harp.h` lies, and the libraries."""
-    return FOLDER
