@@ -1,4 +1,5 @@
 import faulthandler
+import importlib
 import multiprocessing
 from typing import cast
 
@@ -55,6 +56,8 @@ def test_attacks_go_around_the_wrapper_that_counts_backward_passes(tmp_path):
 
 def attack_in_a_group(path):
     faulthandler.dump_traceback_later(100, exit=True)
+    # As `harp.ranks.joining` does, and for its reason: loaded later it keeps the group, whose threads abort at the end.
+    importlib.import_module("torch.distributed.nn.functional")
     torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=0, world_size=1)
     model = network()
     wrapped = nn.parallel.DistributedDataParallel(model)
