@@ -23,7 +23,7 @@ from harp.runs import environment
 from harp.sparsity import find_weights
 
 NETWORKS = {"cifar_cnn": 1.0, "resnet18": 0.5}
-LEFT = (0.01, 0.02, 0.05, 0.1, 0.2)
+LEFT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 
 
 def pruned(name: str, width: float, left: float, x: Tensor) -> nn.Module:

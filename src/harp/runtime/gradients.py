@@ -1,115 +1,154 @@
-"""A pruned graph with gradients, its sparse convolutions as sparse matrices: the engine in C++ only goes forward."""
+"""A pruned graph with gradients: its sparse convolutions run on the sparse engine, forth and back."""
 
-import math
-import warnings
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from harp.graph import Graph, Interpreter, shapes
+from harp.graph import Graph, Interpreter, Node, Ref, Sparse, shapes
 from harp.graph.interpret import Step
+from harp.runtime.engine import Engine
+from harp.runtime.native import Native, native
+from harp.runtime.windows import pair
 
-# Above this share of numbers left PyTorch's dense convolution is as quick: on one core with AVX2 it makes some 25
-# thousand million operations a second of all there are, a sparse product some 8 of those that are left.
-FEW = 0.25
-MOST = 2**25  # entries of all matrices in one direction: with both directions 0.8 GB, and for a while thrice as much
-WIDTH = 64  # images side by side in one product: of more, a large layer's columns leave the second-level cache
+# Above this share of numbers left PyTorch's dense convolution is quicker, but for that of images, of few channels.
+FEW, CHANNELS = 0.5, 4
+
+Pair = tuple[int, int]
+Answer = Callable[[Tensor], Tensor]
 
 
 class Differentiable(Interpreter):
     """A float32 graph on the CPU as a function from images [n, *shape] to logits [n, classes], to be differentiated.
 
-    Convolutions with few numbers left are products with a sparse matrix, in both directions, the first ones of a large
-    network until their matrices fill the memory that is meant for them; all else is PyTorch's own, operator by
-    operator. Only the images get a gradient. Logits are off by the rounding of another order of sums.
+    Convolutions with few numbers left run on the sparse engine in both directions, on `threads` of it; all else is
+    PyTorch's own, operator by operator. Only the images get a gradient, and that once: a gradient of the gradient is
+    refused by PyTorch. Logits are off by the rounding of another order of sums. Raises `HarpError` where the engine is
+    not built.
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, threads: int = 1):
         super().__init__(graph)
-        self._sizes, self._entries = shapes(graph), 0
+        self._sizes, self._build, self._threads = shapes(graph), native(), threads
         self._steps = tuple(map(self._sparse, self._steps))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.graph.batch is not None or len(x) <= WIDTH:
-            return super().__call__(x)
-        return torch.cat([super(Differentiable, self).__call__(part) for part in torch.split(x, WIDTH)])
-
     def _sparse(self, step: Step) -> Step:
-        """The step, a sparse convolution as a product."""
+        """The step, a sparse convolution as calls of the engine."""
         if step.call is not torch.ops.aten.conv2d.default:
             return step
         x, weight, bias, stride, padding, dilation, groups = step.args
         filters, added = (None if ref is None else self._tensors.get(ref.name) for ref in (weight, bias))
         if filters is None or (bias is not None and added is None):  # computed by the graph itself
             return step
-        left = int(filters.count_nonzero())
-        entries = left * math.prod(self._sizes[step.name][-2:])
-        if groups != 1 or left > FEW * filters.numel() or self._entries + entries > MOST:
+        few = filters.shape[1] <= CHANNELS or int(filters.count_nonzero()) <= FEW * filters.numel()
+        if groups != 1 or not few:
             return step
-        self._entries += entries
-        return replace(step, call=_Convolution(filters, added, stride, padding, dilation), args=(x,))
+        compiled = _compiler(self._build, self._threads)
+        window = (pair(stride), pair(padding), pair(dilation))
+        forth = compiled(filters, added, self._sizes[x.name][1:], *window)
+        back = Back(filters, self._sizes[x.name][2:], self._sizes[step.name][2:], *window, compiled)
+        return replace(step, call=Convolution(forth, back), args=(x,))
 
 
-class _Convolution:
-    """A convolution as a matrix from pixels to pixels, made for the first image's size, and times many images at once.
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of images [n, c, h', w'] to results [n, o, h, w], which makes their gradients, too."""
 
-    Values lie with their images last in memory, [c, h, w, n] seen as [n, c, h, w], as what is elementwise leaves them.
+    forth: Answer
+    back: Answer
+
+    def __call__(self, images: Tensor) -> Tensor:
+        made: Tensor = _Product.apply(images, self.forth, self.back)  # type: ignore[no-untyped-call]
+        return made
+
+
+Compiled = Callable[[Tensor, Tensor | None, tuple[int, ...], Pair, Pair, Pair], Answer]
+
+
+def _compiler(build: Native, threads: int) -> Compiled:
+    """What makes a convolution of weights, bias, an image's shape, stride, padding and dilation, in the engine."""
+
+    def compiled(
+        weight: Tensor, bias: Tensor | None, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+    ) -> Engine:
+        tensors: dict[str, Tensor | Sparse] = {"weight": Sparse.of(weight)}
+        if bias is not None:
+            tensors["bias"] = bias
+        args = (Ref("image"), Ref("weight"), None if bias is None else Ref("bias"), stride, padding, dilation, 1)
+        return Engine(Graph("image", shape, (Node("made", "conv2d", args),), "made", tensors), threads, build)
+
+    return compiled
+
+
+class Back:
+    """The gradient of a convolution's images from that of its results, [n, o, h, w] to [n, c, h', w']: a convolution.
+
+    Every `stride`-th pixel of an image is read by the same weights. So the pixels of one such phase are a convolution
+    of the results at stride 1; those of all phases are the channels of one, and are put in their places afterwards.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any):
-        self.weight, self.bias = weight, bias
-        self.window = {"stride": stride, "padding": padding, "dilation": dilation}
-        self._made: tuple[torch.Size, torch.Size, Tensor, Tensor, Tensor] | None = None
+    def __init__(
+        self, weight: Tensor, image: Pair, made: Pair, stride: Pair, padding: Pair, dilation: Pair, compiled: Compiled
+    ):
+        self.image, self.stride, self.channels = image, stride, weight.shape[1]
+        each = zip(weight.shape[2:], image, made, stride, padding, dilation, strict=True)
+        rows, columns = (_axis(*of) for of in each)
+        phases = weight.new_zeros(*stride, weight.shape[1], weight.shape[0], 2 * rows.reach + 1, 2 * columns.reach + 1)
+        for tap, (phase, down) in enumerate(rows.taps):
+            for across, (beside, right) in enumerate(columns.taps):
+                phases[phase, beside, :, :, down, right] = weight[:, :, tap, across].T
+        self.more = (0, columns.more, 0, rows.more)
+        shape = (weight.shape[0], made[0] + rows.more, made[1] + columns.more)
+        self.product = compiled(phases.flatten(0, 2), None, shape, (1, 1), (rows.reach, columns.reach), (1, 1))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if self._made is None or self._made[0] != x.shape[1:]:
-            self._made = (x.shape[1:], *self._matrices(x.shape[1:]))
-        _, size, *matrices = self._made
-        columns = x.permute(1, 2, 3, 0).reshape(-1, len(x))
-        made: Tensor = _Product.apply(columns, *matrices)  # type: ignore[no-untyped-call]
-        return made.view(*size, len(x)).permute(3, 0, 1, 2)
+    def __call__(self, grad: Tensor) -> Tensor:
+        found = self.product(functional.pad(grad, self.more) if any(self.more) else grad)
+        if self.stride == (1, 1):
+            return found[:, :, : self.image[0], : self.image[1]]
+        phases = found.view(len(grad), *self.stride, self.channels, *found.shape[2:])
+        placed = grad.new_empty(len(grad), self.channels, *self.image)
+        down, across = self.stride
+        for row in range(down):
+            for column in range(across):
+                place = placed[:, :, row::down, column::across]
+                place.copy_(phases[:, row, column, :, : place.shape[2], : place.shape[3]])
+        return placed
 
-    def _matrices(self, size: torch.Size) -> tuple[torch.Size, Tensor, Tensor, Tensor]:
-        """For images [c, h', w']: the output's size [o, h, w], a matrix [ohw, ch'w'], its transpose, the bias [ohw, 1].
 
-        The matrices are compressed by rows.
-        """
-        channels, height, width = size
-        filters = self.weight.flatten(1)
-        # Each pixel's place, counted from 1, so that 0 is what padding put there; float64 holds them exactly.
-        places = torch.arange(1, channels * height * width + 1, dtype=torch.float64).view(1, channels, height, width)
-        read = functional.unfold(places, self.weight.shape[2:], **self.window)[0].long() - 1
-        rows, entries = filters.nonzero().unbind(1)
-        outputs = rows[:, None] * read.shape[1] + torch.arange(read.shape[1])
-        inputs = read[entries]
-        values = filters[rows, entries][:, None].expand_as(inputs)
-        inside = inputs >= 0
-        at, value = torch.stack([outputs[inside], inputs[inside]]), values[inside]
-        shape = (len(filters) * read.shape[1], channels * height * width)
-        made = functional.conv2d(torch.empty(1, *size, device="meta"), self.weight.to("meta"), **self.window)
-        bias = filters.new_zeros(len(filters)) if self.bias is None else self.bias
-        column = bias.repeat_interleave(read.shape[1])[:, None]
-        return made.shape[1:], _compressed(at, value, shape), _compressed(at.flip(0), value, shape[::-1]), column
+@dataclass(frozen=True)
+class _Axis:
+    """Where, along one axis, the results lie that each tap of a convolution takes an image's pixel to.
+
+    Of each tap the phase of the pixels that it reads, and where the result lies, counted from `reach` before the
+    pixel's own place in its phase; `more` results, all 0, are added, so that there is one for each pixel of a phase.
+    """
+
+    taps: tuple[Pair, ...]
+    reach: int
+    more: int
+
+
+def _axis(kernel: int, image: int, made: int, stride: int, padding: int, dilation: int) -> _Axis:
+    # Tap t of result r reads pixel r * stride + t * dilation - padding, which is q * stride + phase where r = q + far.
+    taps = [((tap * dilation - padding) % stride, -((tap * dilation - padding) // stride)) for tap in range(kernel)]
+    reach = max(abs(far) for _, far in taps)
+    pixels = -(-image // stride)
+    return _Axis(tuple((phase, far + reach) for phase, far in taps), reach, max(0, pixels - made))
 
 
 class _Product(torch.autograd.Function):
-    """A matrix times columns, plus a bias; the gradient of the columns is its transpose times theirs."""
+    """What `forth` makes of the images, and `back` of the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, columns: Tensor, forth: Tensor, back: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, images: Tensor, forth: Answer, back: Answer) -> Tensor:
         ctx.back = back
-        return torch.addmm(bias, forth, columns.contiguous())
+        return forth(images)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        return ctx.back @ grads[0].contiguous(), None, None, None
-
-
-def _compressed(at: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch calls its own format a trial version
-        rows = torch.sparse_coo_tensor(at, values, shape, check_invariants=False).coalesce().to_sparse_csr()
-        return torch.sparse_csr_tensor(rows.crow_indices().int(), rows.col_indices().int(), rows.values(), rows.shape)
+    @once_differentiable  # type: ignore[misc, untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(grad), None, None
