@@ -10,6 +10,7 @@ from harp.models import build
 from harp.randomness import generator
 from harp.runtime.gradients import CHANNELS, FEW, Back, Convolution, Differentiable, _compiler
 from harp.runtime.native import native
+from harp.runtime.windows import pair
 from harp.sparsity import find_weights
 
 
@@ -56,7 +57,7 @@ def test_back_is_the_gradient_of_pytorchs_convolution(seed, n, channels, filters
     grad = torch.randn(made.shape, generator=draws)
     (expected,) = torch.autograd.grad(made, x, grad)
     compiler = _compiler(native(), 1)
-    found = Back(weight, (7, 8), tuple(made.shape[2:]), stride, padding, dilation, compiler)(grad)
+    found = Back(weight, (7, 8), pair(made.shape[2:]), stride, padding, dilation, compiler)(grad)
     assert torch.allclose(found, expected, rtol=0, atol=1e-5)
 
 
@@ -90,7 +91,8 @@ def test_a_gradient_of_the_gradient_is_refused():
 def test_what_is_dense_or_in_groups_stays_pytorchs():
     many = CHANNELS + 1
     half = torch.nn.Conv2d(many, many, 2)  # its weights are as many as FEW allows
-    convolutions = [half, torch.nn.Conv2d(many, many, 3), torch.nn.Conv2d(many, many, 3, groups=many)]
+    convolutions: list[torch.nn.Conv2d | torch.nn.ConvTranspose2d] = [half]
+    convolutions += [torch.nn.Conv2d(many, many, 3), torch.nn.Conv2d(many, many, 3, groups=many)]
     convolutions += [torch.nn.ConvTranspose2d(many, many, 3), torch.nn.Conv2d(many, 3, 1), torch.nn.Conv2d(3, 3, 3)]
     with torch.no_grad():
         half.weight.view(-1)[: int(half.weight.numel() * (1 - FEW))] = 0

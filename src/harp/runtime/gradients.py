@@ -50,7 +50,8 @@ class Differentiable(Interpreter):
         compiled = _compiler(self._build, self._threads)
         window = (pair(stride), pair(padding), pair(dilation))
         forth = compiled(filters, added, self._sizes[x.name][1:], *window)
-        back = Back(filters, self._sizes[x.name][2:], self._sizes[step.name][2:], *window, compiled)
+        images, results = (pair(self._sizes[name][2:]) for name in (x.name, step.name))
+        back = Back(filters, images, results, *window, compiled)
         return replace(step, call=Convolution(forth, back), args=(x,))
 
 
@@ -149,6 +150,6 @@ class _Product(torch.autograd.Function):
         return forth(images)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return ctx.back(grad), None, None
