@@ -229,10 +229,11 @@ def main() -> None:
     if "agreement" in options.parts:
         found["agreement"] = agreement(options.device, options.images)
         write_json(options.out, found)
+        print(found["agreement"], flush=True)
     if "speed" in options.parts:
         found["speed"] = speed(options.device, options.model, options.batch, options.rounds, precision)
         write_json(options.out, found)
-    print(found, flush=True)
+        print(found["speed"], flush=True)
     if "arena" in options.parts:
         left = options.minutes * 60 - (time.monotonic() - began) - EVALUATION
         pace = found.get("speed", {}).get("images per second", 1000.0)
