@@ -55,6 +55,14 @@ def test_cells_measure_their_last_network_unless_the_grid_says_otherwise(tmp_pat
     assert {cell.recipe.evaluation.networks for cell in found(tmp_path, settings=settings)} == {"all"}
 
 
+def test_dense_networks_may_be_measured_otherwise_but_not_trained(tmp_path):
+    fewer = grid(dense={"evaluation": {"images": 20}})
+    assert dense_cell(fewer, 0).recipe.evaluation.images == 20
+    assert {cell.recipe.evaluation.images for cell in cells(fewer, tmp_path)} == {None}
+    with pytest.raises(HarpError, match="settings of pretrain, which all rows have in common; there are: evaluation"):
+        grid(dense={"pretrain": {"epochs": 1}})
+
+
 def test_all_methods_of_a_seed_start_from_its_dense_network_but_those_from_scratch(tmp_path):
     dense = tmp_path / dense_cell(grid(), 0).folder / "1-pretrain" / "model.safetensors"
     sources = {cell.row: cell.recipe.prune.source for cell in found(tmp_path)}

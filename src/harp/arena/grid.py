@@ -24,6 +24,8 @@ from harp.pruners import METHODS, Course, options_of
 
 OWN = ("prune", "finetune", "stages", "export")
 """The sections of a recipe that a row may have to itself; all else is what rows have in common."""
+MEASURED = ("evaluation", "export")
+"""The sections that the dense networks may have to themselves: how they are trained is every row's start."""
 
 
 def _row(item: Any) -> Any:
@@ -31,6 +33,13 @@ def _row(item: Any) -> Any:
     if isinstance(item, dict) and (len(item) != 1 or not isinstance(next(iter(item.values())), dict)):
         raise ValueError("expected a method's name, or a label with settings, as in `mine: {prune: {method: harp}}`")
     return item
+
+
+def _measured(own: dict[str, Any]) -> dict[str, Any]:
+    """The settings of `dense`, of how they are measured alone."""
+    if strange := sorted(set(own) - set(MEASURED)):
+        raise ValueError(f"settings of {strange[0]}, which all rows have in common; {choices(strange[0], MEASURED)}")
+    return own
 
 
 Row = Annotated[str | dict[str, Any], AfterValidator(_row)]
@@ -45,6 +54,8 @@ class Grid(Settings):
     """the recipe that all cells have in common (`harp list recipes`, or a YAML file)"""
     settings: dict[Word, Any] = Field(default={})
     """settings over that recipe's, for every cell"""
+    dense: Annotated[dict[Word, Any], AfterValidator(_measured)] = Field(default={})
+    """how the dense networks are measured otherwise, as `{evaluation: {images: 200}}`: they take longest to attack"""
     rows: tuple[Row, ...]
     """methods by name, or rows with a label and settings of their own"""
     keeps: tuple[Share, ...] = (0.01,)
@@ -90,7 +101,7 @@ def device_of(grid: Grid) -> str:
 def dense_cell(grid: Grid, seed: int) -> Cell:
     """The run that trains the dense network of a seed, measures and packs it."""
     own = {"name": "dense", "seed": seed, "stages": ["pretrain"]}
-    return Cell("dense", 1.0, seed, f"dense-seed{seed}", {**_common(grid), **own})
+    return Cell("dense", 1.0, seed, f"dense-seed{seed}", {**merged(_common(grid), grid.dense), **own})
 
 
 def cells(grid: Grid, folder: Path) -> Iterator[Cell]:
