@@ -1,6 +1,7 @@
 """An arena of the tiniest runs: whole, killed, poisoned; and what it writes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,32 @@ def test_finished_cells_are_not_run_again(finished):
     again = arena(GRID, folder, display=quiet())
     assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/done.json")} == times
     assert again.measured == before.measured
+
+
+def test_rows_that_begin_alike_share_what_they_have_in_common(finished, tmp_path):
+    folder, whole = finished
+    rows = [{"slower": {"prune": {"method": "hydra"}, "finetune": {"lr": 0.001}}}, {"other": {"prune": {"lr": 0.2}}}]
+    for part in ("dense-seed0", "cells/hydra-0.3-seed0"):
+        shutil.copytree(folder / part, tmp_path / part)
+    recipe = tmp_path / "dense-seed0" / "1-pretrain" / "model.safetensors"
+    for file in (tmp_path / "cells").glob("*/**/*"):  # the dense network lies elsewhere now
+        if file.suffix in (".yaml", ".json"):
+            file.write_text(file.read_text().replace(str(folder / recipe.relative_to(tmp_path)), str(recipe)))
+    begun = time.time()
+    results = arena({**GRID, "rows": ["hydra", *rows]}, tmp_path, display=quiet())
+    places = {one.row: tmp_path / one.folder for one in results.measured}
+    told = {row: json.loads((place / "2-prune" / "done.json").read_text()) for row, place in places.items()}
+    assert told["slower"] == {**told["hydra"], "recipe": {**told["hydra"]["recipe"], "name": "slower"}}
+    assert told["other"]["seconds"] != told["hydra"]["seconds"]
+    scores, networks = (
+        [(places[row] / name).read_bytes() for row in ("hydra", "slower")]
+        for name in ("2-prune/learned.safetensors", "3-finetune/model.safetensors")
+    )
+    assert scores[0] == scores[1]
+    assert networks[0] != networks[1]
+    assert not any(file.stat().st_mtime > begun for file in places["hydra"].glob("*/model.safetensors"))
+    alone, again = (next(one for one in of.measured if one.row == "hydra") for of in (whole, results))
+    assert again.accuracies == alone.accuracies
 
 
 @pytest.mark.slow

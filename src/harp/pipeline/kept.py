@@ -77,6 +77,21 @@ def check_kept(run: Run, recipe: Recipe) -> None:
                 )
 
 
+def made_alike(run: Run, recipe: Recipe) -> list[str]:
+    """The folders of the training stages that ended in `run` as `recipe` would make them, in order; its name aside."""
+    training = [stage.folder for stage in plan(recipe.stages)]
+    found = []
+    for stage, begun, kept in _stages(run, recipe):
+        if stage not in training or run.done(stage) is None:
+            continue
+        if any(name != "name" and stage in _made_with(name, kept, recipe) for name, _, _ in _differing(kept, recipe)):
+            break
+        if any(not Path(file).is_file() or file_digest(Path(file)) != digest for file, digest in begun.files.items()):
+            break
+        found.append(stage)
+    return found
+
+
 def _stages(run: Run, recipe: Recipe) -> Iterator[tuple[str, Begun, Recipe]]:
     """The folders of the stages of `recipe` that say what they were begun with, and the recipe among that."""
     for stage in (*(stage.folder for stage in plan(recipe.stages)), EVALUATION, EXPORT):
