@@ -29,7 +29,7 @@ docs: .venv/docs.stamp
 	@$(BIN)/sphinx-build -q -W --keep-going -b html -d build/doctrees docs build/docs
 	@echo "build/docs/index.html"
 
-# The tests of `make test` under coverage, half as long again. Fails below the floor in pyproject.toml.
+# The tests of `make test` under coverage. Fails below the floor in pyproject.toml.
 coverage: .venv/test.stamp
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n auto --dist worksteal
