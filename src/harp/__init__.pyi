@@ -104,6 +104,8 @@ from .pruners import (
     AnpVs as AnpVs,
     AnpVsOptions as AnpVsOptions,
     BCSPOptions as BCSPOptions,
+    Chord as Chord,
+    ChordOptions as ChordOptions,
     Course as Course,
     Cyclic as Cyclic,
     CyclicOptions as CyclicOptions,

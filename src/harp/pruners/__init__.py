@@ -4,6 +4,7 @@ from harp.pruners.acdc import ACDC, ACDCOptions
 from harp.pruners.anp_vs import AnpVs, AnpVsOptions
 from harp.pruners.base import METHODS, Method, Pruner, SearchWarning, begins_untrained, make_pruner, options_of
 from harp.pruners.bcs_p import BCSP, BCSPOptions
+from harp.pruners.chord import Chord, ChordOptions
 from harp.pruners.cyclic import Cyclic, CyclicOptions
 from harp.pruners.dnr import DNR, DNROptions
 from harp.pruners.feather import Feather, FeatherOptions
@@ -41,6 +42,8 @@ __all__ = [
     "AnpVs",
     "AnpVsOptions",
     "BCSPOptions",
+    "Chord",
+    "ChordOptions",
     "Course",
     "Cyclic",
     "CyclicOptions",
