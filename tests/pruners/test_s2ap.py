@@ -183,7 +183,7 @@ def test_a_stage_without_a_moved_score_says_so():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"base": "magnitude"}, "prune.options.base: magnitude has no scores to move; there are: harp, hydra, "),
+        ({"base": "magnitude"}, "prune.options.base: magnitude has no scores to move; there are: chord, harp, hydra, "),
         ({"base": "hydrq"}, "no pruning method 'hydrq'; did you mean 'hydra'"),
         ({"gama": 1}, "no setting 'prune.options.gama'; did you mean 'gamma'? there are: base, "),
         ({"base": "hydra", "gamma": 1}, "no setting 'prune.options.gamma'; there are: base, radius, warmup"),
