@@ -50,10 +50,15 @@ def test_what_was_pruned_comes_back_with_the_value_it_had():
     assert model.weight.tolist() == [[5, 0, 2, 0]]
 
 
-def test_the_budget_is_met_at_every_step_and_the_margin_moves_the_rates():
-    _, pruner = made()
+def test_the_budget_falls_to_its_end_and_is_met_on_the_way():
+    _, pruner = made(start_keep=1.0)
     assert (pruner.options.mode, pruner.estimator) == ("exact", "marginal")
-    assert pruner.counts() == {"weight": 2}
+    counts = []
+    for step in range(4):
+        pruner.push(Moment(step))
+        counts.append(pruner.counts()["weight"])
+    # 0.5 + 0.5 (1 - step / 2.4)^3 of four weights: 4, 2.4, 2.01, 2.
+    assert counts == [4, 2, 2, 2]
 
 
 def test_a_state_brings_the_weights_back():
