@@ -33,8 +33,8 @@ class Chord(Harp):
     the weights in the network learn, too, by a tenth of the stage's rate, and so do biases. What is not in the network
     keeps its value until its score brings it back. The budget is met exactly at every step, and falls to `keep` over
     the first 60 % of the stage (`Exact`); a rate's gradient is taken at the margin, where a mask really changes. Train
-    on afterwards under the masks. Not measured against the other methods yet. Raises `HarpError` as `Harp` does, and
-    for a frozen weight.
+    on afterwards under the masks. Measured beside HARP it is level at 1 %, ahead at 5 and 10 %, and cuts networks
+    through at 0.1 % unless channels go first (docs/results). Raises `HarpError` as `Harp` does, and for frozen weights.
     """
 
     takes = ChordOptions

@@ -1,0 +1,143 @@
+"""What each row of an arena gains over one of them: the difference on the same images, with intervals over seeds, too.
+
+    .venv/bin/python benchmarks/levers.py arenas/levers --out docs/results/levers.json [--against harp]
+
+Of every finished cell whose seed has the row `--against`, too, it notes both accuracies and on how many test images one
+of the two is right alone. Cells noted in `--out` by an earlier call stay, so an arena may be run seed by seed and in
+several places, where its dense networks come out the same, bit for bit; others are refused. Of a cell that is noted
+twice the later counts. For each
+row and budget it then prints the means, the mean difference with Student's 95 % interval over seeds (which it needs two
+for), and with Newcombe's over the images of all seeds.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harp.arena.results import RESULTS
+from harp.arena.schema import Results
+from harp.config import EVALUATION
+from harp.evaluation import flags_of, mcnemar, spread
+from harp.report.reading import read_models
+from harp.runs import read_json, write_json
+
+KINDS = ("clean", "worst")
+WEIGHTS = "model.safetensors"
+Record = dict[str, Any]
+
+
+def noted(folder: Path, against: str) -> Iterable[Record]:
+    """The finished cells of an arena beside the cell of `against` at the same budget and seed."""
+    results = Results.model_validate(read_json(folder / RESULTS))
+    flags = {(cell.row, cell.keep, cell.seed): _flags(folder / cell.folder) for cell in results.measured}
+    for cell in results.measured:
+        base = flags.get((against, cell.keep, cell.seed))
+        if base is None:
+            continue
+        own = flags[cell.row, cell.keep, cell.seed]
+        yield {
+            "row": cell.row,
+            "keep": cell.keep,
+            "seed": cell.seed,
+            "n": cell.n,
+            "attacks": list(results.attacks),
+            "doubts": list(cell.accuracies["worst"].doubts),
+            "kept": cell.kept,
+            "dense": sha256((folder / f"dense-seed{cell.seed}" / "1-pretrain" / WEIGHTS).read_bytes()).hexdigest(),
+            **{kind: _counts(own[kind], base[kind]) for kind in KINDS},
+            "environment": results.environment,
+        }
+
+
+def _flags(cell: Path) -> Mapping[str, Tensor]:
+    records = cell / EVALUATION
+    return flags_of(records / list(read_models(records / "results.json"))[-1])
+
+
+def _counts(own: Tensor, base: Tensor) -> dict[str, int]:
+    """How many images both are right on, the row alone, the one it is compared with alone, and neither."""
+    pairs = ((own, base), (own, ~base), (~own, base), (~own, ~base))
+    names = ("both", "alone", "lost", "neither")
+    return {name: int((a & b).sum()) for name, (a, b) in zip(names, pairs, strict=True)}
+
+
+def summed(cells: list[Record], kind: str) -> Record:
+    """Accuracy of a row, in per cent, and its difference from the other with both intervals; one record a seed."""
+    accuracies = [100 * (cell[kind]["both"] + cell[kind]["alone"]) / cell["n"] for cell in cells]
+    differences = [100 * (cell[kind]["alone"] - cell[kind]["lost"]) / cell["n"] for cell in cells]
+    count = {name: sum(cell[kind][name] for cell in cells) for name in ("both", "alone", "lost", "neither")}
+    pair = [(True, True), (True, False), (False, True), (False, False)]
+    flags = torch.tensor([flag for flag, name in zip(pair, count, strict=True) for _ in range(count[name])])
+    over_images = mcnemar(flags[:, 0], flags[:, 1])
+    many = spread(differences) if len(cells) > 1 else None
+    return {
+        "seeds": [round(value, 2) for value in accuracies],
+        "mean": sum(accuracies) / len(accuracies),
+        "difference": sum(differences) / len(differences),
+        "over_seeds": [many.low, many.high] if many else None,
+        "over_images": [100 * over_images.low, 100 * over_images.high],
+        "p": over_images.p,
+    }
+
+
+def summary(cells: Iterable[Record]) -> list[Record]:
+    """One record a row and budget, best mean robust accuracy first."""
+    by: dict[tuple[float, str], list[Record]] = {}
+    for cell in cells:
+        by.setdefault((cell["keep"], cell["row"]), []).append(cell)
+    rows = [
+        {
+            "row": row,
+            "keep": keep,
+            "seeds": [cell["seed"] for cell in found],
+            "doubts": sorted({doubt for cell in found for doubt in cell["doubts"]}),
+            **{kind: summed(found, kind) for kind in KINDS},
+        }
+        for (keep, row), found in by.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["keep"], -row["worst"]["mean"]))
+
+
+def lines(rows: Iterable[Record]) -> Iterable[str]:
+    """The rows as a table in Markdown."""
+    yield "| keep | row | seeds | clean | robust | difference | over seeds | over images | clean, difference | doubts |"
+    yield "|--:|---|--:|--:|--:|--:|--:|--:|--:|---|"
+    for row in rows:
+        clean, robust = (row[kind] for kind in KINDS)
+        seeds, images = (_interval(robust[name]) for name in ("over_seeds", "over_images"))
+        yield (
+            f"| {row['keep']:.2%} | {row['row']} | {len(row['seeds'])} | {clean['mean']:.1f} | {robust['mean']:.1f} "
+            f"| {robust['difference']:+.1f} | {seeds} | {images} | {clean['difference']:+.1f} "
+            f"| {', '.join(row['doubts'])} |"
+        )
+
+
+def _interval(ends: list[float] | None) -> str:
+    return f"{ends[0]:+.1f} to {ends[1]:+.1f}" if ends else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="*", help="folders of arenas whose cells are noted")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file of all cells noted so far")
+    parser.add_argument("--against", default="harp", help="the row that all others are compared with (default: harp)")
+    own = parser.parse_args()
+    before = read_json(own.out)["cells"] if own.out.exists() else []
+    cells = {(cell["row"], cell["keep"], cell["seed"]): cell for cell in before}
+    for folder in own.folders:
+        for cell in noted(folder, own.against):
+            if any(cell["dense"] != other["dense"] for other in cells.values() if other["seed"] == cell["seed"]):
+                parser.error(f"{folder}: the dense network of seed {cell['seed']} is another than that of {own.out}")
+            cells[cell["row"], cell["keep"], cell["seed"]] = cell
+    rows = summary(cells.values())
+    write_json(own.out, {"against": own.against, "rows": rows, "cells": list(cells.values())})
+    print(*lines(rows), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
