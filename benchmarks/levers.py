@@ -4,10 +4,10 @@
 
 Of every finished cell whose seed has the row `--against`, too, it notes both accuracies and on how many test images one
 of the two is right alone. Cells noted in `--out` by an earlier call stay, so an arena may be run seed by seed and in
-several places, where its dense networks come out the same, bit for bit; others are refused. Of a cell that is noted
-twice the later counts. For each
-row and budget it then prints the means, the mean difference with Student's 95 % interval over seeds (which it needs two
-for), and with Newcombe's over the images of all seeds.
+several places; of a cell noted twice the later counts. What cannot be averaged is refused: another dense network
+of the same seed, by its bits, other attacks, another number of images, another row to compare with. For each row and
+budget it then prints the means, the mean difference with Student's 95 % interval over seeds (which it needs two for),
+and with Newcombe's over the images of all seeds.
 """
 
 import argparse
@@ -54,6 +54,12 @@ def noted(folder: Path, against: str) -> Iterable[Record]:
         }
 
 
+def _strange(cell: Record, other: Record) -> str:
+    """What keeps the two from being averaged: empty where nothing does."""
+    same = ("attacks", "n", "dense") if cell["seed"] == other["seed"] else ("attacks", "n")
+    return ", ".join(name for name in same if cell[name] != other[name])
+
+
 def _flags(cell: Path) -> Mapping[str, Tensor]:
     records = cell / EVALUATION
     return flags_of(records / list(read_models(records / "results.json"))[-1])
@@ -76,7 +82,7 @@ def summed(cells: list[Record], kind: str) -> Record:
     over_images = mcnemar(flags[:, 0], flags[:, 1])
     many = spread(differences) if len(cells) > 1 else None
     return {
-        "seeds": [round(value, 2) for value in accuracies],
+        "each": [round(value, 2) for value in accuracies],
         "mean": sum(accuracies) / len(accuracies),
         "difference": sum(differences) / len(differences),
         "over_seeds": [many.low, many.high] if many else None,
@@ -127,12 +133,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file of all cells noted so far")
     parser.add_argument("--against", default="harp", help="the row that all others are compared with (default: harp)")
     own = parser.parse_args()
-    before = read_json(own.out)["cells"] if own.out.exists() else []
-    cells = {(cell["row"], cell["keep"], cell["seed"]): cell for cell in before}
+    before = read_json(own.out) if own.out.exists() else {"against": own.against, "cells": []}
+    if before["against"] != own.against:
+        parser.error(f"--against: {own.out} compares with {before['against']}, not with {own.against}")
+    cells = {(cell["row"], cell["keep"], cell["seed"]): cell for cell in before["cells"]}
     for folder in own.folders:
         for cell in noted(folder, own.against):
-            if any(cell["dense"] != other["dense"] for other in cells.values() if other["seed"] == cell["seed"]):
-                parser.error(f"{folder}: the dense network of seed {cell['seed']} is another than that of {own.out}")
+            for other in cells.values():
+                if strange := _strange(cell, other):
+                    parser.error(f"{folder}: {strange} of seed {cell['seed']} is not what {own.out} has")
             cells[cell["row"], cell["keep"], cell["seed"]] = cell
     rows = summary(cells.values())
     write_json(own.out, {"against": own.against, "rows": rows, "cells": list(cells.values())})
