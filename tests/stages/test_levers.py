@@ -39,7 +39,10 @@ def dying_after(steps):
     return lambda *args, **options: fit(*args, **{**options, "on": [*options["on"], die]})
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, marks=[] if "channels" in row else pytest.mark.slow) for row in ROWS])
+QUICK = "channels first, chord"
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, marks=[] if row == QUICK else pytest.mark.slow) for row in ROWS])
 def test_killed_every_fifth_step_a_row_ends_with_the_same_bits(row, tmp_path, monkeypatch):
     run_stages(workspace(tmp_path / "whole", **ROWS[row]), TRAINED)
     kills = 0
