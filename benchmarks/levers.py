@@ -111,20 +111,22 @@ def summary(cells: Iterable[Record]) -> list[Record]:
 
 def lines(rows: Iterable[Record]) -> Iterable[str]:
     """The rows as a table in Markdown."""
-    yield "| keep | row | seeds | clean | robust | difference | over seeds | over images | clean, difference | doubts |"
-    yield "|--:|---|--:|--:|--:|--:|--:|--:|--:|---|"
+    heads = "keep", "row", "clean", "robust (each)", "difference", "over images", "over seeds", "in clean", "doubts"
+    yield f"| {' | '.join(heads)} |"
+    yield "|--:|---|--:|--:|--:|--:|--:|--:|---|"
     for row in rows:
         clean, robust = (row[kind] for kind in KINDS)
         seeds, images = (_interval(robust[name]) for name in ("over_seeds", "over_images"))
+        each = ", ".join(f"{accuracy:.1f}" for accuracy in robust["each"])
         yield (
-            f"| {row['keep']:.2%} | {row['row']} | {len(row['seeds'])} | {clean['mean']:.1f} | {robust['mean']:.1f} "
-            f"| {robust['difference']:+.1f} | {seeds} | {images} | {clean['difference']:+.1f} "
+            f"| {row['keep']:.2%} | {row['row']} | {clean['mean']:.1f} | {robust['mean']:.1f} ({each}) "
+            f"| {robust['difference']:+.1f} | {images} | {seeds} | {clean['difference']:+.1f} "
             f"| {', '.join(row['doubts'])} |"
         )
 
 
 def _interval(ends: list[float] | None) -> str:
-    return f"{ends[0]:+.1f} to {ends[1]:+.1f}" if ends else ""
+    return f"{ends[0]:+.1f} to {ends[1]:+.1f}" if ends else "one seed"
 
 
 def main() -> None:
