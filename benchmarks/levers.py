@@ -50,7 +50,7 @@ def noted(folder: Path, against: str) -> Iterable[Record]:
             "kept": cell.kept,
             "dense": sha256((folder / f"dense-seed{cell.seed}" / "1-pretrain" / WEIGHTS).read_bytes()).hexdigest(),
             **{kind: _counts(own[kind], base[kind]) for kind in KINDS},
-            "environment": results.environment,
+            "environment": read_json(folder / cell.folder / "environment.json"),
         }
 
 

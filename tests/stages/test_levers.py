@@ -14,6 +14,7 @@ from tests.tiny import results, workspace
 
 GRID = Path(__file__).parents[2] / "benchmarks" / "grids" / "levers.yaml"
 OFTEN = {"checkpoint_every": "3it"}
+QUICK = "channels first, chord"
 
 
 def short(settings):
@@ -37,9 +38,6 @@ def dying_after(steps):
             raise Killed
 
     return lambda *args, **options: fit(*args, **{**options, "on": [*options["on"], die]})
-
-
-QUICK = "channels first, chord"
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, marks=[] if row == QUICK else pytest.mark.slow) for row in ROWS])

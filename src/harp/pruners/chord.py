@@ -33,9 +33,9 @@ class Chord(Harp):
     the weights in the network learn, too, by a tenth of the stage's rate, and so do biases. What is not in the network
     keeps its value until its score brings it back. The budget is met exactly at every step, and falls to `keep` over
     the first 60 % of the stage (`Exact`); a rate's gradient is taken at the margin, where a mask really changes. Train
-    on afterwards under the masks. On the small network of docs/results it was ahead of HARP at 5 and 10 %, a point
-    behind at 1 %, and cut through at 0.1 %, though not behind at either where channels went first; on a larger one at
-    1 % the two were level. Raises `HarpError` as `Harp` does, and for a frozen weight.
+    on afterwards under the masks. On the small network of docs/results it was ahead of HARP at 5 and 10 % on the
+    one seed run, a point behind at 1 %, and cut through at 0.1 %, though not behind at either where channels went
+    first; on a larger one at 1 % the two were level. Raises `HarpError` as `Harp` does, and for a frozen weight.
     """
 
     takes = ChordOptions
