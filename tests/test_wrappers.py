@@ -59,6 +59,11 @@ def attack_in_a_group(path):
     # As `harp.ranks.joining` does, and for its reason: loaded later it keeps the group, whose threads abort at the end.
     importlib.import_module("torch.distributed.nn.functional")
     torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=0, world_size=1)
+    attack_inside_of_it()  # a function, for its wrapper must be gone before the group: README, several processes
+    torch.distributed.destroy_process_group()
+
+
+def attack_inside_of_it():
     model = network()
     wrapped = nn.parallel.DistributedDataParallel(model)
     assert alone(wrapped) is model
@@ -68,4 +73,3 @@ def attack_in_a_group(path):
         adv = PGD(steps=3)(wrapped, x, y, threat, generator(0, "attack"))
         assert torch.equal(adv, PGD(steps=3)(model, x, y, threat, generator(0, "attack")))
         nn.functional.cross_entropy(wrapped(adv), y).backward()
-    torch.distributed.destroy_process_group()
