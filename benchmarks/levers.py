@@ -3,11 +3,12 @@
     .venv/bin/python benchmarks/levers.py arenas/levers --out docs/results/levers.json [--against harp]
 
 Of every finished cell whose seed has the row `--against`, too, it notes both accuracies and on how many test images one
-of the two is right alone. Cells noted in `--out` by an earlier call stay, so an arena may be run seed by seed and in
-several places; of a cell noted twice the later counts. What cannot be averaged is refused: another dense network
-of the same seed, by its bits, other attacks, another number of images, another row to compare with. For each row and
-budget it then prints the means, the mean difference with Student's 95 % interval over seeds (which it needs two for),
-and with Newcombe's over the images of all seeds.
+of the two is right alone: under attack on those that the arena evaluated, clean on all there are, which it asks every
+network for. Cells noted in `--out` by an earlier call stay, so an arena may be run seed by seed and in several places;
+of a cell noted twice the later counts. What cannot be averaged is refused: another dense network of the same seed, by
+its bits, other attacks, another number of images, another row to compare with. For each row and budget it then prints
+the means, the mean difference with Student's 95 % interval over seeds (which it needs two for), and with Newcombe's
+over the images of all seeds.
 """
 
 import argparse
@@ -17,52 +18,74 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from harp.arena.results import RESULTS
 from harp.arena.schema import Results
-from harp.config import EVALUATION
-from harp.evaluation import flags_of, mcnemar, spread
+from harp.config import EVALUATION, loses_channels, make_recipe
+from harp.evaluation import evaluate, flags_of, mcnemar, spread
+from harp.networks.named import find_network, loaded
+from harp.pipeline import Workspace
 from harp.report.reading import read_models
 from harp.runs import read_json, write_json
 
 KINDS = ("clean", "worst")
 WEIGHTS = "model.safetensors"
+BATCH = 500
+Key = tuple[str, float, int]  # row, share kept, seed
 Record = dict[str, Any]
 
 
 def noted(folder: Path, against: str) -> Iterable[Record]:
     """The finished cells of an arena beside the cell of `against` at the same budget and seed."""
     results = Results.model_validate(read_json(folder / RESULTS))
-    flags = {(cell.row, cell.keep, cell.seed): _flags(folder / cell.folder) for cell in results.measured}
-    for cell in results.measured:
-        base = flags.get((against, cell.keep, cell.seed))
-        if base is None:
-            continue
-        own = flags[cell.row, cell.keep, cell.seed]
+    measured = {(cell.row, cell.keep, cell.seed): cell for cell in results.measured}
+    compared = {key: cell for key, cell in measured.items() if (against, *key[1:]) in measured}
+    answered = clean({key: folder / cell.folder for key, cell in compared.items()})
+    for key, cell in compared.items():
+        base = measured[(against, *key[1:])]
+        counts = {
+            "clean": _counts(answered[key], answered[(against, *key[1:])]),
+            "worst": _counts(*(_attacked(folder / one.folder) for one in (cell, base))),
+        }
         yield {
             "row": cell.row,
             "keep": cell.keep,
             "seed": cell.seed,
-            "n": cell.n,
+            "n": {kind: sum(count.values()) for kind, count in counts.items()},
             "attacks": list(results.attacks),
             "doubts": list(cell.accuracies["worst"].doubts),
             "kept": cell.kept,
             "dense": sha256((folder / f"dense-seed{cell.seed}" / "1-pretrain" / WEIGHTS).read_bytes()).hexdigest(),
-            **{kind: _counts(own[kind], base[kind]) for kind in KINDS},
+            **counts,
             "environment": read_json(folder / cell.folder / "environment.json"),
         }
+
+
+def clean(runs: Mapping[Key, Path]) -> dict[Key, Tensor]:
+    """On which of all test images each run's network is right, bool [n]; cells of one arena have one set of images."""
+    found, bar = {}, Console(stderr=True)
+    works: dict[bool, Workspace] = {}  # one for networks that lost channels, one for others: reading images takes long
+    for key, run in track(runs.items(), "clean accuracy", console=bar, disable=not bar.is_terminal):
+        network = find_network(str(run))
+        recipe = make_recipe(network.settings)
+        work = works.setdefault(loses_channels(recipe), Workspace(recipe, run))
+        model = loaded(work, network.weights)
+        found[key] = evaluate(model, work.in_order(work.split.test, BATCH), {}, work.threat).flags["clean"]
+    return found
+
+
+def _attacked(cell: Path) -> Tensor:
+    records = cell / EVALUATION
+    return flags_of(records / list(read_models(records / "results.json"))[-1])["worst"]
 
 
 def _strange(cell: Record, other: Record) -> str:
     """What keeps the two from being averaged: empty where nothing does."""
     same = ("attacks", "n", "dense") if cell["seed"] == other["seed"] else ("attacks", "n")
     return ", ".join(name for name in same if cell[name] != other[name])
-
-
-def _flags(cell: Path) -> Mapping[str, Tensor]:
-    records = cell / EVALUATION
-    return flags_of(records / list(read_models(records / "results.json"))[-1])
 
 
 def _counts(own: Tensor, base: Tensor) -> dict[str, int]:
@@ -74,8 +97,8 @@ def _counts(own: Tensor, base: Tensor) -> dict[str, int]:
 
 def summed(cells: list[Record], kind: str) -> Record:
     """Accuracy of a row, in per cent, and its difference from the other with both intervals; one record a seed."""
-    accuracies = [100 * (cell[kind]["both"] + cell[kind]["alone"]) / cell["n"] for cell in cells]
-    differences = [100 * (cell[kind]["alone"] - cell[kind]["lost"]) / cell["n"] for cell in cells]
+    accuracies = [100 * (cell[kind]["both"] + cell[kind]["alone"]) / cell["n"][kind] for cell in cells]
+    differences = [100 * (cell[kind]["alone"] - cell[kind]["lost"]) / cell["n"][kind] for cell in cells]
     count = {name: sum(cell[kind][name] for cell in cells) for name in ("both", "alone", "lost", "neither")}
     pair = [(True, True), (True, False), (False, True), (False, False)]
     flags = torch.tensor([flag for flag, name in zip(pair, count, strict=True) for _ in range(count[name])])
@@ -94,7 +117,7 @@ def summed(cells: list[Record], kind: str) -> Record:
 def summary(cells: Iterable[Record]) -> list[Record]:
     """One record a row and budget, best mean robust accuracy first."""
     by: dict[tuple[float, str], list[Record]] = {}
-    for cell in cells:
+    for cell in sorted(cells, key=lambda cell: int(cell["seed"])):
         by.setdefault((cell["keep"], cell["row"]), []).append(cell)
     rows = [
         {
@@ -146,7 +169,7 @@ def main() -> None:
                     parser.error(f"{folder}: {strange} of seed {cell['seed']} is not what {own.out} has")
             cells[cell["row"], cell["keep"], cell["seed"]] = cell
     rows = summary(cells.values())
-    write_json(own.out, {"against": own.against, "rows": rows, "cells": list(cells.values())})
+    write_json(own.out, {"against": own.against, "rows": rows, "cells": [cells[key] for key in sorted(cells)]})
     print(*lines(rows), sep="\n")
 
 
