@@ -72,9 +72,12 @@ def test_answers_are_those_before_anything_was_asked():
     untouched, before = Untouched(model), model(X)
     with torch.no_grad():
         model.get_parameter("1.weight").zero_()
-    for answers in (untouched.answers(X), untouched.answers(X, 4)):
-        assert answers is not None
-        assert torch.equal(answers, before)
+    at_once, parts = untouched.answers(X), untouched.answers(X, 4)
+    assert at_once is not None
+    assert parts is not None
+    assert torch.equal(at_once, before)
+    # Kernels of other batch sizes may round otherwise; so they do on processors with AMX.
+    assert torch.allclose(parts, before, rtol=0, atol=1e-6)
 
 
 def test_there_are_none_of_a_random_network_nor_of_one_that_cannot_be_copied():
