@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from harp.pruners import Course, Harp, HarpOptions, Hydra, Moment, RatesOnly, SearchWarning
-from harp.pruners.endings import at_the_floor, off_budget
+from harp.pruners.endings import THROWN, at_the_floor, off_budget, thrown
 from harp.sparsity import Budget, Weights, find_sites
 
 BUDGET = Budget(0.01)
@@ -137,3 +137,58 @@ def test_an_exact_search_that_was_cut_short_stands_above_its_budget():
     pruner.push(Moment(3))  # half of the ramp of six steps: 10 + 90 / 8 weights
     with pytest.warns(SearchWarning, match=r"stood at 2\.1\d times the budget; settle cut .*, by 11 weights"):
         pruner.settle()
+
+
+def test_rates_that_were_thrown_are_told_with_the_first_step():
+    assert thrown(units(), [-1, -1]) == []
+    (told,) = thrown(units(), [-1, 71])
+    assert told == (
+        "step 71 threw up the learned rates of 1.weight: under a batch norm channels that keep nothing have gradients "
+        "hundreds of times too large; the search may not come back from that, which gradients clipped to 1 (clip) "
+        "prevent"
+    )
+    assert thrown(units(), [9, 71])[0].startswith("step 9 threw up the learned rates of 0.weight, 1.weight:")
+
+
+def step(pruner, number, rise):
+    """A step of an optimizer that raises the second rate's logit by `rise`."""
+    pruner.pull()
+    with torch.no_grad():
+        pruner.logits[1] += rise
+    pruner.push(Moment(number))
+
+
+def test_a_search_notes_what_throws_a_rate_and_still_knows_it_at_an_earlier_state():
+    pruner = Harp(sites(), BUDGET, course=Course(5))
+    pruner.push(Moment(0))
+    step(pruner, 1, 0.9 * THROWN)
+    state = copy.deepcopy(pruner.state_dict())
+    assert not any("threw" in note for note in pruner.notes())
+    step(pruner, 2, 1.1 * THROWN)
+    step(pruner, 3, 1.1 * THROWN)
+    (told,) = [note for note in pruner.notes() if "threw" in note]
+    assert told.startswith("step 2 threw up the learned rates of 1.weight:")
+    later = copy.deepcopy(pruner.state_dict())
+    pruner.load_state_dict(state)
+    assert told in pruner.notes()
+    # A search that goes on elsewhere is told by its state.
+    other = Harp(sites(), BUDGET, course=Course(5))
+    other.load_state_dict(later)
+    assert told in other.notes()
+
+
+def test_under_a_batch_norm_a_channel_that_keeps_nothing_pulls_far_harder():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 8, 3, padding=1, bias=False)
+    model = nn.Sequential(layer, nn.BatchNorm2d(8), nn.Flatten())
+    pruner = Hydra(find_sites(model), Budget(0.5))
+    score = pruner.scores["0.weight"]
+    with torch.no_grad():
+        score[0] *= 1e-6
+    pruner.push(Moment(0))
+    (model(torch.randn(16, 4, 8, 8)) * torch.linspace(-1, 1, 512)).sum().backward()
+    pruner.pull()
+    assert score.grad is not None
+    assert not layer.weight[0].any()
+    pulls = score.grad.flatten(1).norm(dim=1)
+    assert pulls[0] > 50 * pulls[1:].max()

@@ -1,5 +1,6 @@
-"""Sentences on where a search for rates has ended: off its budget, or where rates cannot move any more."""
+"""Sentences on how a search for rates has gone: ended off its budget or where no rate moves, or thrown on the way."""
 
+import math
 from collections.abc import Sequence
 
 from harp.sparsity import Budget, Counts, Units
@@ -8,6 +9,8 @@ from harp.sparsity import Budget, Counts, Units
 # by batch-norm statistics of the network before; fine-tuning brings them back.
 SLACK = 0.02
 NAMED = 3
+THROWN = math.log(2)
+"""how far a rate's logit rises at once where something throws it; learning moves it by some hundredths a step"""
 
 
 def off_budget(units: Units, budget: Budget, density: float, stood: Counts, settled: Counts) -> list[str]:
@@ -35,6 +38,19 @@ def at_the_floor(units: Units, budget: Budget, rates: Sequence[float]) -> list[s
     groups = [name for name, rate in zip(units.names, rates, strict=True) if rate <= low < budget.keep]
     if not groups:
         return []
-    named = ", ".join(groups[:NAMED]) + (f" and {len(groups) - NAMED} more" if len(groups) > NAMED else "")
     begun = f"{len(groups)} of {len(units.names)} learned rates collapsed to {low:.2g} or less, where they hardly move"
-    return [f"{begun}, so that little passes through {named}; a smaller gamma or a larger floor holds them up"]
+    return [f"{begun}, so that little passes through {_named(groups)}; a smaller gamma or a larger floor holds them up"]
+
+
+def thrown(units: Units, steps: Sequence[int]) -> list[str]:
+    """A sentence where rates were thrown up by `THROWN` or more: `steps` has the first such step, -1 for none."""
+    groups = {name: step for name, step in zip(units.names, steps, strict=True) if step >= 0}
+    if not groups:
+        return []
+    begun = f"step {min(groups.values())} threw up the learned rates of {_named(list(groups))}"
+    why = "under a batch norm channels that keep nothing have gradients hundreds of times too large"
+    return [f"{begun}: {why}; the search may not come back from that, which gradients clipped to 1 (clip) prevent"]
+
+
+def _named(groups: Sequence[str]) -> str:
+    return ", ".join(groups[:NAMED]) + (f" and {len(groups) - NAMED} more" if len(groups) > NAMED else "")

@@ -9,7 +9,7 @@ from harp.ambient import pinned
 from harp.config.values import NonNegative, Share, Text
 from harp.errors import HarpError
 from harp.pruners.base import METHODS
-from harp.pruners.endings import at_the_floor, off_budget
+from harp.pruners.endings import THROWN, at_the_floor, off_budget, thrown
 from harp.pruners.method import Course, Moment, Options, Role
 from harp.pruners.rates import Mode, make_rates
 from harp.pruners.scores import Scores
@@ -71,6 +71,8 @@ class Harp(Scores):
         )
         self._robust = torch.zeros_like(self.learned.sizes)
         self._size = torch.zeros_like(self.learned.sizes)
+        self._before = self.logits.detach().clone()
+        self._thrown = torch.full_like(self._before, -1, dtype=torch.int64)  # the first step that did, by layer group
 
     @property
     def logits(self) -> nn.Parameter:
@@ -102,12 +104,13 @@ class Harp(Scores):
         density = float(self.learned.price().detach()) / self.learned.whole
         stood, settled = self.counts(), self.settled_counts()
         told = off_budget(self.units, self.budget, density, stood, settled)
-        return [*super().notes(), *told, *self.collapsed()]
+        return [*super().notes(), *told, *thrown(self.units, self._thrown.tolist()), *self.collapsed()]
 
     def collapsed(self) -> list[str]:
         return at_the_floor(self.units, self.budget, self.rates().detach().tolist())
 
     def pull(self) -> None:
+        self._before = self.logits.detach().clone()
         # Before the pull the logits' gradient is the penalty's alone: the model never sees the logits themselves.
         self._size = torch.zeros_like(self._size) if self.logits.grad is None else self.logits.grad.clone()
         super().pull()
@@ -115,6 +118,9 @@ class Harp(Scores):
         self._robust = after - self._size
 
     def push(self, moment: Moment) -> None:
+        if self._last == "pulled":
+            rose = self.logits.detach() - self._before
+            self._thrown = self._thrown.masked_fill((rose >= THROWN) & (self._thrown < 0), moment.step)
         self.learned.advance(moment.step)
         super().push(moment)
 
@@ -134,6 +140,7 @@ class Harp(Scores):
             **super().state_dict(),
             **self.learned.state_dict(),
             "gradients": {"robust": self._robust, "size": self._size},
+            "thrown": self._thrown,
         }
 
     @torch.no_grad()
@@ -142,6 +149,8 @@ class Harp(Scores):
         self.learned.load_state_dict(state)
         self._robust.copy_(state["gradients"]["robust"])
         self._size.copy_(state["gradients"]["size"])
+        # What this search has seen stays known where it goes back to an earlier state, such as its best.
+        self._thrown = torch.where(self._thrown < 0, state["thrown"].to(self._thrown), self._thrown)
 
 
 @METHODS.register("rates-only")
