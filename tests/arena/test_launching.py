@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from threading import Event, Timer
 
 import pytest
 
@@ -88,3 +89,17 @@ def test_closing_ends_the_cells_that_run(tmp_path, monkeypatch):
     ends = Processes(2)([tmp_path / "a", tmp_path / "b"], lambda place, name: None)
     assert next(ends) == (tmp_path / "a", None)
     ends.close()  # returns, so the one that would sleep was ended
+
+
+def test_closing_starts_no_cell_that_was_about_to(tmp_path, monkeypatch):
+    code = "import pathlib, sys; pathlib.Path(sys.argv[1], 'started').touch()"
+    monkeypatch.setattr(LAUNCHING, "words_of", lambda place, flags: [sys.executable, "-c", code, str(place)])
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    closing = Event()
+    # The second cell takes half a second longer to begin than the arena to be closed.
+    ends = Processes(2)([tmp_path / "a", tmp_path / "b"], lambda place, name: place.name == "a" or closing.wait())
+    assert next(ends) == (tmp_path / "a", None)
+    Timer(0.5, closing.set).start()
+    ends.close()
+    assert [(tmp_path / name / "started").exists() for name in "ab"] == [True, False]

@@ -1,12 +1,14 @@
 """How the cells of an arena are set going: as processes of this machine, each with cores or a card of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import IO, Protocol
 
 import torch
@@ -66,6 +68,7 @@ class Processes:
         self.jobs, self.cards = jobs, tuple(cards) if pinned else ()
         self.cores: list[list[int]] = [[]] * jobs
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._starting, self._closed = Lock(), False
         if pinned and hasattr(os, "sched_getaffinity"):
             mine = sorted(os.sched_getaffinity(0))
             _check_enough(jobs, len(mine), "processor core")
@@ -74,6 +77,7 @@ class Processes:
             _check_enough(jobs, len(self.cards), "GPU")
 
     def __call__(self, places: Sequence[Path], begin: Begin, flags: Sequence[str] = ()) -> Ends:
+        self._closed = False
         slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.jobs):
             slots.put(slot)
@@ -93,8 +97,10 @@ class Processes:
                 yield futures[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(self._running):
-                process.terminate()
+            with self._starting:
+                self._closed = True
+                for process in list(self._running):
+                    process.terminate()
             pool.shutdown()
 
     def _run(self, place: Path, slot: int, flags: Sequence[str]) -> int:
@@ -103,11 +109,14 @@ class Processes:
         if self.cards:
             environment["CUDA_VISIBLE_DEVICES"] = self.cards[slot]
         with output_of(place) as output:
-            process = subprocess.Popen(words_of(place, flags), stdout=output, stderr=output, env=environment)
-            if self.cores[slot]:
-                # Before Python in there has begun to make threads, which take it over.
-                os.sched_setaffinity(process.pid, self.cores[slot])
-            self._running.add(process)
+            with self._starting:
+                if self._closed:  # while this cell was about to start: nobody would end it
+                    return -signal.SIGTERM
+                process = subprocess.Popen(words_of(place, flags), stdout=output, stderr=output, env=environment)
+                if self.cores[slot]:
+                    # Before Python in there has begun to make threads, which take it over.
+                    os.sched_setaffinity(process.pid, self.cores[slot])
+                self._running.add(process)
             code = process.wait()
             self._running.discard(process)
         return code
