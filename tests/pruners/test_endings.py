@@ -143,11 +143,11 @@ def test_rates_that_were_thrown_are_told_with_the_first_step():
     assert thrown(units(), [-1, -1]) == []
     (told,) = thrown(units(), [-1, 71])
     assert told == (
-        "step 71 threw up the learned rates of 1.weight: under a batch norm channels that keep nothing have gradients "
-        "hundreds of times too large; the search may not come back from that, which gradients clipped to 1 (clip) "
-        "prevent"
+        "step 71 threw up the learned rates of 1.weight; channels that keep nothing often do, whose gradients under a "
+        "batch norm are hundreds of times too large; where the search does not come back from that, gradients clipped "
+        "to 1 (clip) help"
     )
-    assert thrown(units(), [9, 71])[0].startswith("step 9 threw up the learned rates of 0.weight, 1.weight:")
+    assert thrown(units(), [9, 71])[0].startswith("step 9 threw up the learned rates of 0.weight, 1.weight;")
 
 
 def step(pruner, number, rise):
@@ -167,7 +167,7 @@ def test_a_search_notes_what_throws_a_rate_and_still_knows_it_at_an_earlier_stat
     step(pruner, 2, 1.1 * THROWN)
     step(pruner, 3, 1.1 * THROWN)
     (told,) = [note for note in pruner.notes() if "threw" in note]
-    assert told.startswith("step 2 threw up the learned rates of 1.weight:")
+    assert told.startswith("step 2 threw up the learned rates of 1.weight;")
     later = copy.deepcopy(pruner.state_dict())
     pruner.load_state_dict(state)
     assert told in pruner.notes()

@@ -48,8 +48,8 @@ def thrown(units: Units, steps: Sequence[int]) -> list[str]:
     if not groups:
         return []
     begun = f"step {min(groups.values())} threw up the learned rates of {_named(list(groups))}"
-    why = "under a batch norm channels that keep nothing have gradients hundreds of times too large"
-    return [f"{begun}: {why}; the search may not come back from that, which gradients clipped to 1 (clip) prevent"]
+    why = "channels that keep nothing often do, whose gradients under a batch norm are hundreds of times too large"
+    return [f"{begun}; {why}; where the search does not come back from that, gradients clipped to 1 (clip) help"]
 
 
 def _named(groups: Sequence[str]) -> str:

@@ -72,7 +72,8 @@ class Harp(Scores):
         self._robust = torch.zeros_like(self.learned.sizes)
         self._size = torch.zeros_like(self.learned.sizes)
         self._before = self.logits.detach().clone()
-        self._thrown = torch.full_like(self._before, -1, dtype=torch.int64)  # the first step that did, by layer group
+        # The first step that threw up the rate of each layer group, -1 where none did.
+        self._thrown = torch.full_like(self._before, -1, dtype=torch.int64)
 
     @property
     def logits(self) -> nn.Parameter:
