@@ -9,7 +9,7 @@ from harp.attacks import ATTACKS, VERSIONS, Attack, Cascade, Official, Quick, au
 from harp.config import EvaluationSettings
 from harp.errors import HarpError, choices
 from harp.evaluation import Transferred
-from harp.networks.sparse import SparseCopies
+from harp.networks.sparse import sparse_copies
 from harp.own import is_own, label_of
 from harp.registry import accepted
 
@@ -38,8 +38,7 @@ def attacks_of(settings: EvaluationSettings, norm: float, seed: int) -> Mapping[
     parts = autoattack(version, norm=norm, engine=engine, seed=seed, batch=_under_way(settings))
     if engine == "official":
         return parts
-    offer = SparseCopies()
-    return Cascade({name: Quick(part, settings.bf16, offer) for name, part in parts.items()})
+    return Cascade({name: Quick(part, settings.bf16, sparse_copies) for name, part in parts.items()})
 
 
 def _single(name: str, settings: EvaluationSettings, seed: int) -> Attack:
@@ -53,7 +52,7 @@ def _single(name: str, settings: EvaluationSettings, seed: int) -> Attack:
     options = components(published[name])[name] if name in published else {} if name in PUBLISHED else own
     made = _made(name, {**options, "batch": _under_way(settings)})
     # One of the user's own may look inside the network, for layers that a copy does not have.
-    return made if is_own(name) else Quick(made, settings.bf16, SparseCopies())
+    return made if is_own(name) else Quick(made, settings.bf16, sparse_copies)
 
 
 def _made(name: str, options: Mapping[str, Any]) -> Attack:
