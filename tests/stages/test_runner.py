@@ -56,22 +56,24 @@ OF_CHANNELS = ("anp-vs", "l1-filters")
 GROWS = {"every": "3it", "since": "1it", "window": 1, "drop": 0.2, "growth": 2}
 GROWING = {"prune": {"method": "flyingbird+", "lr": 0.05, "epochs": 6, "keep": 0.3, "options": GROWS}}
 
-# One of each kind; the others differ from these in one part that its own tests cover, too.
+EXACT = {"mode": "exact", "estimator": "marginal", "start": "erk"}
+FREE = everywhere(objective="free-at", **SHORT, **AWP)
+AVERAGE = {"average": 0.9, **SHORT}
+AVERAGED = {**everywhere(renew_norms=2, **AVERAGE), "finetune": {"batch_norm": "mixed", **AVERAGE}}
+BF16 = {"precision": {"bf16": "both", "channels_last": True}}
+
+# One of each kind, several in a run; the others differ from these in one part that its own tests cover, too.
 QUICK = (
     {"prune": {"method": "harp"}},
-    {"prune": {"method": "hydra", **CHANNELS}},
+    {**FREE, "prune": {**FREE["prune"], "method": "hydra", **CHANNELS}},
     FLYING,
-    everywhere(objective="free-at", **SHORT, **AWP),
-    channels(objective="trades", **SHORT),
-    {"prune": {"options": {"mode": "exact", "estimator": "marginal", "start": "erk"}, **CHANNELS}},
+    {**channels(objective="trades", **SHORT), "prune": {"objective": "trades", "options": EXACT, **SHORT, **CHANNELS}},
     {"prune": {"options": {"gamma": 0.5, "start": "ideal-gas", "start_keep": 0.5}, "of": "macs"}},
-    {"precision": {"bf16": "both", "channels_last": True}},
-    {**everywhere(average=0.9, renew_norms=2, **SHORT), "finetune": {"average": 0.9, "batch_norm": "mixed", **SHORT}},
+    {**AVERAGED, **BF16},
 )
-CONFIGURATIONS = [
+OTHERS = [
     *({"prune": {"method": method}} for method in METHODS if method not in OF_CHANNELS),
     *({"prune": {"method": method, **CHANNELS}} for method in METHODS if method not in OF_WEIGHTS),
-    FLYING,
     GROWING,
     {"prune": {"method": "cyclic", "options": {"every": "2it", "cycles": 1, "swing": 0.8}}},
     {"prune": {"method": "mad", "options": {"order": "size", "mask_steps": 3}, "of": "macs"}},
@@ -101,17 +103,16 @@ CONFIGURATIONS = [
     ),
     channels(**SHORT, **AWP),
     *({"prune": {"options": {"mode": "exact", "estimator": name}}} for name in ("sum", "pruned", "marginal", "zero")),
-    {"prune": {"options": {"mode": "exact", "estimator": "marginal", "start": "erk"}, **CHANNELS}},
+    {"prune": {"options": EXACT, **CHANNELS}},
     {"prune": {"method": "scores-only", "options": {"start": "lamp"}, "of": "macs"}},
-    {"prune": {"options": {"gamma": 0.5, "start": "ideal-gas", "start_keep": 0.5}, "of": "macs"}},
     {"prune": {"of": "parameters", **CHANNELS}},
     {**everywhere(objective="free-at", replays=3, **SHORT), "threat": {"norm": "2", "eps": 0.5}},
     {"prune": {"batch_norm": "mixed"}, "finetune": {"selection": "last"}, "threat": {"norm": "2", "eps": 0.5}},
     {"data": {"holdout": 0.0}, **everywhere(selection="last")},
     *({"precision": {"bf16": part}} for part in ("attack", "step")),
-    {"precision": {"bf16": "both", "channels_last": True}},
+    BF16,
     {"prune": {"schedule": "cosine-epochs", "validate_every": "2it", "checkpoint_every": "3it"}},
-    QUICK[-1],
+    AVERAGED,
     {**everywhere(accumulate=2, **SHORT, **AWP), "precision": {"recompute": True, "bf16": "both"}},
     everywhere(objective="free-at", cutmix=0.5, average=0.5, **SHORT),
     everywhere(cutmix=0.5, smoothing=0.1, accumulate=2, clip=1.0, **SHORT),
@@ -151,13 +152,9 @@ def steps_of(folder, stage):
     return done["steps"] if done else 0
 
 
-def test_the_quick_ones_are_among_the_configurations():
-    assert all(sections in CONFIGURATIONS for sections in QUICK)
-
-
 @pytest.mark.parametrize(
     "sections",
-    [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in CONFIGURATIONS],
+    [*QUICK, *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS if one not in QUICK)],
     ids=json.dumps,
 )
 def test_every_choice_trains_resumes_bit_identically_and_exports(tmp_path, monkeypatch, sections):
