@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from harp.arena import Results, arena
 from harp.arena.latency import latency_of
 from harp.arena.pages import lines, measures_of
 from harp.arena.results import RESULTS
+from harp.cli import main
 from harp.config import make_recipe
 from harp.pipeline.kept import made_alike
 from harp.runs import Run
@@ -31,6 +33,18 @@ def test_what_is_ranked_was_measured_and_a_poisoned_cell_stops_no_other(finished
     (failure,) = results.failed
     assert (failure.row, results.unfinished) == ("bad", 0)
     assert failure.reason.startswith("no setting 'prune.options.gama'; did you mean 'gamma'?")
+
+
+def test_the_command_ends_with_an_error_where_a_cell_failed(finished, tmp_path, capsys):
+    folder, _ = finished
+    grid = tmp_path / "tiny.yaml"
+    grid.write_text(yaml.safe_dump(GRID))
+    with pytest.raises(SystemExit) as end:
+        main(["arena", str(grid), "--folder", str(folder)])
+    said = capsys.readouterr()
+    assert end.value.code == 2
+    assert "failed: bad at 0.3, seed 0: no setting 'prune.options.gama'" in said.out
+    assert "harp: 1 failed, for the reasons above" in said.err
 
 
 def test_kept_weights_are_counted_in_the_file_and_meet_the_budget(finished):

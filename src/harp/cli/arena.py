@@ -6,17 +6,21 @@ from rich.table import Table
 
 from harp.cli.flags import Parser
 from harp.cli.launching import USAGE, add_launching, check_launching, make_launcher
+from harp.errors import HarpError
 
 
 def run_arena(arguments: list[str]) -> None:
-    """Runs what is not finished of a grid and prints the ranking; raises `HarpError` for a grid that is none."""
+    """Runs what is not finished of a grid and prints the ranking.
+
+    Raises `HarpError` for a grid that is none and, once all is run and written, where a cell failed.
+    """
     parser = Parser(
         "arena",
         usage=f"harp arena GRID.yaml {USAGE}",
         description="Methods x budgets x seeds, all methods of a seed from one dense network. Every cell is an "
         "ordinary run in a process of its own; finished ones are skipped, begun ones resumed, and one that fails is "
-        "told with its reason and stops no other. The folder gets results.json, results.csv, arena.html, arena.md, "
-        "arena.tex and the figure.",
+        "told with its reason and stops no other; the exit status says so at the end. The folder gets results.json, "
+        "results.csv, arena.html, arena.md, arena.tex and the figure.",
     )
     parser.add_argument("grid", type=Path, metavar="GRID", help="a YAML file: recipe, rows, keeps, seeds")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the arena lives (default: arenas/NAME)")
@@ -41,3 +45,5 @@ def run_arena(arguments: list[str]) -> None:
             table.add_row(line.rank, line.row, *line.measures)
         display.console.print(table)
     display.say(f"results: {folder / 'arena.html'}")
+    if results.failed:
+        raise HarpError(f"{len(results.failed)} failed, for the reasons above; the same command goes on with them")
