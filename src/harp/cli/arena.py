@@ -19,7 +19,7 @@ def run_arena(arguments: list[str]) -> None:
         usage=f"harp arena GRID.yaml {USAGE}",
         description="Methods x budgets x seeds, all methods of a seed from one dense network. Every cell is an "
         "ordinary run in a process of its own; finished ones are skipped, begun ones resumed, and one that fails is "
-        "told with its reason and stops no other; the exit status says so at the end. The folder gets results.json, "
+        "told with its reason, stops no other, and makes the exit status 2. The folder gets results.json, "
         "results.csv, arena.html, arena.md, arena.tex and the figure.",
     )
     parser.add_argument("grid", type=Path, metavar="GRID", help="a YAML file: recipe, rows, keeps, seeds")
